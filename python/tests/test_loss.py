@@ -1,0 +1,282 @@
+"""The interaction loss against values worked out by hand and by plain loops."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from convergd import InteractionPenalty
+from convergd.loss import draw_sets, interaction, log_odds, patch_indices, patch_strength
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Small(nn.Module):
+    """A network with normalisation and dropout above the split."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.low = nn.Conv2d(1, 3, 3, padding=1)
+        self.high = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Flatten(),
+            nn.Linear(4 * 36, 5),
+        )
+
+
+def batch(samples=8):
+    torch.manual_seed(2)
+    return torch.randn(samples, 1, 6, 6), torch.randint(5, (samples,))
+
+
+def two_class_head(value):
+    """A head with two classes whose log-odds of class 1 is `value(h)`."""
+
+    def head(hidden):
+        log_odds_one = value(hidden)
+        return torch.stack([torch.zeros_like(log_odds_one), log_odds_one], 1)
+
+    return head
+
+
+def identity(inputs):
+    return inputs
+
+
+def test_interaction_is_the_alternating_sum():
+    values = torch.tensor([[7.0, 1.0], [2.0, 1.0], [3.0, 1.0], [0.5, 4.0]])
+    assert interaction(values).tolist() == [7 - 2 - 3 + 0.5, 1 - 1 - 1 + 4]
+
+
+def test_log_odds_are_those_of_the_softmax():
+    logits = torch.randn(6, 5, generator=generator(), dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 3, 4, 0])
+    p = logits.softmax(-1)[torch.arange(6), labels]
+    assert torch.allclose(log_odds(logits, labels), (p / (1 - p)).log(), atol=1e-12)
+
+
+def test_log_odds_do_not_saturate_and_are_float32_at_least():
+    logits = torch.tensor([[300.0, 0.0, 0.0]], dtype=torch.bfloat16)
+    value = log_odds(logits, torch.tensor([0]))
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(300 - math.log(2), abs=1e-4)
+
+
+def test_sets_are_disjoint_and_not_empty():
+    full, first, second, context = draw_sets(2000, 8, generator())
+    s1, s2 = first & ~context, second & ~context
+    assert torch.equal(full, first | second)
+    assert not (s1 & s2).any()
+    assert (context & ~first).sum() == 0 and (context & ~second).sum() == 0
+    assert s1.any(1).all() and s2.any(1).all()
+    assert s1.sum(1).unique().tolist() == s2.sum(1).unique().tolist() == [1, 2, 3]
+    assert context.sum(1).unique().tolist() == list(range(7))
+
+
+def test_each_variable_is_drawn_as_often():
+    s1 = (lambda sets: sets[1] & ~sets[3])(draw_sets(8000, 8, generator()))
+    shares = s1.float().mean(0) / s1.float().mean()
+    assert (shares - 1).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("variables", [2, 3, 5])
+def test_few_variables_still_make_sets(variables):
+    _, first, second, context = draw_sets(500, variables, generator())
+    assert (first & ~context).any(1).all() and (second & ~context).any(1).all()
+
+
+def test_patches_cover_the_map_row_by_row():
+    assert patch_indices(torch.zeros(1, 1, 4, 4), 2).tolist() == [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+        [2, 2, 3, 3],
+        [2, 2, 3, 3],
+    ]
+    uneven = patch_indices(torch.zeros(1, 1, 7, 5), 3)
+    assert uneven.unique().tolist() == list(range(9))
+
+
+def test_patch_strength_is_the_norm_of_each_patch():
+    hidden = torch.randn(2, 3, 4, 4, generator=generator())
+    patches = patch_indices(hidden, 2)
+    strength = patch_strength(hidden, patches, 2)
+    assert strength[1, 2].item() == pytest.approx(hidden[1, :, 2:, :2].abs().sum().item(), abs=1e-5)
+
+
+def test_features_too_small_or_of_wrong_shape_are_refused():
+    with pytest.raises(ValueError, match="3×8 feature map has no 4×4 patches"):
+        patch_indices(torch.zeros(1, 1, 3, 8), 4)
+    with pytest.raises(ValueError, match=r"\[B, C, H, W\]"):
+        patch_indices(torch.zeros(1, 8), 4)
+
+
+def test_masked_copies_keep_what_is_no_variable_and_are_drawn_from_the_strongest():
+    seen = []
+
+    def value(hidden):
+        seen.append(hidden)
+        return hidden.flatten(1).sum(1)
+
+    hidden = torch.tensor([[1.0, 9.0], [8.0, 7.0]]).repeat(50, 1, 1, 1)
+    penalty = InteractionPenalty(variables=3, grid=2, seed=0)
+    penalty.interactions(two_class_head(value), hidden, torch.ones(50, dtype=torch.int64))
+    full, first, second, context = seen[0].unflatten(0, (4, 50))
+    assert (seen[0][:, 0, 0, 0] == 1).all(), "the weakest patch is no variable"
+    assert torch.equal((first > 0) | (second > 0), full > 0)
+    assert torch.equal((first > 0) & (second > 0), context > 0)
+    assert (full.flatten(1).count_nonzero(1) > context.flatten(1).count_nonzero(1)).all()
+
+
+def test_an_additive_network_has_no_interaction():
+    weights = torch.randn(2, 8, 8, generator=generator())
+    head = two_class_head(lambda h: (h * weights).flatten(1).sum(1) + 0.3)
+    hidden = torch.randn(64, 2, 8, 8, generator=generator(1))
+    values = InteractionPenalty(seed=3).interactions(head, hidden, torch.ones(64).long())
+    assert values.abs().max() < 1e-4
+
+
+def test_a_product_of_two_variables_is_their_interaction():
+    """v = a·b over two patches: S1 and S2 are these patches, and S3 is empty."""
+    head = two_class_head(lambda h: h[:, 0, 0, 0] * h[:, 0, 1, 1])
+    hidden = torch.tensor([[3.0, 0.0], [0.0, 5.0]]).expand(1, 1, 2, 2)
+    penalty = InteractionPenalty(variables=2, grid=2, seed=0)
+    assert penalty.interactions(head, hidden, torch.tensor([1])).item() == pytest.approx(15.0)
+    assert penalty.interactions(head, hidden, torch.tensor([0])).item() == pytest.approx(-15.0)
+    penalty.set_lambda(0.25)
+    result = penalty(identity, head, hidden, torch.tensor([1]))
+    assert result.penalty.item() == pytest.approx(225.0)
+    cross_entropy = math.log1p(math.exp(-15))
+    assert result.loss.item() == pytest.approx(0.25 * 225 + 0.75 * cross_entropy)
+
+
+def test_at_lambda_zero_the_loss_is_the_plain_cross_entropy():
+    net, (inputs, labels) = Small().eval(), batch()
+    result = InteractionPenalty(grid=3)(net.low, net.high, inputs, labels)
+    wanted = functional.cross_entropy(net.high(net.low(inputs)), labels)
+    assert torch.equal(result.loss, wanted)
+    assert result.penalty.item() == 0 and result.lambda_ == 0
+
+
+def test_the_features_are_computed_once_and_the_copies_in_one_batch():
+    net, (inputs, labels) = Small(), batch()
+    sizes = {"low": [], "high": []}
+    net.low.register_forward_hook(lambda _m, _i, out: sizes["low"].append(len(out)))
+    net.high.register_forward_hook(lambda _m, _i, out: sizes["high"].append(len(out)))
+    InteractionPenalty(0.5, grid=3)(net.low, net.high, inputs, labels)
+    assert sizes == {"low": [8], "high": [8, 32]}
+
+
+def test_the_gradient_reaches_every_parameter_through_the_penalty():
+    net, (inputs, labels) = Small().eval(), batch()
+    result = InteractionPenalty(1.0, grid=3, seed=0)(net.low, net.high, inputs, labels)
+    assert result.loss.item() == result.penalty.item() > 0
+    result.loss.backward()
+    # A shift of all logits, the mean of the last bias's gradient, cannot matter.
+    for name, parameter in net.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+    assert net.high[5].bias.grad.sum().abs() < 1e-5
+
+
+def test_following_the_gradient_lowers_the_penalty():
+    net, (inputs, labels) = Small().eval(), batch(32)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+    penalties = []
+    penalty = InteractionPenalty(1.0, grid=3, seed=0)
+    for _ in range(40):
+        result = penalty(net.low, net.high, inputs, labels)
+        optimizer.zero_grad()
+        result.loss.backward()
+        optimizer.step()
+        penalties.append(result.penalty.item())
+    assert sum(penalties[-5:]) < 0.3 * sum(penalties[:5])
+
+
+def test_masked_copies_do_not_move_the_running_statistics():
+    inputs, labels = batch()
+    plain, with_penalty = Small(), Small()
+    plain.high(plain.low(inputs))
+    InteractionPenalty(0.5, grid=3, module=with_penalty)(
+        with_penalty.low, with_penalty.high, inputs, labels
+    )
+    for name, buffer in plain.named_buffers():
+        assert torch.equal(buffer, with_penalty.get_buffer(name)), name
+    assert all(module.training for module in with_penalty.modules())
+
+
+def test_a_seed_makes_the_sets_repeatable():
+    net, (inputs, labels) = Small().eval(), batch()
+    one, two, other = (
+        InteractionPenalty(0.5, grid=3, seed=seed)(net.low, net.high, inputs, labels).loss.item()
+        for seed in (4, 4, 5)
+    )
+    assert one == two != other
+
+
+def test_the_loss_works_under_autocast():
+    net, (inputs, labels) = Small().eval(), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = InteractionPenalty(0.5, grid=3, seed=0)(net.low, net.high, inputs, labels)
+    assert result.logits.dtype == torch.bfloat16
+    assert result.penalty.dtype == result.cross_entropy.dtype == torch.float32
+    result.loss.backward()
+    assert net.low.weight.grad.isfinite().all()
+
+
+def lambdas(penalty, count):
+    net, (inputs, labels) = Small().eval(), batch(2)
+    return [penalty(net.low, net.high, inputs, labels).lambda_ for _ in range(count)]
+
+
+def test_lambda_ramps_linearly_from_the_change_on():
+    penalty = InteractionPenalty(ramp=4, grid=3)
+    assert lambdas(penalty, 2) == [0, 0]
+    penalty.set_lambda(0.8)
+    assert lambdas(penalty, 6) == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+
+
+def test_the_same_lambda_again_does_not_restart_the_ramp():
+    penalty = InteractionPenalty(grid=3)
+    seen = []
+    for _ in range(4):
+        penalty.set_lambda(0.8, ramp=4)
+        seen += lambdas(penalty, 1)
+    assert seen == pytest.approx([0.2, 0.4, 0.6, 0.8])
+
+
+def test_a_change_in_the_middle_starts_from_the_present_value():
+    penalty = InteractionPenalty(grid=3)
+    penalty.set_lambda(0.8, ramp=4)
+    lambdas(penalty, 2)
+    penalty.set_lambda(0.0, ramp=2)
+    assert lambdas(penalty, 3) == pytest.approx([0.2, 0.0, 0.0])
+
+
+def test_without_a_ramp_lambda_changes_at_once():
+    penalty = InteractionPenalty(0.3, grid=3)
+    assert penalty.lambda_ == 0.3
+    penalty.set_lambda(0.8)
+    assert lambdas(penalty, 1) == [0.8]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"lambda_": -0.1},
+        {"lambda_": 1.1},
+        {"lambda_": math.nan},
+        {"ramp": -1},
+        {"variables": 1},
+        {"variables": 17},
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments):
+    with pytest.raises(ValueError, match=next(iter(arguments))):
+        InteractionPenalty(**arguments)

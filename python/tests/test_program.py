@@ -1,0 +1,234 @@
+"""The exported program is the model, whatever weights it is filled with."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from convergd import ExportError, export_program, save_checkpoint
+from convergd.program import PREFIX
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.low = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+        self.middle = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2), nn.BatchNorm2d(6), nn.ReLU())
+        self.drop = nn.Dropout(0.5)
+        self.last = nn.Linear(6 * 9, 5)
+        self.register_buffer("scratch", torch.ones(1), persistent=False)
+
+    def forward(self, x):
+        h = self.middle(self.low(x) * self.scratch)
+        return self.last(self.drop(h.reshape(x.shape[0], -1)))
+
+
+class Around(Net):
+    """The input goes around `low`."""
+
+    def forward(self, x):
+        h = self.middle(self.low(x) + 0.1 * x)
+        return self.last(h.flatten(1))
+
+
+def export(model, directory, split="low", inputs=None):
+    inputs = torch.rand(4, 1, 8, 8) if inputs is None else inputs
+    return export_program(model, inputs, split=split, path=directory / "program.ts")
+
+
+def train_a_little(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(3):
+        inputs, labels = torch.randn(16, 1, 8, 8), torch.randint(5, (16,))
+        optimizer.zero_grad()
+        functional.cross_entropy(model(inputs), labels).backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def largest_error(program, model, batch, shape=(1, 8, 8)):
+    inputs = torch.randn(batch, *shape)
+    wanted = model.eval()(inputs)
+    return (program.head(program.features(inputs)) - wanted).abs().max().item()
+
+
+@torch.no_grad()
+def fill(program, checkpoint):
+    """As the sidecar does it: by name, with the prefix, into parameters only."""
+    parameters = dict(program.named_parameters())
+    for name, tensor in checkpoint.items():
+        parameters[PREFIX + name].copy_(tensor)
+
+
+@pytest.mark.parametrize("split", ["low", "middle", "low.0", "middle.1", None])
+def test_the_program_is_the_model_before_and_after_training(tmp_path, split):
+    model = Net()
+    program = torch.jit.load(export(model, tmp_path, split))
+    assert largest_error(program, model, 5) < 1e-5
+    train_a_little(model.train())
+    assert largest_error(program, model, 5) > 1e-3, "the weights are still the old ones"
+    fill(program, load_file(save_checkpoint(model, tmp_path / "checkpoints", 3)))
+    for batch in (1, 2, 3, 7, 33):
+        assert largest_error(program, model, batch) < 1e-5
+
+
+def test_names_are_those_of_the_state_dict_behind_the_prefix(tmp_path):
+    model = Net()
+    program = torch.jit.load(export(model, tmp_path))
+    names = {name for name, _ in program.named_parameters()}
+    assert names == {"model." + name for name in model.state_dict()}
+    assert "model.low.1.num_batches_tracked" in names
+    assert not any(
+        parameter.requires_grad
+        for name, parameter in program.named_parameters()
+        if "running" in name
+    )
+
+
+def test_the_file_describes_itself(tmp_path):
+    meta = json.loads(torch.jit.load(export(Net(), tmp_path)).attach_meta())
+    assert meta.pop("torch") == torch.__version__
+    assert meta == {
+        "format": 1,
+        "split": "low",
+        "prefix": "model.",
+        "features_shape": [4, 8, 8],
+        "input_shapes": [[1, 8, 8]],
+        "classes": 5,
+        "aliases": [],
+    }
+
+
+def test_without_a_split_the_features_are_the_input(tmp_path):
+    program = torch.jit.load(export(Net(), tmp_path, split=None))
+    inputs = torch.randn(3, 1, 8, 8)
+    assert torch.equal(program.features(inputs), inputs)
+    assert json.loads(program.attach_meta())["split"] is None
+
+
+def test_the_features_are_the_output_of_the_split(tmp_path):
+    model = Net()
+    program = torch.jit.load(export(model, tmp_path))
+    inputs = torch.randn(3, 1, 8, 8)
+    assert torch.allclose(program.features(inputs), model.eval().low(inputs), atol=1e-6)
+
+
+def test_masked_features_change_what_the_head_says(tmp_path):
+    model = Net()
+    program = torch.jit.load(export(model, tmp_path))
+    hidden = program.features(torch.randn(3, 1, 8, 8))
+    hidden[:, :, :4] = 0
+    with torch.no_grad():
+        wanted = model.eval().last(model.middle(hidden).flatten(1))
+    assert torch.allclose(program.head(hidden), wanted, atol=1e-6)
+
+
+def test_the_model_of_the_caller_does_not_change(tmp_path):
+    model = Net().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    export(model, tmp_path)
+    assert model.training and model.low[1].training
+    assert "running_mean" in dict(model.low[1].named_buffers())
+    assert not model.low._forward_hooks
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_path_around_the_split_is_refused_and_leaves_no_file(tmp_path):
+    with pytest.raises(ExportError, match=r"differ by .* skip connection .* `low`"):
+        export(Around(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    export(Around(), tmp_path, split="middle")
+
+
+def test_a_refused_export_leaves_the_file_that_was_there(tmp_path):
+    path = export(Net(), tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(ExportError):
+        export(Around(), tmp_path)
+    assert path.read_bytes() == before
+
+
+class Twice(Net):
+    def forward(self, x):
+        h = self.low(x)
+        return self.last(self.middle(h + self.low(x)).flatten(1))
+
+
+class Never(Net):
+    def forward(self, x):
+        return x.flatten(1)[:, :5]
+
+
+class Baked(Net):
+    """Knows the batch size of the example."""
+
+    def forward(self, x):
+        h = self.middle(self.low(x)).flatten(1)
+        return self.last(h) * torch.arange(float(int(x.shape[0]))).sum()
+
+
+class Pair(Net):
+    def forward(self, x):
+        logits = super().forward(x)
+        return logits, logits
+
+
+@pytest.mark.parametrize(
+    ("model", "split", "message"),
+    [
+        (Net, "lower", "no submodule `lower`; at the top it has `low`, `middle`"),
+        (Twice, "low", "runs 2 times"),
+        (Never, "low", "does not run the submodule `low`"),
+        (Baked, "low", "logits differ|size was baked in"),
+        (Pair, "low", "the model gives tuple, wanted logits"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused_with_the_reason(tmp_path, model, split, message):
+    with pytest.raises(ExportError, match=message):
+        export(model(), tmp_path, split)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_single_example_does_not_bake_in_its_size(tmp_path):
+    model = Net()
+    program = torch.jit.load(export(model, tmp_path, inputs=torch.rand(1, 1, 8, 8)))
+    assert largest_error(program, model, 9) < 1e-5
+
+
+class Text(nn.Module):
+    """Token ids and a mask; the output layer is tied to the embedding."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.mix = nn.Linear(8, 8)
+        self.last = nn.Linear(8, 20, bias=False)
+        self.last.weight = self.embed.weight
+
+    def forward(self, ids, mask):
+        h = self.mix(self.embed(ids)).tanh() * mask[..., None]
+        return self.last(h.sum(1) / mask.sum(1, keepdim=True))
+
+
+def test_integer_inputs_a_second_input_and_tied_weights(tmp_path):
+    model = Text()
+    ids = torch.randint(20, (4, 6))
+    mask = torch.ones(4, 6)
+    mask[1, 4:] = 0
+    path = export_program(model, (ids, mask), split="embed", path=tmp_path / "program.ts")
+    program = torch.jit.load(path)
+    other = torch.randint(20, (5, 6)), torch.ones(5, 6)
+    logits = program.head(program.features(*other), other[1])
+    assert torch.allclose(logits, model(*other), atol=1e-6)
+    aliases = json.loads(program.attach_meta())["aliases"]
+    assert aliases == [["model.embed.weight", "model.last.weight"]]
+
+
+def test_a_compiled_model_is_exported_as_itself(tmp_path):
+    model = Net()
+    program = torch.jit.load(export(torch.compile(model), tmp_path))
+    assert {n for n, _ in program.named_parameters()} == {"model." + n for n in model.state_dict()}

@@ -1,0 +1,141 @@
+//! How good an answer is, computed from the answer alone.
+//!
+//! The certificate takes a table, effects and a dual vector, wherever they come from, and checks
+//! them against the definition of the problem. It shares no code with the solver.
+//!
+//! *Primal.* The effects are feasible when |δ_S| ≤ ζ for every S ≠ ∅; then their cost is an upper
+//! bound of the optimum. *Dual.* For any p with |Σ_{S⊇T} p_S| ≤ c_T and |Σ_{S∩T≠∅} p_S| ≤ d_T, the
+//! value Σ p_S·v(S) − ζ·Σ|p_S| is a lower bound (weak duality). Any p at all is made such by dividing
+//! it by its largest violation, so a bad p gives a weak bound, never a wrong one.
+
+use super::problem::{Costs, Problem};
+use crate::interaction::subset::order;
+use crate::interaction::transform::{or, single, zeta_adjoint};
+use crate::interaction::Interactions;
+
+/// Rounding that is forgiven in |δ_S| ≤ ζ, relative to the largest |v(S) − v(∅)|.
+pub const ROUNDING: f64 = 1e-9;
+
+/// A checked statement about one answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Certificate {
+    /// Cost of the answer, in units of v: the optimum is not above it when the answer is feasible.
+    pub objective: f64,
+    /// Proven lower bound of the optimum, at least 0, in units of v.
+    pub bound: f64,
+    /// How far the worst |δ_S| exceeds ζ, in units of v; at most [`ROUNDING`] of the scale of v when
+    /// feasible.
+    pub violation: f64,
+    /// Whether the answer satisfies the problem up to [`ROUNDING`].
+    pub feasible: bool,
+}
+
+impl Certificate {
+    /// Checks `effects` and `dual` (length 2^n, entry of ∅ ignored) against `problem`.
+    pub fn check(problem: &Problem, costs: &Costs, effects: &Interactions, dual: &[f64]) -> Self {
+        let scale = problem.scale();
+        let noise = effects.noise(&problem.values);
+        let worst = noise[1..].iter().fold(0.0, |worst: f64, d| nan_max(worst, d.abs()));
+        let violation = nan_max(0.0, worst - problem.zeta);
+        let misplaced = (0..effects.or.len()).any(|t| order(t) < 2 && effects.or[t] != 0.0);
+        Self {
+            objective: costs.objective(&effects.and, &effects.or),
+            bound: lower_bound(problem, costs, dual),
+            violation,
+            feasible: violation <= ROUNDING * scale && !misplaced && effects.and[0] == 0.0,
+        }
+    }
+
+    /// The relative gap (objective − bound) / objective, in [0, 1]; 0 where both are 0 and infinite
+    /// where the answer is not feasible.
+    pub fn gap(&self) -> f64 {
+        match self {
+            Self { feasible: false, .. } => f64::INFINITY,
+            Self { objective, .. } if *objective == 0.0 => 0.0,
+            Self { objective, bound, .. } => ((objective - bound) / objective).max(0.0),
+        }
+    }
+}
+
+/// The larger of two numbers, NaN if either is NaN.
+fn nan_max(a: f64, b: f64) -> f64 {
+    if a > b || a.is_nan() { a } else { b }
+}
+
+fn lower_bound(problem: &Problem, costs: &Costs, dual: &[f64]) -> f64 {
+    let mut dual = dual.to_vec();
+    dual[0] = 0.0;
+    let (mut on_and, mut on_or) = (dual.clone(), dual.clone());
+    zeta_adjoint(single(&mut on_and));
+    or(single(&mut on_or));
+    let mut excess = 0.0;
+    for t in 1..dual.len() {
+        excess = nan_max(excess, on_and[t].abs() / costs.and[t]);
+        if order(t) > 1 {
+            excess = nan_max(excess, on_or[t].abs() / costs.or[t]);
+        }
+    }
+    let gain: f64 =
+        dual.iter().zip(&problem.values).map(|(p, v)| p * v - problem.zeta * p.abs()).sum();
+    let bound = gain / excess;
+    if bound.is_finite() { bound.max(0.0) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// v = 2·[0 present] + 1·[0, 1 and 2 present] over three variables.
+    fn game() -> (Problem, Costs, Interactions) {
+        let mut and = vec![0.0; 8];
+        (and[0b001], and[0b111]) = (2.0, 1.0);
+        let effects = Interactions { and, or: vec![0.0; 8] };
+        let problem = Problem::new(&effects.predict(), 0.0).expect("a good table");
+        (problem, Costs::canonical(3), effects)
+    }
+
+    #[test]
+    fn a_right_answer_without_a_dual_is_feasible_with_a_full_gap() {
+        let (problem, costs, effects) = game();
+        let certificate = Certificate::check(&problem, &costs, &effects, &[0.0; 8]);
+        assert!(certificate.feasible);
+        assert_eq!((certificate.bound, certificate.gap()), (0.0, 1.0));
+    }
+
+    #[test]
+    fn wrong_answers_are_refused() {
+        let (problem, costs, right) = game();
+        let spoil: [fn(&mut Interactions); 4] = [
+            |e| e.and[0b001] = 1.9,
+            |e| e.or[0b011] = 1e-3,
+            |e| e.and[0b111] = f64::NAN,
+            // An OR of order 1 in place of the AND: same predictions, but not the canonical form.
+            |e| {
+                e.or[0b001] = e.and[0b001];
+                e.and[0b001] = 0.0;
+            },
+        ];
+        for (index, spoil) in spoil.into_iter().enumerate() {
+            let mut wrong = right.clone();
+            spoil(&mut wrong);
+            let certificate = Certificate::check(&problem, &costs, &wrong, &[0.0; 8]);
+            assert!(!certificate.feasible, "wrong answer {index} was accepted");
+            assert_eq!(certificate.gap(), f64::INFINITY);
+        }
+    }
+
+    #[test]
+    fn no_dual_vector_gives_a_bound_above_a_feasible_cost() {
+        let (problem, costs, effects) = game();
+        let optimum = costs.objective(&effects.and, &effects.or);
+        for seed in 0..500u32 {
+            let dual: Vec<f64> = (0..8u32)
+                .map(|s| f64::from((seed * 2654435 + s * 40503 + seed * s * 977) % 2001) - 1000.0)
+                .collect();
+            let certificate = Certificate::check(&problem, &costs, &effects, &dual);
+            assert!(certificate.bound <= optimum * (1.0 + 1e-12), "seed {seed}");
+        }
+        let hostile = [f64::NAN, f64::INFINITY, 0.0, f64::NAN, -1e308, 1e308, 0.0, 1.0];
+        assert_eq!(Certificate::check(&problem, &costs, &effects, &hostile).bound, 0.0);
+    }
+}

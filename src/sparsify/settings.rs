@@ -1,0 +1,19 @@
+//! Settings of the solver. One schedule holds for both networks and a whole run.
+
+/// How long the solver works and when it is content.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Relative gap at which an answer counts as certified. Default 1e-3.
+    pub gap: f64,
+    /// Iterations that every table gets, whatever its gap: a stop that depends on rounding noise of
+    /// v would make the salient set depend on it too. Default 600.
+    pub iterations: usize,
+    /// Iterations after which a table is given back uncertified. Default 20,000.
+    pub most_iterations: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { gap: 1e-3, iterations: 600, most_iterations: 20_000 }
+    }
+}
