@@ -2,4 +2,5 @@
 
 pub mod convergence;
 pub mod interaction;
+pub mod policy;
 pub mod sparsify;

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
 
-TRAINING_SAMPLES = 400
+TRAINING_SAMPLES = 500
 PROBE_SAMPLES = 60
 LABEL_NOISE = 0.2
 CLASSES = 10
@@ -66,9 +66,13 @@ def load(probe_samples: int = PROBE_SAMPLES) -> Digits:
 
 
 class Net(nn.Module):
-    """A small convolutional network with batch normalisation; 8×8 images to 10 logits."""
+    """A small convolutional network; 8×8 images to 10 logits.
 
-    def __init__(self, width: int = 24) -> None:
+    Batch normalisation is in the first two blocks only: in all of them it would hold the
+    memorising down, and the test loss would hardly rise again.
+    """
+
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.low = nn.Sequential(
             nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()
@@ -78,7 +82,6 @@ class Net(nn.Module):
             nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            nn.BatchNorm2d(2 * width),
             nn.ReLU(),
             nn.Flatten(),
             nn.Linear(2 * width * 16, 64),

@@ -20,9 +20,8 @@ from torch import Tensor
 import digits
 from convergd import Control, Decision, InteractionPenalty, save_checkpoint
 
-BATCH = 50
-LEARNING_RATE = 0.02
-MOMENTUM = 0.9
+BATCH = 32
+LEARNING_RATE = 1e-3
 REGULARIZED = "regularized"
 """The phase in which the interaction penalty is part of the loss."""
 
@@ -34,7 +33,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.data = digits.load()
         self.net = digits.Net()
-        self.optimizer = torch.optim.SGD(self.net.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=LEARNING_RATE)
         self.penalty = InteractionPenalty(module=self.net, seed=seed)
 
     def obey(self, decision: Decision) -> None:

@@ -257,11 +257,11 @@ def _check(
         names = ", ".join(sorted(wanted ^ set(parameters))[:5])
         raise ExportError(f"the names in the file are not those of the state dict: {names}")
     generator = torch.Generator().manual_seed(0)
-    _compare(program, model, split, inputs, generator)
+    _compare(program, model, split, inputs, generator, changed=False)
     _disturb(model, generator)
     for name, tensor in model.state_dict().items():
         parameters[PREFIX + name].copy_(tensor)
-    _compare(program, model, split, inputs, generator)
+    _compare(program, model, split, inputs, generator, changed=True)
 
 
 def _compare(
@@ -270,7 +270,9 @@ def _compare(
     split: str | None,
     inputs: tuple[Tensor, ...],
     generator: torch.Generator,
+    changed: bool,
 ) -> None:
+    """Compare logits on random inputs; `changed` says whether the weights were replaced."""
     for batch in CHECKED_BATCH_SIZES:
         drawn = _draw(inputs, batch, generator)
         wanted = _logits(model(*drawn))
@@ -282,11 +284,16 @@ def _compare(
             ) from error
         error = (logits - wanted).abs().max().item() if logits.shape == wanted.shape else None
         if error is None or not error <= TOLERANCE * max(1.0, wanted.abs().max().item()):
-            raise ExportError(_mismatch(split, batch, error))
+            raise ExportError(_mismatch(split, batch, error, changed))
 
 
-def _mismatch(split: str | None, batch: int, error: float | None) -> str:
+def _mismatch(split: str | None, batch: int, error: float | None, changed: bool) -> str:
     found = "logits have another shape" if error is None else f"logits differ by {error:.3g}"
+    if changed:
+        return (
+            f"with other weights the program is not the model: {found} for {batch} samples. Does "
+            "the model turn a weight into a Python number, or keep a copy outside its state dict?"
+        )
     if split is None:
         return f"the traced program is not the model: {found} for {batch} samples"
     return (

@@ -58,6 +58,12 @@ def test_the_file_is_renamed_from_the_same_directory(tmp_path, monkeypatch):
     assert source.parent == tmp_path and destination == path
 
 
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "other").touch()
+    path = save_checkpoint(normalised(), tmp_path, 1)
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_step_saved_again_is_replaced(tmp_path):
     save_checkpoint({"a": torch.zeros(2)}, tmp_path, 1)
     path = save_checkpoint({"a": torch.ones(2)}, tmp_path, 1)

@@ -70,6 +70,12 @@ def test_log_odds_do_not_saturate_and_are_float32_at_least():
     assert value.item() == pytest.approx(300 - math.log(2), abs=1e-4)
 
 
+def test_the_gradient_of_the_log_odds_is_that_of_finite_differences():
+    logits = torch.randn(4, 5, generator=generator(), dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 4, 2, 2])
+    assert torch.autograd.gradcheck(lambda z: log_odds(z, labels), logits)
+
+
 def test_sets_are_disjoint_and_not_empty():
     full, first, second, context = draw_sets(2000, 8, generator())
     s1, s2 = first & ~context, second & ~context

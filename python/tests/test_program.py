@@ -171,6 +171,17 @@ class Baked(Net):
         return self.last(h) * torch.arange(float(int(x.shape[0]))).sum()
 
 
+class Constant(Net):
+    """Reads a weight into a Python number, which a trace keeps for ever."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return super().forward(x) * float(self.scale)
+
+
 class Pair(Net):
     def forward(self, x):
         logits = super().forward(x)
@@ -184,6 +195,7 @@ class Pair(Net):
         (Twice, "low", "runs 2 times"),
         (Never, "low", "does not run the submodule `low`"),
         (Baked, "low", "logits differ|size was baked in"),
+        (Constant, "low", "with other weights .* turn a weight into a Python number"),
         (Pair, "low", "the model gives tuple, wanted logits"),
     ],
 )
@@ -193,8 +205,16 @@ def test_what_cannot_be_exported_is_refused_with_the_reason(tmp_path, model, spl
     assert list(tmp_path.iterdir()) == []
 
 
+class One(Net):
+    """Has a way of its own for a single sample."""
+
+    def forward(self, x):
+        h = self.middle(self.low(x))
+        return self.last(h.reshape(1, -1) if len(x) == 1 else h.flatten(1))
+
+
 def test_a_single_example_does_not_bake_in_its_size(tmp_path):
-    model = Net()
+    model = One()
     program = torch.jit.load(export(model, tmp_path, inputs=torch.rand(1, 1, 8, 8)))
     assert largest_error(program, model, 9) < 1e-5
 

@@ -1,0 +1,74 @@
+"""The PyTorch example as a user runs it: prepare, train, obey."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "pytorch"
+
+pytest.importorskip("sklearn")
+
+
+def run(script, *arguments):
+    package = str(Path(__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, EXAMPLES / script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": package},
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def train(directory, epochs):
+    speed = ("--min-epoch-seconds", 0)
+    return run("train.py", "--run", directory, "--network", "target", "--seed", 11,
+               "--epochs", epochs, *speed)  # fmt: skip
+
+
+def decide(directory, **decision):
+    (directory / "control").mkdir()
+    record = {"schema": 1, "generation": 1, "action": "continue", "phase": "plain", "lambda": 0.0}
+    (directory / "control" / "control.json").write_text(json.dumps(record | decision))
+
+
+def log(directory):
+    return [json.loads(line) for line in (directory / "target" / "log.jsonl").open()]
+
+
+def test_the_checkpoints_fit_the_program_and_the_probe(tmp_path):
+    run("prepare.py", "--out", tmp_path)
+    assert "ended after epoch 2: all 2 epochs done" in train(tmp_path, 2)
+    program = torch.jit.load(tmp_path / "program.ts")
+    parameters = dict(program.named_parameters())
+    checkpoint = load_file(tmp_path / "target" / "step-00000002.safetensors")
+    assert {"model." + name for name in checkpoint} == parameters.keys()
+    probe = load_file(tmp_path / "probe.safetensors")
+    with torch.no_grad():
+        for name, tensor in checkpoint.items():
+            parameters["model." + name].copy_(tensor)
+        logits = program.head(program.features(probe["inputs"]))
+    accuracy = (logits.argmax(1) == probe["labels"]).float().mean().item()
+    assert accuracy > 0.3, "trained networks do better than chance on clean labels"
+    assert [line["step"] for line in log(tmp_path)] == [1, 2]
+    assert (tmp_path / "control" / "done-target").exists()
+
+
+def test_the_trainer_stops_when_told(tmp_path):
+    decide(tmp_path, action="stop", at_step=2, reason="the score has peaked")
+    assert "ended after epoch 2: told to stop: the score has peaked" in train(tmp_path, 9)
+    assert len(log(tmp_path)) == 2
+    assert json.loads((tmp_path / "control" / "ack-target.json").read_text())["step"] == 2
+
+
+def test_the_trainer_changes_the_phase_when_told(tmp_path):
+    decide(tmp_path, action="phase", phase="regularized", ramp=2, **{"lambda": 0.8})
+    assert "phase regularized, lambda 0.8" in train(tmp_path, 4)
+    assert [line["lambda"] for line in log(tmp_path)] == pytest.approx([0, 0.4, 0.8, 0.8])

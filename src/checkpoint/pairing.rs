@@ -1,0 +1,132 @@
+//! Matches checkpoints of the two networks by step. Pure: no files, no clock.
+
+use super::Checkpoint;
+use crate::role::Role;
+use std::collections::BTreeMap;
+
+/// Which pairs are evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pairing {
+    /// Only the newest complete pair, instead of every one; older ones are skipped.
+    pub latest: bool,
+}
+
+/// Checkpoints that wait for their partner, and pairs that wait to be evaluated.
+#[derive(Debug, Default)]
+pub struct Pairs {
+    pairing: Pairing,
+    waiting: [BTreeMap<u64, Checkpoint>; 2],
+    /// Step of the last pair handed out or evaluated in an earlier life.
+    last: Option<u64>,
+}
+
+impl Pairs {
+    /// Starts behind the last pair of an earlier life.
+    pub fn new(pairing: Pairing, last: Option<u64>) -> Self {
+        Self { pairing, waiting: Default::default(), last }
+    }
+
+    /// Takes a checkpoint; gives back those that it makes obsolete, with the reason: itself when its
+    /// step is over, or an earlier save of the same step.
+    pub fn add(&mut self, checkpoint: Checkpoint) -> Option<(Checkpoint, &'static str)> {
+        if self.last.is_some_and(|last| checkpoint.step <= last) {
+            return Some((checkpoint, "a pair at this step or a later one is already evaluated"));
+        }
+        let waiting = &mut self.waiting[checkpoint.role.index()];
+        let replaced = waiting.insert(checkpoint.step, checkpoint);
+        replaced.map(|old| (old, "the step was saved again"))
+    }
+
+    /// Takes a checkpoint that waits at a step out again.
+    pub fn withdraw(&mut self, role: Role, step: u64) -> Option<Checkpoint> {
+        self.waiting[role.index()].remove(&step)
+    }
+
+    /// The next pair, (target, baseline), and the checkpoints that are skipped for it: those without
+    /// a partner at lower steps, and with `latest` the older pairs.
+    pub fn next(&mut self) -> Option<([Checkpoint; 2], Vec<(Checkpoint, &'static str)>)> {
+        let [target, baseline] = &self.waiting;
+        let mut complete = target.keys().filter(|step| baseline.contains_key(step));
+        let step = match self.pairing.latest {
+            true => *complete.next_back()?,
+            false => *complete.next()?,
+        };
+        self.last = Some(step);
+        let pair = Role::BOTH.map(|role| self.waiting[role.index()].remove(&step));
+        let mut skipped = Vec::new();
+        for waiting in &mut self.waiting {
+            let later = waiting.split_off(&step);
+            let older = std::mem::replace(waiting, later);
+            skipped.extend(older.into_values().map(|old| (old, "a later pair came first")));
+        }
+        let [Some(target), Some(baseline)] = pair else { return None };
+        Some(([target, baseline], skipped))
+    }
+
+    /// Checkpoints that wait, by network.
+    pub fn waiting(&self) -> [usize; 2] {
+        [self.waiting[0].len(), self.waiting[1].len()]
+    }
+
+    /// Takes out everything that still waits, at the end of a run.
+    pub fn drain(&mut self) -> Vec<Checkpoint> {
+        self.waiting.iter_mut().flat_map(|waiting| std::mem::take(waiting).into_values()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoint(role: Role, step: u64) -> Checkpoint {
+        let path = format!("{role}/{step}").into();
+        Checkpoint { role, step, path, pin: "pin".into(), identity: format!("{role}{step}") }
+    }
+
+    fn filled(pairing: Pairing, target: &[u64], baseline: &[u64]) -> Pairs {
+        let mut pairs = Pairs::new(pairing, None);
+        for (role, steps) in [(Role::Target, target), (Role::Baseline, baseline)] {
+            for &step in steps {
+                assert!(pairs.add(checkpoint(role, step)).is_none());
+            }
+        }
+        pairs
+    }
+
+    fn steps(pairs: &mut Pairs) -> (Vec<u64>, Vec<(Role, u64)>) {
+        let (mut evaluated, mut skipped) = (Vec::new(), Vec::new());
+        while let Some(([target, baseline], left_out)) = pairs.next() {
+            assert_eq!(target.step, baseline.step);
+            evaluated.push(target.step);
+            skipped.extend(left_out.into_iter().map(|(c, _)| (c.role, c.step)));
+        }
+        (evaluated, skipped)
+    }
+
+    #[test]
+    fn every_pair_comes_in_order_and_the_odd_ones_are_skipped() {
+        let mut pairs = filled(Pairing::default(), &[1, 2, 3, 5, 6], &[2, 5, 1, 4]);
+        let (evaluated, skipped) = steps(&mut pairs);
+        assert_eq!(evaluated, [1, 2, 5]);
+        assert_eq!(skipped, [(Role::Target, 3), (Role::Baseline, 4)]);
+        assert_eq!(pairs.waiting(), [1, 0], "step 6 still waits for its partner");
+    }
+
+    #[test]
+    fn the_latest_pair_skips_the_older_ones() {
+        let mut pairs = filled(Pairing { latest: true }, &[1, 2, 3], &[1, 2]);
+        let (evaluated, skipped) = steps(&mut pairs);
+        assert_eq!((evaluated, skipped), (vec![2], vec![(Role::Target, 1), (Role::Baseline, 1)]));
+    }
+
+    #[test]
+    fn what_comes_late_is_given_back_with_its_reason() {
+        let mut pairs = Pairs::new(Pairing::default(), Some(7));
+        let (late, reason) = pairs.add(checkpoint(Role::Target, 7)).expect("given back");
+        assert_eq!(late.step, 7);
+        assert!(reason.contains("already evaluated"));
+        assert!(pairs.add(checkpoint(Role::Target, 8)).is_none());
+        let (old, _) = pairs.add(checkpoint(Role::Target, 8)).expect("the earlier save");
+        assert_eq!(old.step, 8);
+    }
+}

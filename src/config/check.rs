@@ -1,0 +1,355 @@
+//! Loose types → [`Config`]: the one place where ranges are checked and defaults are set.
+
+use super::yaml::Checked;
+use super::{Config, End, Interactions, Problems, file};
+use crate::network::{DeviceChoice, VariableRule};
+use crate::role::Role;
+use crate::policy::{Action, Condition, Peaked, Policy, Reached, Rule, Warmup};
+use crate::{checkpoint, control, network, sparsify};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const DEFAULT_NOISE: f64 = 0.01;
+const DEFAULT_SALIENCE: f64 = 0.02;
+const DEFAULT_PATIENCE: u32 = 3;
+const DEFAULT_BATCH: usize = 256;
+const DEFAULT_SELECT: usize = 10;
+const DEFAULT_GRID: usize = 5;
+const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
+const DEFAULT_ACKNOWLEDGE: Duration = Duration::from_secs(300);
+
+pub(super) fn check(path: &Path, file: file::File, checked: Checked) -> Result<Config, Problems> {
+    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut check = Check { base, checked };
+    let config = check.config(path, file);
+    check.checked.finish(config)
+}
+
+struct Check {
+    base: PathBuf,
+    checked: Checked,
+}
+
+impl Check {
+    fn config(&mut self, source: &Path, file: file::File) -> Option<Config> {
+        let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let state = self.path("state", file.state, "the directory of the history, such as `run/state`");
+        let networks = file.networks.unwrap_or_default();
+        let target = self.network(Role::Target, networks.target, file.program.as_ref());
+        let baseline = self.network(Role::Baseline, networks.baseline, file.program.as_ref());
+        let pairing = file.pairing.unwrap_or_default();
+        let probe = self.probe(file.probe.unwrap_or_default());
+        let compute = file.compute.unwrap_or_default();
+        let device = self.device(compute.device);
+        let threads = self.count("compute.threads", compute.threads, 1..=1024, 1);
+        let batch = self.count("compute.batch", compute.batch, 1..=1 << 20, DEFAULT_BATCH);
+        let interactions = self.interactions(file.interactions.unwrap_or_default());
+        let policy = self.policy(file.policy.unwrap_or_default());
+        let control = self.control(file.control.unwrap_or_default());
+        let listen = self.listen(file.telemetry.unwrap_or_default().listen);
+        let end = file.end.unwrap_or_default();
+        let ((target, target_program), (baseline, baseline_program)) = (target?, baseline?);
+        let (probe_file, samples, variables, baseline_value) = probe?;
+        Some(Config {
+            source: source.to_owned(),
+            name: file.name.or(stem).unwrap_or_default(),
+            state: state?,
+            watch: [target, baseline],
+            pairing: checkpoint::Pairing { latest: pairing.order == Some(file::Order::Latest) },
+            network: network::Settings {
+                programs: [target_program, baseline_program],
+                probe: probe_file,
+                samples,
+                variables,
+                baseline: baseline_value,
+                device: device?,
+                threads: threads?,
+                batch: batch?,
+            },
+            interactions: interactions?,
+            policy: policy?,
+            control: control?,
+            listen: listen?,
+            end: End {
+                idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0),
+                max_step: end.max_step,
+            },
+        })
+    }
+
+    fn path(&mut self, at: &str, path: Option<PathBuf>, what: &str) -> Option<PathBuf> {
+        match path {
+            Some(path) if !path.as_os_str().is_empty() => Some(self.base.join(path)),
+            _ => {
+                self.checked.report(at, format!("is missing: give {what}"));
+                None
+            }
+        }
+    }
+
+    fn network(
+        &mut self,
+        role: Role,
+        network: Option<file::Network>,
+        common: Option<&PathBuf>,
+    ) -> Option<(checkpoint::Settings, PathBuf)> {
+        let network = network.unwrap_or_default();
+        let at = |field: &str| format!("networks.{role}.{field}");
+        let directory = self.path(
+            &at("checkpoints"),
+            network.checkpoints,
+            "the directory that this training writes its checkpoints to",
+        );
+        let program = self.path(
+            &at("program"),
+            network.program.or_else(|| common.cloned()),
+            "the TorchScript file of the network here, or `program` at the top for both",
+        );
+        let settings = checkpoint::Settings { role, directory: directory? };
+        Some((settings, program?))
+    }
+
+    #[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
+    fn probe(
+        &mut self,
+        probe: file::Probe,
+    ) -> Option<(PathBuf, Option<usize>, Option<VariableRule>, network::Baseline)> {
+        let file = self.path("probe.file", probe.file, "the safetensors file of the probe");
+        if probe.samples == Some(0) {
+            self.checked.report("probe.samples", "is 0, but at least 1 sample is needed");
+        }
+        let variables = match probe.variables {
+            None => Some(None),
+            Some(rule) => self.variables(rule).map(Some),
+        };
+        let baseline = match probe.baseline {
+            None | Some(file::Baseline::Zero) => network::Baseline::Zero,
+            Some(file::Baseline::Mean) => network::Baseline::Mean,
+            Some(file::Baseline::File) => network::Baseline::File,
+        };
+        Some((file?, probe.samples, variables?, baseline))
+    }
+
+    fn variables(&mut self, rule: file::Variables) -> Option<VariableRule> {
+        match rule {
+            file::Variables::ImagePatches(file::ImagePatches { grid, margin, select }) => {
+                let at = "probe.variables.image_patches";
+                let grid = self.count(&format!("{at}.grid"), grid, 1..=64, DEFAULT_GRID)?;
+                let margin = margin.unwrap_or(0);
+                let select =
+                    self.count(&format!("{at}.select"), select, 2..=16, DEFAULT_SELECT)?;
+                let inner = grid.saturating_sub(2 * margin);
+                if inner * inner < select {
+                    self.checked.report(
+                        &format!("{at}.select"),
+                        format!(
+                            "is {select}, but a grid of {grid} with a margin of {margin} has only {} \
+                             patches; select fewer or take a finer grid",
+                            inner * inner
+                        ),
+                    );
+                }
+                Some(VariableRule::ImagePatches { grid, margin, select })
+            }
+            file::Variables::Columns(file::Columns { groups }) => {
+                let at = "probe.variables.columns.groups";
+                let groups = self.count(at, groups, 2..=16, DEFAULT_SELECT)?;
+                Some(VariableRule::Columns { groups })
+            }
+        }
+    }
+
+    fn count(
+        &mut self,
+        at: &str,
+        value: Option<usize>,
+        range: std::ops::RangeInclusive<usize>,
+        default: usize,
+    ) -> Option<usize> {
+        let value = value.unwrap_or(default);
+        if range.contains(&value) {
+            return Some(value);
+        }
+        let (least, most) = range.into_inner();
+        self.checked.report(at, format!("is {value}, but must lie between {least} and {most}"));
+        None
+    }
+
+    fn number(
+        &mut self,
+        at: &str,
+        value: Option<f64>,
+        range: std::ops::RangeInclusive<f64>,
+        default: f64,
+    ) -> Option<f64> {
+        let value = value.unwrap_or(default);
+        if range.contains(&value) {
+            return Some(value);
+        }
+        let (least, most) = range.into_inner();
+        let range = match most {
+            f64::MAX => format!("must be a number of {least} or more"),
+            _ => format!("must lie between {least} and {most}"),
+        };
+        self.checked.report(at, format!("is {value}, but {range}"));
+        None
+    }
+
+    fn interactions(&mut self, file: file::Interactions) -> Option<Interactions> {
+        let defaults = sparsify::Settings::default();
+        let noise = self.number("interactions.noise", file.noise, 0.0..=0.5, DEFAULT_NOISE);
+        let salience =
+            self.number("interactions.salience", file.salience, 0.0..=1.0, DEFAULT_SALIENCE);
+        let gap = self.number("interactions.gap", file.gap, 1e-9..=0.5, defaults.gap);
+        let solver = sparsify::Settings { gap: gap?, ..defaults };
+        Some(Interactions { noise: noise?, salience: salience?, solver })
+    }
+
+    fn device(&mut self, device: Option<String>) -> Option<DeviceChoice> {
+        let device = device.unwrap_or_else(|| "auto".to_owned());
+        let choice = match (device.as_str(), device.strip_prefix("cuda:")) {
+            ("auto", _) => Some(DeviceChoice::Auto),
+            ("cpu", _) => Some(DeviceChoice::Cpu),
+            ("cuda", _) => Some(DeviceChoice::Cuda(0)),
+            (_, Some(index)) => index.parse().ok().map(DeviceChoice::Cuda),
+            _ => None,
+        };
+        if choice.is_none() {
+            let message = format!("is `{device}`; write `auto`, `cpu`, `cuda` or `cuda:N`");
+            self.checked.report("compute.device", message);
+        }
+        choice
+    }
+
+    fn control(&mut self, control: file::Control) -> Option<control::Settings> {
+        let what = "the directory of `control.json`, which the trainers poll";
+        let directory = self.path("control.directory", control.directory, what);
+        let acknowledge = control.acknowledge.map_or(DEFAULT_ACKNOWLEDGE, |duration| duration.0);
+        Some(control::Settings { directory: directory?, acknowledge })
+    }
+
+    fn listen(&mut self, listen: Option<String>) -> Option<Option<std::net::SocketAddr>> {
+        let Some(listen) = listen else { return Some(None) };
+        match listen.parse() {
+            Ok(address) => Some(Some(address)),
+            Err(_) => {
+                let message =
+                    format!("is `{listen}`, which is no address; write one such as `127.0.0.1:9464`");
+                self.checked.report("telemetry.listen", message);
+                None
+            }
+        }
+    }
+
+    fn policy(&mut self, policy: file::Policy) -> Option<Policy> {
+        let Some(files) = policy.rules.filter(|rules| !rules.is_empty()) else {
+            self.checked.report("policy.rules", "is missing: give at least one rule");
+            return None;
+        };
+        let mut ids = BTreeSet::new();
+        let wanted = files.len();
+        let rules: Vec<Rule> = files
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, rule)| self.rule(&format!("policy.rules[{index}]"), rule?, &mut ids))
+            .collect();
+        if rules.len() < wanted {
+            return None;
+        }
+        let waits = rules.iter().any(|rule| matches!(rule.when, Condition::Peaked(_)));
+        let ends = |rule: &Rule| rule.when.is_budget() && rule.then == Action::Stop;
+        if waits && !rules.iter().any(ends) {
+            self.checked.report(
+                "policy.rules",
+                "has a `peaked` rule but no budget, and no criterion is sure to end; add a rule such \
+                 as `{id: budget, when: {reached: {step: 100000}}, then: {stop: {}}}`",
+            );
+        }
+        Some(Policy { rules })
+    }
+
+    fn rule(&mut self, at: &str, rule: file::Rule, ids: &mut BTreeSet<String>) -> Option<Rule> {
+        let id = self.required(&format!("{at}.id"), rule.id, "a name of its own");
+        if let Some(id) = &id
+            && !ids.insert(id.clone())
+        {
+            let message = format!("is `{id}`, which another rule has; ids key the stored state");
+            self.checked.report(&format!("{at}.id"), message);
+        }
+        let when = self.required(
+            &format!("{at}.when"),
+            rule.when,
+            "a condition, such as `{peaked: {metric: convergence_score}}`",
+        );
+        let when = when.and_then(|when| self.condition(&format!("{at}.when"), when));
+        let then = self.required(&format!("{at}.then"), rule.then, "an action, such as `{stop: {}}`");
+        let then = then.and_then(|then| self.action(&format!("{at}.then"), then));
+        let warmup = self.warmup(&format!("{at}.warmup"), rule.warmup.unwrap_or_default());
+        Some(Rule { id: id?, when: when?, then: then?, warmup: warmup?, phase: rule.phase })
+    }
+
+    fn required<T>(&mut self, at: &str, value: Option<T>, what: &str) -> Option<T> {
+        if value.is_none() {
+            self.checked.report(at, format!("is missing: give {what}"));
+        }
+        value
+    }
+
+    fn condition(&mut self, at: &str, condition: file::Condition) -> Option<Condition> {
+        match condition {
+            file::Condition::Peaked(peaked) => {
+                let at = format!("{at}.peaked");
+                let metric = self.required(&format!("{at}.metric"), peaked.metric, "a monitor");
+                let patience = peaked.patience.unwrap_or_default().checks.unwrap_or(DEFAULT_PATIENCE);
+                if patience == 0 {
+                    let message = "is 0, but must be at least 1";
+                    self.checked.report(&format!("{at}.patience.checks"), message);
+                }
+                let min_drop =
+                    self.number(&format!("{at}.min_drop"), peaked.min_drop, 0.0..=f64::MAX, 0.0);
+                let metric = metric?;
+                let goal = peaked.goal.unwrap_or(metric.goal());
+                Some(Condition::Peaked(Peaked { metric, goal, patience, min_drop: min_drop? }))
+            }
+            file::Condition::Reached(file::Reached { step: None, checks: None }) => {
+                self.checked.report(&format!("{at}.reached"), "needs `step` or `checks`");
+                None
+            }
+            file::Condition::Reached(file::Reached { step, checks }) => {
+                Some(Condition::Reached(Reached { step, checks }))
+            }
+            file::Condition::NotFinite(_) => Some(Condition::NotFinite),
+        }
+    }
+
+    fn action(&mut self, at: &str, action: file::Action) -> Option<Action> {
+        let phase = match action {
+            file::Action::Stop(_) => return Some(Action::Stop),
+            file::Action::Phase(phase) => phase,
+        };
+        let at = format!("{at}.phase");
+        let to = self.required(&format!("{at}.to"), phase.to, "the name of the phase");
+        let lambda = self.required(&format!("{at}.lambda"), phase.lambda, "λ, from 0 to 1");
+        let lambda = lambda.and_then(|l| self.number(&format!("{at}.lambda"), Some(l), 0.0..=1.0, 0.0));
+        let most = phase.max_output_scale;
+        let most = match most {
+            None => Some(None),
+            Some(_) => self
+                .number(&format!("{at}.max_output_scale"), most, 0.0..=f64::MAX, 0.0)
+                .map(Some),
+        };
+        let ramp = phase.ramp.unwrap_or(0);
+        Some(Action::Phase { to: to?, lambda: lambda?, ramp, max_output_scale: most? })
+    }
+
+    fn warmup(&mut self, at: &str, warmup: file::Warmup) -> Option<Warmup> {
+        let scale = warmup.min_output_scale;
+        let scale = self.number(&format!("{at}.min_output_scale"), scale, 0.0..=f64::MAX, 0.0);
+        Some(Warmup {
+            checks: warmup.checks.unwrap_or(0),
+            step: warmup.step.unwrap_or(0),
+            min_output_scale: scale?,
+        })
+    }
+}

@@ -1,0 +1,325 @@
+//! The loose types: what stands in a file, before it is checked. Every field may be absent.
+
+use serde::{Deserialize, Deserializer};
+use std::path::PathBuf;
+
+/// A whole file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// Name of the run; the file's name without it.
+    pub name: Option<String>,
+    /// State directory.
+    pub state: Option<PathBuf>,
+    /// TorchScript file of both networks.
+    pub program: Option<PathBuf>,
+    /// The held-out samples.
+    pub probe: Option<Probe>,
+    /// The two runs.
+    pub networks: Option<Networks>,
+    /// How checkpoints become pairs.
+    pub pairing: Option<Pairing>,
+    /// Extraction and comparison.
+    pub interactions: Option<Interactions>,
+    /// Where networks run.
+    pub compute: Option<Compute>,
+    /// The rules.
+    pub policy: Option<Policy>,
+    /// The control file.
+    pub control: Option<Control>,
+    /// The HTTP server.
+    pub telemetry: Option<Telemetry>,
+    /// When training counts as ended.
+    pub end: Option<End>,
+}
+
+/// `probe:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Probe {
+    /// safetensors file with `inputs`, `labels`, ….
+    pub file: Option<PathBuf>,
+    /// Only the first so many samples.
+    pub samples: Option<usize>,
+    /// The rule that chooses the variables, where the file does not.
+    pub variables: Option<Variables>,
+    /// What replaces an absent variable.
+    pub baseline: Option<Baseline>,
+}
+
+/// `probe.variables:`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Variables {
+    /// Patches of the feature map.
+    ImagePatches(ImagePatches),
+    /// Every column (or position) is a variable.
+    Columns(Columns),
+}
+
+/// `probe.variables.image_patches:`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImagePatches {
+    /// Patches a side.
+    pub grid: Option<usize>,
+    /// Patches at the border that are never chosen.
+    pub margin: Option<usize>,
+    /// Number of variables n.
+    pub select: Option<usize>,
+}
+
+/// `probe.variables.columns:`
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Columns {
+    /// Number of variables n: the columns are dealt to them in turn.
+    pub groups: Option<usize>,
+}
+
+/// `probe.baseline:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Baseline {
+    /// Zero.
+    Zero,
+    /// Mean of the features over the variables of the sample.
+    Mean,
+    /// The tensor `baseline` of the probe file.
+    File,
+}
+
+/// `networks:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Networks {
+    /// The network that the user cares for.
+    pub target: Option<Network>,
+    /// The network that it is compared with.
+    pub baseline: Option<Network>,
+}
+
+/// `networks.target:` and `networks.baseline:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// Directory of the checkpoints.
+    pub checkpoints: Option<PathBuf>,
+    /// Format of the checkpoints.
+    pub layout: Option<Layout>,
+    /// TorchScript file, where it is not the common one.
+    pub program: Option<PathBuf>,
+}
+
+/// Format of the checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// One safetensors file a step.
+    Safetensors,
+}
+
+/// `pairing:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pairing {
+    /// Which checkpoints are evaluated.
+    pub order: Option<Order>,
+}
+
+/// Which checkpoints are evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// All of them, oldest first.
+    Every,
+    /// The newest; what is older is skipped when evaluation falls behind.
+    Latest,
+}
+
+/// `interactions:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Interactions {
+    /// ζ as a share of |v(N) − v(∅)|.
+    pub noise: Option<f64>,
+    /// τ as a share of the output scale.
+    pub salience: Option<f64>,
+    /// Certified relative gap of an extraction.
+    pub gap: Option<f64>,
+}
+
+/// `compute:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Compute {
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    pub device: Option<String>,
+    /// Threads of libtorch and of the solver, each.
+    pub threads: Option<usize>,
+    /// Masked inputs in one forward.
+    pub batch: Option<usize>,
+}
+
+/// `policy:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// In order of precedence. A mistaken rule is null.
+    pub rules: Option<Vec<Option<Rule>>>,
+}
+
+/// One rule.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rule {
+    /// Unique.
+    pub id: Option<String>,
+    /// When it fires.
+    pub when: Option<Condition>,
+    /// What then happens.
+    pub then: Option<Action>,
+    /// What must be over first.
+    pub warmup: Option<Warmup>,
+    /// The only phase in which it holds.
+    pub phase: Option<String>,
+}
+
+/// `when:`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// A monitor has passed its best value.
+    Peaked(Peaked),
+    /// A budget is used up.
+    Reached(Reached),
+    /// Outputs are not finite.
+    NotFinite(Empty),
+}
+
+/// A map without fields.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Empty {}
+
+/// `when.peaked:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Peaked {
+    /// The monitor.
+    pub metric: Option<crate::convergence::Monitor>,
+    /// `max` or `min`; what is better for the monitor without it.
+    pub goal: Option<crate::convergence::Goal>,
+    /// How long a better value is waited for.
+    pub patience: Option<Patience>,
+    /// How far below the best the value must lie.
+    pub min_drop: Option<f64>,
+}
+
+/// `when.peaked.patience:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Patience {
+    /// Checks without a better value.
+    pub checks: Option<u32>,
+}
+
+/// `when.reached:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reached {
+    /// The step of the pair.
+    pub step: Option<u64>,
+    /// The number of pairs evaluated.
+    pub checks: Option<u64>,
+}
+
+/// `warmup:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Warmup {
+    /// Pairs that are passed over.
+    pub checks: Option<u64>,
+    /// First step that is looked at.
+    pub step: Option<u64>,
+    /// Output scale that both networks must have reached.
+    pub min_output_scale: Option<f64>,
+}
+
+/// `then:`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// End the run.
+    Stop(Empty),
+    /// Switch the training to another phase.
+    Phase(Phase),
+}
+
+/// `then.phase:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Phase {
+    /// Name of the phase.
+    pub to: Option<String>,
+    /// Weight λ of the interaction loss.
+    pub lambda: Option<f64>,
+    /// Training steps over which λ rises.
+    pub ramp: Option<u64>,
+    /// Output scale above which the rule does not fire.
+    pub max_output_scale: Option<f64>,
+}
+
+/// `control:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Directory of `control.json` and the acknowledgements.
+    pub directory: Option<PathBuf>,
+    /// How long a stop waits to be acknowledged by both trainers.
+    pub acknowledge: Option<Duration>,
+}
+
+/// `telemetry:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Address of the HTTP server.
+    pub listen: Option<String>,
+}
+
+/// `end:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct End {
+    /// No new checkpoint for so long.
+    pub idle: Option<Duration>,
+    /// The last step.
+    pub max_step: Option<u64>,
+}
+
+/// A duration with its unit: `500ms`, `30s`, `10m`, `2h`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Duration(pub std::time::Duration);
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let factor = match &text[digits.len()..] {
+            "ms" => Some(0.001),
+            "s" => Some(1.0),
+            "m" => Some(60.0),
+            "h" => Some(3600.0),
+            _ => None,
+        };
+        let number = digits.trim().parse::<f64>().ok();
+        let seconds = number.zip(factor).map(|(number, factor)| number * factor);
+        let duration = seconds.and_then(|s| std::time::Duration::try_from_secs_f64(s).ok());
+        duration.map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!(
+                "`{text}` is no duration; write a number with its unit, such as `30s` or `10m`"
+            ))
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! YAML → checked [`Config`].
+//!
+//! [`yaml`] turns text into the loose types of [`file`] and knows where in the text everything stood;
+//! [`check`] turns those into a [`Config`], whose parts belong to the modules that they configure.
+//! Every mistake of a file is reported at once, with line, column, path and what to try.
+
+mod check;
+pub mod file;
+mod problem;
+mod yaml;
+
+pub use problem::{Problem, Problems};
+
+use crate::policy::Policy;
+use crate::{checkpoint, control, network, sparsify};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A run, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that it came from.
+    pub source: PathBuf,
+    /// Name of the run in reports and logs.
+    pub name: String,
+    /// Directory of the history, the value cache and the pins.
+    pub state: PathBuf,
+    /// The two checkpoint directories and how they are watched: (target, baseline).
+    pub watch: [checkpoint::Settings; 2],
+    /// How checkpoints of the two networks become pairs.
+    pub pairing: checkpoint::Pairing,
+    /// Programs, probe, variables and device.
+    pub network: network::Settings,
+    /// Extraction and comparison.
+    pub interactions: Interactions,
+    /// The rules.
+    pub policy: Policy,
+    /// The control file.
+    pub control: control::Settings,
+    /// Address of the HTTP server, or none.
+    pub listen: Option<SocketAddr>,
+    /// When training counts as ended.
+    pub end: End,
+}
+
+/// Extraction and comparison.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interactions {
+    /// ζ as a share of |v(N) − v(∅)|.
+    pub noise: f64,
+    /// τ as a share of the output scale.
+    pub salience: f64,
+    /// Settings of the solver.
+    pub solver: sparsify::Settings,
+}
+
+/// When training counts as ended, next to the `done-<network>` files of the trainers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct End {
+    /// No new checkpoint for so long, once there was one.
+    pub idle: std::time::Duration,
+    /// A pair at this step or later is the last.
+    pub max_step: Option<u64>,
+}
+
+impl Config {
+    /// Reads and checks a file. Relative paths in it are relative to the file's directory.
+    ///
+    /// # Errors
+    /// Every mistake of the file at once.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Problems::of(path, format!("cannot be read: {error}; give the path of a YAML file"))
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// As [`Config::load`], with the text given.
+    ///
+    /// # Errors
+    /// Every mistake of the text at once.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
+        let mut document = yaml::Document::parse(path, text)?;
+        let file = document.read::<file::File>();
+        check::check(path, file, document.into_problems())
+    }
+}
+
+#[cfg(test)]
+mod tests;
