@@ -1,1 +1,5 @@
-fn main(){}
+//! convergd: starts and stops; everything else is in the library.
+
+fn main() -> std::process::ExitCode {
+    convergd::cli::main().into()
+}

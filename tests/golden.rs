@@ -90,7 +90,8 @@ fn planted_games_without_noise_are_recovered_exactly() {
                     assert!(
                         error < 1e-5 * total,
                         "n = {n}, table {table}: {kind} of {t:b} is {}, planted {}",
-                        found[t], wanted[t]
+                        found[t],
+                        wanted[t]
                     );
                 }
             }

@@ -1,6 +1,5 @@
-//! The safetensors layout: a structural check, and the tensors of a file.
+//! The structural check of the safetensors layout.
 
-use safetensors::SafeTensors;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -63,23 +62,6 @@ pub fn check_structure(path: &Path) -> Result<(), FormatError> {
     if found == wanted { Ok(()) } else { Err(FormatError::Length { found, wanted }) }
 }
 
-/// The bytes of a file and its tensors, fully validated by the format's own library.
-///
-/// The file is read, not mapped: a writer that cuts it short meanwhile gives an error, not a crash.
-///
-/// # Errors
-/// As [`check_structure`], and for headers whose offsets overlap or leave holes.
-pub fn read<T>(path: &Path, use_tensors: impl FnOnce(&[u8], SafeTensors<'_>) -> T) -> Result<T, FormatError> {
-    let bytes = std::fs::read(path)?;
-    match SafeTensors::deserialize(&bytes) {
-        Ok(tensors) => Ok(use_tensors(&bytes, tensors)),
-        Err(error) => {
-            check_structure(path)?;
-            Err(FormatError::Header(error.to_string()))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +89,10 @@ mod tests {
         }
         let mut longer = bytes;
         longer.push(0);
-        assert!(matches!(check_structure(file_of(&longer).path()), Err(FormatError::Length { .. })));
+        assert!(matches!(
+            check_structure(file_of(&longer).path()),
+            Err(FormatError::Length { .. })
+        ));
     }
 
     #[test]
@@ -115,6 +100,5 @@ mod tests {
         let mut bytes = good();
         bytes[..8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(check_structure(file_of(&bytes).path()), Err(FormatError::Header(_))));
-        assert!(read(file_of(&bytes).path(), |_, _| ()).is_err());
     }
 }

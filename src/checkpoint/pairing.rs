@@ -37,9 +37,15 @@ impl Pairs {
         replaced.map(|old| (old, "the step was saved again"))
     }
 
-    /// Takes a checkpoint that waits at a step out again.
-    pub fn withdraw(&mut self, role: Role, step: u64) -> Option<Checkpoint> {
-        self.waiting[role.index()].remove(&step)
+    /// Whether a complete pair waits.
+    pub fn is_ready(&self) -> bool {
+        let [target, baseline] = &self.waiting;
+        target.keys().any(|step| baseline.contains_key(step))
+    }
+
+    /// Step of the last pair handed out.
+    pub fn last(&self) -> Option<u64> {
+        self.last
     }
 
     /// The next pair, (target, baseline), and the checkpoints that are skipped for it: those without

@@ -38,7 +38,12 @@ pub fn scan(directory: &Path) -> std::io::Result<Vec<Candidate>> {
 /// The identity of a file, from its metadata.
 pub fn identity(metadata: &std::fs::Metadata) -> String {
     let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
-    format!("{:x}:{:x}:{}:{seconds}.{nanoseconds:09}", metadata.dev(), metadata.ino(), metadata.size())
+    format!(
+        "{:x}:{:x}:{}:{seconds}.{nanoseconds:09}",
+        metadata.dev(),
+        metadata.ino(),
+        metadata.size()
+    )
 }
 
 /// The step in the name of a checkpoint: the last number in it. Nothing for names that writers use
@@ -46,7 +51,8 @@ pub fn identity(metadata: &std::fs::Metadata) -> String {
 fn step_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     let stem = name.strip_suffix(".safetensors")?;
-    let unfinished = name.starts_with('.') || name.starts_with("tmp-") || stem.ends_with("-unfinished");
+    let unfinished =
+        name.starts_with('.') || name.starts_with("tmp-") || stem.ends_with("-unfinished");
     let end = stem.rfind(|c: char| c.is_ascii_digit()).filter(|_| !unfinished)? + 1;
     let start = stem[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |before| before + 1);
     stem[start..end].parse().ok()
@@ -63,8 +69,12 @@ mod tests {
         assert_eq!(step("resnet18-epoch=7.safetensors"), Some(7));
         assert_eq!(step("run2-ckpt-40-final.safetensors"), Some(40));
         for name in [
-            "step-12.pt", "last.safetensors", "tmp-12.safetensors", ".step-12.safetensors",
-            "step-12.safetensors.tmp", "step-12-unfinished.safetensors",
+            "step-12.pt",
+            "last.safetensors",
+            "tmp-12.safetensors",
+            ".step-12.safetensors",
+            "step-12.safetensors.tmp",
+            "step-12-unfinished.safetensors",
             "step-99999999999999999999.safetensors",
         ] {
             assert_eq!(step(name), None, "{name}");

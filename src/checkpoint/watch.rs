@@ -78,16 +78,17 @@ impl Watcher {
         }
     }
 
-    /// Watches until `stop` is closed. A full `events` channel blocks: what is pinned is not lost.
-    pub fn run(mut self, events: &Sender<Event>, stop: &Receiver<()>) {
+    /// Watches until `requests` is closed; each request asks for another scan and `Listed` after it.
+    /// A full `events` channel blocks: what is pinned is not lost.
+    pub fn run(mut self, events: &Sender<Event>, requests: &Receiver<()>) {
         let (wake, woken) = bounded(WAKE_UPS);
         let mut notifier = None;
         loop {
             let found = self.look();
             for event in found {
-                select! {
-                    send(events, event) -> sent => if sent.is_err() { return },
-                    recv(stop) -> _ => return,
+                // The other end closes its side of the channel when it ends.
+                if events.send(event).is_err() {
+                    return;
                 }
             }
             if notifier.is_none() {
@@ -98,7 +99,10 @@ impl Watcher {
                 false => RESCAN,
             };
             select! {
-                recv(stop) -> _ => return,
+                recv(requests) -> request => match request {
+                    Ok(()) => self.was_listed = false,
+                    Err(_) => return,
+                },
                 recv(woken) -> _ => std::thread::sleep(COALESCE),
                 default(pause) => {}
             }

@@ -3,8 +3,8 @@
 use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, file};
 use crate::network::{DeviceChoice, VariableRule};
-use crate::role::Role;
 use crate::policy::{Action, Condition, Peaked, Policy, Reached, Rule, Warmup};
+use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,8 @@ struct Check {
 impl Check {
     fn config(&mut self, source: &Path, file: file::File) -> Option<Config> {
         let stem = source.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        let state = self.path("state", file.state, "the directory of the history, such as `run/state`");
+        let state =
+            self.path("state", file.state, "the directory of the history, such as `run/state`");
         let networks = file.networks.unwrap_or_default();
         let target = self.network(Role::Target, networks.target, file.program.as_ref());
         let baseline = self.network(Role::Baseline, networks.baseline, file.program.as_ref());
@@ -71,10 +72,7 @@ impl Check {
             policy: policy?,
             control: control?,
             listen: listen?,
-            end: End {
-                idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0),
-                max_step: end.max_step,
-            },
+            end: End { idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0), max_step: end.max_step },
         })
     }
 
@@ -137,8 +135,7 @@ impl Check {
                 let at = "probe.variables.image_patches";
                 let grid = self.count(&format!("{at}.grid"), grid, 1..=64, DEFAULT_GRID)?;
                 let margin = margin.unwrap_or(0);
-                let select =
-                    self.count(&format!("{at}.select"), select, 2..=16, DEFAULT_SELECT)?;
+                let select = self.count(&format!("{at}.select"), select, 2..=16, DEFAULT_SELECT)?;
                 let inner = grid.saturating_sub(2 * margin);
                 if inner * inner < select {
                     self.checked.report(
@@ -234,8 +231,9 @@ impl Check {
         match listen.parse() {
             Ok(address) => Some(Some(address)),
             Err(_) => {
-                let message =
-                    format!("is `{listen}`, which is no address; write one such as `127.0.0.1:9464`");
+                let message = format!(
+                    "is `{listen}`, which is no address; write one such as `127.0.0.1:9464`"
+                );
                 self.checked.report("telemetry.listen", message);
                 None
             }
@@ -252,7 +250,9 @@ impl Check {
         let rules: Vec<Rule> = files
             .into_iter()
             .enumerate()
-            .filter_map(|(index, rule)| self.rule(&format!("policy.rules[{index}]"), rule?, &mut ids))
+            .filter_map(|(index, rule)| {
+                self.rule(&format!("policy.rules[{index}]"), rule?, &mut ids)
+            })
             .collect();
         if rules.len() < wanted {
             return None;
@@ -283,7 +283,8 @@ impl Check {
             "a condition, such as `{peaked: {metric: convergence_score}}`",
         );
         let when = when.and_then(|when| self.condition(&format!("{at}.when"), when));
-        let then = self.required(&format!("{at}.then"), rule.then, "an action, such as `{stop: {}}`");
+        let then =
+            self.required(&format!("{at}.then"), rule.then, "an action, such as `{stop: {}}`");
         let then = then.and_then(|then| self.action(&format!("{at}.then"), then));
         let warmup = self.warmup(&format!("{at}.warmup"), rule.warmup.unwrap_or_default());
         Some(Rule { id: id?, when: when?, then: then?, warmup: warmup?, phase: rule.phase })
@@ -301,7 +302,8 @@ impl Check {
             file::Condition::Peaked(peaked) => {
                 let at = format!("{at}.peaked");
                 let metric = self.required(&format!("{at}.metric"), peaked.metric, "a monitor");
-                let patience = peaked.patience.unwrap_or_default().checks.unwrap_or(DEFAULT_PATIENCE);
+                let patience =
+                    peaked.patience.unwrap_or_default().checks.unwrap_or(DEFAULT_PATIENCE);
                 if patience == 0 {
                     let message = "is 0, but must be at least 1";
                     self.checked.report(&format!("{at}.patience.checks"), message);
@@ -331,13 +333,14 @@ impl Check {
         let at = format!("{at}.phase");
         let to = self.required(&format!("{at}.to"), phase.to, "the name of the phase");
         let lambda = self.required(&format!("{at}.lambda"), phase.lambda, "λ, from 0 to 1");
-        let lambda = lambda.and_then(|l| self.number(&format!("{at}.lambda"), Some(l), 0.0..=1.0, 0.0));
+        let lambda =
+            lambda.and_then(|l| self.number(&format!("{at}.lambda"), Some(l), 0.0..=1.0, 0.0));
         let most = phase.max_output_scale;
         let most = match most {
             None => Some(None),
-            Some(_) => self
-                .number(&format!("{at}.max_output_scale"), most, 0.0..=f64::MAX, 0.0)
-                .map(Some),
+            Some(_) => {
+                self.number(&format!("{at}.max_output_scale"), most, 0.0..=f64::MAX, 0.0).map(Some)
+            }
         };
         let ramp = phase.ramp.unwrap_or(0);
         Some(Action::Phase { to: to?, lambda: lambda?, ramp, max_output_scale: most? })

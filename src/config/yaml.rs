@@ -217,7 +217,10 @@ fn places(text: &str) -> BTreeMap<String, (usize, usize)> {
         let place = (span.start.line(), span.start.col() + 1);
         let is_node = matches!(
             event,
-            Event::Scalar(..) | Event::Alias(..) | Event::SequenceStart(..) | Event::MappingStart(..)
+            Event::Scalar(..)
+                | Event::Alias(..)
+                | Event::SequenceStart(..)
+                | Event::MappingStart(..)
         );
         if !is_node {
             if matches!(event, Event::SequenceEnd | Event::MappingEnd) {

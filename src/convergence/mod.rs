@@ -28,9 +28,10 @@ pub fn compare(pair: &Pair<'_>) -> Convergence {
     let total = samples.iter().fold(Totals::zero(pair.orders()), |sum, sample| sum.plus(sample));
     let estimates = bootstrap(&samples, |totals| monitor::values(totals));
     let count = samples.len().max(1) as f64;
-    let strengths = total.strength.clone().map(|network| {
-        network.into_iter().map(|strength| strength.scaled(1.0 / count)).collect()
-    });
+    let strengths = total
+        .strength
+        .clone()
+        .map(|network| network.into_iter().map(|strength| strength.scaled(1.0 / count)).collect());
     Convergence { monitors: monitor::estimates(&total, &estimates), strengths }
 }
 

@@ -78,8 +78,10 @@ fn strengths_equal_the_loop_by_loop_oracle() {
         let wanted = oracle([&target, &baseline], which);
         for (order, strength) in result.strengths[which].iter().enumerate() {
             let found = [
-                strength.positive, strength.negative,
-                strength.convergent_positive, strength.convergent_negative,
+                strength.positive,
+                strength.negative,
+                strength.convergent_positive,
+                strength.convergent_negative,
             ];
             for (found, wanted) in found.iter().zip(wanted[order]) {
                 assert!((found - wanted / 7.0).abs() < 1e-12, "network {which}, order {order}");
@@ -94,7 +96,9 @@ fn ratios_equal_the_loop_by_loop_oracle() {
     let found = monitors(networks[0], networks[1]);
     let sum = |which: usize, low: bool, columns: [usize; 2]| -> f64 {
         let rows = oracle(networks, which).into_iter().enumerate();
-        rows.filter(|(order, _)| !low || *order <= 2).map(|(_, r)| r[columns[0]] + r[columns[1]]).sum()
+        rows.filter(|(order, _)| !low || *order <= 2)
+            .map(|(_, r)| r[columns[0]] + r[columns[1]])
+            .sum()
     };
     let scale = |which: usize| networks[which].outputs.iter().map(|o| o.abs()).sum::<f64>();
     for (monitor, low) in [(Monitor::ConvergentRatio, false), (Monitor::ConvergentRatioLow, true)] {
@@ -115,8 +119,11 @@ fn two_identical_networks_converge_fully() {
     let probe = network(5, 6);
     let found = monitors(&probe, &probe);
     for monitor in [
-        Monitor::ConvergentRatio, Monitor::ConvergentRatioTarget, Monitor::ConvergentRatioLow,
-        Monitor::InteractionCosine, Monitor::InteractionJaccard,
+        Monitor::ConvergentRatio,
+        Monitor::ConvergentRatioTarget,
+        Monitor::ConvergentRatioLow,
+        Monitor::InteractionCosine,
+        Monitor::InteractionJaccard,
     ] {
         assert!((found[&monitor].value - 1.0).abs() < 1e-12, "{monitor}");
     }

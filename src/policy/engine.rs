@@ -133,7 +133,8 @@ impl Peaked {
             Goal::Max => best - value,
             Goal::Min => value - best,
         };
-        let Some((best, best_step)) = memory.best.filter(|(best, _)| drop_from(*best) >= 0.0) else {
+        let Some((best, best_step)) = memory.best.filter(|(best, _)| drop_from(*best) >= 0.0)
+        else {
             (memory.best, memory.since_best) = (Some((value, observation.step)), 0);
             return None;
         };
@@ -159,8 +160,12 @@ impl Reached {
         let at_step = self.step.filter(|&step| observation.step >= step);
         let at_checks = self.checks.filter(|&budget| checks >= budget);
         let reason = match (at_step, at_checks) {
-            (Some(step), _) => format!("step {} reached the budget of {step} steps", observation.step),
-            (None, Some(budget)) => format!("{checks} checks reached the budget of {budget} checks"),
+            (Some(step), _) => {
+                format!("step {} reached the budget of {step} steps", observation.step)
+            }
+            (None, Some(budget)) => {
+                format!("{checks} checks reached the budget of {budget} checks")
+            }
             (None, None) => return None,
         };
         Some(Verdict { reason, best_step: None })
@@ -269,10 +274,8 @@ mod tests {
 
     #[test]
     fn the_first_rule_that_fires_wins() {
-        let rules = vec![
-            rule("peak", peaked(1), Action::Stop),
-            rule("budget", at_step(2), Action::Stop),
-        ];
+        let rules =
+            vec![rule("peak", peaked(1), Action::Stop), rule("budget", at_step(2), Action::Stop)];
         assert_eq!(run(rules.clone(), &series(&[0.5, 0.4]))[0].rule, "peak");
         assert_eq!(run(rules, &series(&[0.5, 0.6]))[0].rule, "budget");
     }
@@ -280,7 +283,10 @@ mod tests {
     #[test]
     fn a_phase_switch_resets_the_rules_and_keeps_the_run_going() {
         let to = Action::Phase {
-            to: "regularized".to_owned(), lambda: 0.8, ramp: 10, max_output_scale: None
+            to: "regularized".to_owned(),
+            lambda: 0.8,
+            ramp: 10,
+            max_output_scale: None,
         };
         let mut switch = rule("switch", peaked(1), to);
         switch.phase = Some("plain".to_owned());
@@ -297,7 +303,10 @@ mod tests {
     #[test]
     fn a_phase_rule_does_not_fire_at_large_logits() {
         let most = |most| Action::Phase {
-            to: "regularized".to_owned(), lambda: 0.8, ramp: 0, max_output_scale: Some(most)
+            to: "regularized".to_owned(),
+            lambda: 0.8,
+            ramp: 0,
+            max_output_scale: Some(most),
         };
         let scores = series(&[0.5, 0.4, 0.3]);
         assert!(run(vec![rule("late", peaked(1), most(0.3))], &scores).is_empty());

@@ -32,5 +32,5 @@ mod rule;
 mod state;
 
 pub use engine::{Observation, decide};
-pub use rule::{Action, Condition, Peaked, Policy, Reached, Rule, Warmup};
+pub use rule::{Action, Condition, FIRST_PHASE, Peaked, Policy, Reached, Rule, Warmup};
 pub use state::{Decision, PolicyState, RuleState};

@@ -9,9 +9,9 @@
 //! it by its largest violation, so a bad p gives a weak bound, never a wrong one.
 
 use super::problem::{Costs, Problem};
+use crate::interaction::Interactions;
 use crate::interaction::subset::order;
 use crate::interaction::transform::{or, single, zeta_adjoint};
-use crate::interaction::Interactions;
 
 /// Rounding that is forgiven in |δ_S| ≤ ζ, relative to the largest |v(S) − v(∅)|.
 pub const ROUNDING: f64 = 1e-9;

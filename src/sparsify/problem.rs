@@ -78,7 +78,9 @@ impl Costs {
         for subset in 1..1usize << variables {
             let mut variables = members(subset);
             match (order(subset), variables.next(), variables.next()) {
-                (1, Some(i), _) => costs.and[subset] = 1.0 - TIE_BREAK * (1.0 + golden(i + 1) / 2.0),
+                (1, Some(i), _) => {
+                    costs.and[subset] = 1.0 - TIE_BREAK * (1.0 + golden(i + 1) / 2.0)
+                }
                 (2, Some(a), Some(b)) => {
                     let index = 3 + b * (b - 1) / 2 + a;
                     costs.or[subset] = 1.0 + TIE_BREAK * (1.0 + golden(index) / 2.0);

@@ -17,9 +17,9 @@ use super::certificate::Certificate;
 use super::problem::{Costs, Problem};
 use super::settings::Settings;
 use super::symmetry::{Factor, Metric, Symmetry};
+use crate::interaction::Interactions;
 use crate::interaction::subset::order;
 use crate::interaction::transform::{Row, moebius, or, or_inverse, zeta, zeta_adjoint};
-use crate::interaction::Interactions;
 use rayon::prelude::*;
 
 /// What the history records as the solver of a run.
@@ -533,9 +533,8 @@ impl<'a> Batch<'a> {
         };
         let n = *variables;
         let first_or = (1..orders.len()).filter(|&s| orders[s] > 1);
-        let old = Metric {
-            and: metric.and.clone(), or: metric.or.clone(), noise: metric.noise.clone()
-        };
+        let old =
+            Metric { and: metric.and.clone(), or: metric.or.clone(), noise: metric.noise.clone() };
         let (mut and, mut or) = (Sizes::new(n), Sizes::new(n));
         let mut noise = Sizes::new(n);
         for s in 1..orders.len() {

@@ -141,7 +141,8 @@ impl Symmetry {
                     h[i * size + j] = (0..size)
                         .map(|t| {
                             let (x, y) = (metric.and[k + t][lane], metric.or[k + t][lane]);
-                            z[i * size + t] * x * z[j * size + t] + o[i * size + t] * y * o[j * size + t]
+                            z[i * size + t] * x * z[j * size + t]
+                                + o[i * size + t] * y * o[j * size + t]
                         })
                         .sum();
                 }

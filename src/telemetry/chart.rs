@@ -1,8 +1,8 @@
 //! Line charts over training steps, made as SVG without any script.
 //!
 //! A chart has lines with a band of ±1 standard error and vertical marks. It names its lines at
-//! their right end and tells them apart by dash as well as by colour. Colours are CSS classes of the
-//! page. Lengths are units of the viewBox, about one CSS pixel.
+//! their right end and tells them apart by dash as well as by colour. Colours are CSS classes of
+//! the page. Lengths are units of the viewBox, about one CSS pixel.
 
 use maud::{Markup, html};
 
@@ -65,6 +65,15 @@ pub(super) enum MarkKind {
     Best,
     /// A decision: a dashed line.
     Decision,
+}
+
+impl MarkKind {
+    fn class(self) -> &'static str {
+        match self {
+            Self::Best => "best",
+            Self::Decision => "decision",
+        }
+    }
 }
 
 /// A vertical line with a label.
@@ -182,7 +191,10 @@ pub(super) fn number(value: f64) -> String {
     let text = match size {
         0.0 => "0".to_owned(),
         size if !(1e-3..1e6).contains(&size) => format!("{value:.2e}"),
-        size => format!("{value:.digits$}", digits = (3 - size.log10().floor() as i32).clamp(0, 4) as usize),
+        size => format!(
+            "{value:.digits$}",
+            digits = (3 - size.log10().floor() as i32).clamp(0, 4) as usize
+        ),
     };
     text.replace('-', "−")
 }
@@ -244,9 +256,13 @@ impl LineChart<'_> {
             }
         };
         let lines: String = self.lines.iter().map(line).collect();
-        let marks = self.marks.iter().map(|mark| format!("{} (step {})", mark.label, step_text(mark.step)));
+        let marks =
+            self.marks.iter().map(|mark| format!("{} (step {})", mark.label, step_text(mark.step)));
         let marks: Vec<_> = marks.take(20).collect();
-        format!("{lines}Marks: {}.", if marks.is_empty() { "none".into() } else { marks.join(", ") })
+        format!(
+            "{lines}Marks: {}.",
+            if marks.is_empty() { "none".into() } else { marks.join(", ") }
+        )
     }
 }
 
@@ -259,7 +275,8 @@ struct Frame {
 impl Frame {
     fn new(chart: &LineChart<'_>) -> Self {
         let points = || chart.lines.iter().flat_map(|line| &line.points);
-        let steps = points().map(|point| point.step).chain(chart.marks.iter().map(|mark| mark.step));
+        let steps =
+            points().map(|point| point.step).chain(chart.marks.iter().map(|mark| mark.step));
         let ends = points().flat_map(|point| {
             [point.value - point.standard_error, point.value + point.standard_error]
         });
@@ -272,16 +289,16 @@ impl Frame {
         let (width, height) = chart.size;
         let left = 8.0 + labels.fold(0.0, f64::max);
         let right = width - 12.0 - names.fold(0.0, f64::max);
-        let rows = chart.marks.len().min(LABEL_ROWS) as f64;
-        Self {
-            steps: Axis::new(step_extent(steps), left, right),
-            values: Axis::new(values, height - 22.0, 8.0 + ROW * rows),
-        }
+        let steps = Axis::new(step_extent(steps), left, right);
+        let labels = label_places(&in_order(chart.marks), steps);
+        let rows = labels.into_iter().flatten().map(|(_, row)| row + 1).max().unwrap_or(0);
+        let top = 8.0 + ROW * rows as f64;
+        Self { steps, values: Axis::new(values, height - 22.0, top) }
     }
 
     fn grid(&self, size: (f64, f64)) -> Markup {
         let (steps, values) = (self.steps, self.values);
-        let count = ((steps.to - steps.from) / 90.0).clamp(2.0, 8.0) as usize;
+        let count = ((steps.to - steps.from) / 70.0).clamp(2.0, 8.0) as usize;
         let round = ticks(steps.low, steps.high, count, 1.0);
         let rows = values.ticks(4);
         html! {
@@ -292,7 +309,8 @@ impl Frame {
                     (rows.label(tick))
                 }
             }
-            line.axis x1=(px(steps.from)) x2=(px(steps.to)) y1=(px(values.from)) y2=(px(values.from)) {}
+            line.axis x1=(px(steps.from)) x2=(px(steps.to)) y1=(px(values.from))
+                y2=(px(values.from)) {}
             @for &tick in &round.values {
                 @let (x, label) = (steps.at(tick), step_tick(tick));
                 @let half = 0.5 * text_width(&label);
@@ -339,7 +357,8 @@ impl Frame {
             @if points.len() > 1 {
                 polyline class=(format!("line {class}")) points=(path(points.iter().map(at))) {}
             } @else if let Some(point) = points.first() {
-                circle class=(format!("dot {class}")) cx=(px(at(point).0)) cy=(px(at(point).1)) r="3" {}
+                @let (x, y) = at(point);
+                circle class=(format!("dot {class}")) cx=(px(x)) cy=(px(y)) r="3" {}
             }
         }
     }
@@ -365,36 +384,25 @@ impl Frame {
         points
     }
 
+    /// Lines first, so that no line runs through the label of another.
     fn marks(&self, marks: &[Mark]) -> Markup {
-        let mut marks: Vec<&Mark> = marks.iter().collect();
-        marks.sort_by_key(|mark| mark.step);
-        marks.dedup();
-        let labels = self.labels(&marks);
+        let marks = in_order(marks);
+        let labels = label_places(&marks, self.steps);
+        let base = |row: usize| self.values.to - 5.0 - ROW * row as f64;
         html! {
-            @for (mark, label) in marks.iter().zip(labels) {
+            @for (mark, label) in marks.iter().zip(&labels) {
                 @let x = px(self.steps.at(mark.step as f64));
-                @let class = match mark.kind { MarkKind::Best => "best", MarkKind::Decision => "decision" };
-                @let top = label.map_or(self.values.to, |(_, y)| y + 4.0);
-                line class=(format!("mark {class}")) x1=(x) x2=(x) y1=(px(top)) y2=(px(self.values.from)) {}
-                @if let Some((middle, y)) = label {
-                    text class=(class) x=(px(middle)) y=(px(y)) text-anchor="middle" { (mark.label) }
+                @let top = label.map_or(self.values.to, |(_, row)| base(row) + 3.0);
+                line class=(format!("mark {}", mark.kind.class())) x1=(x) x2=(x) y1=(px(top))
+                    y2=(px(self.values.from)) {}
+            }
+            @for (mark, label) in marks.iter().zip(&labels) {
+                @if let Some((middle, row)) = *label {
+                    text class=(mark.kind.class()) x=(px(middle)) y=(px(base(row)))
+                        text-anchor="middle" { (mark.label) }
                 }
             }
         }
-    }
-
-    /// Middle and base line of each label: the lowest row in which it meets no other.
-    fn labels(&self, marks: &[&Mark]) -> Vec<Option<(f64, f64)>> {
-        let mut ends = [f64::NEG_INFINITY; LABEL_ROWS];
-        let label = |mark: &&Mark| {
-            let half = 0.5 * text_width(&mark.label);
-            let (left, right) = (half, (self.steps.to + 8.0 - half).max(half));
-            let middle = self.steps.at(mark.step as f64).clamp(left, right);
-            let row = ends.iter().position(|&end| end + CHARACTER < middle - half)?;
-            *ends.get_mut(row)? = middle + half;
-            Some((middle, self.values.to - 5.0 - ROW * row as f64))
-        };
-        marks.iter().map(label).collect()
     }
 
     /// A diamond where the first curve is at its best step.
@@ -420,7 +428,8 @@ impl Frame {
         let places = spread(ends.iter().map(|(y, _)| *y).collect(), self.values.from);
         html! {
             @for ((end, line), y) in ends.iter().zip(places) {
-                @let x = line.points.last().map_or(self.steps.to, |point| self.steps.at(point.step as f64));
+                @let last = line.points.last().map_or(self.steps.high, |point| point.step as f64);
+                @let x = self.steps.at(last);
                 @let class = line.style.class();
                 line class=(format!("leader {class}")) x1=(px(x + 1.0)) x2=(px(self.steps.to + 6.0))
                     y1=(px(*end)) y2=(px(y)) {}
@@ -428,6 +437,28 @@ impl Frame {
             }
         }
     }
+}
+
+/// Ascending by step, each mark once.
+fn in_order(marks: &[Mark]) -> Vec<&Mark> {
+    let mut marks: Vec<&Mark> = marks.iter().collect();
+    marks.sort_by(|a, b| (a.step, &a.label).cmp(&(b.step, &b.label)));
+    marks.dedup();
+    marks
+}
+
+/// Middle and row (0 is the lowest) of each label: the lowest row in which it meets no other.
+fn label_places(marks: &[&Mark], steps: Axis) -> Vec<Option<(f64, usize)>> {
+    let mut ends = [f64::NEG_INFINITY; LABEL_ROWS];
+    let place = |mark: &&Mark| {
+        let half = 0.5 * text_width(&mark.label);
+        let rightmost = (steps.to + 8.0 - half).max(half);
+        let middle = steps.at(mark.step as f64).clamp(half, rightmost);
+        let row = ends.iter().position(|&end| end + CHARACTER < middle - half)?;
+        *ends.get_mut(row)? = middle + half;
+        Some((middle, row))
+    };
+    marks.iter().map(place).collect()
 }
 
 fn step_extent(steps: impl Iterator<Item = u64> + Clone) -> (f64, f64) {
@@ -553,14 +584,12 @@ mod tests {
 
     #[test]
     fn labels_of_near_marks_take_different_rows() {
-        let frame = Frame {
-            steps: Axis::new((0.0, 1000.0), 40.0, 300.0),
-            values: Axis::new((0.0, 1.0), 180.0, 50.0),
-        };
-        let marks = [mark(500, "best 500"), mark(510, "stop 510"), mark(520, "phase"), mark(521, "x")];
-        let labels = frame.labels(&marks.iter().collect::<Vec<_>>());
-        let rows: Vec<_> = labels.iter().map(|label| label.map(|(_, y)| y)).collect();
-        assert_eq!(rows, [Some(45.0), Some(31.0), Some(17.0), None]);
+        let marks =
+            [mark(500, "best 500"), mark(510, "stop 510"), mark(520, "phase"), mark(521, "x")];
+        let steps = Axis::new((0.0, 1000.0), 40.0, 300.0);
+        let places = label_places(&in_order(&marks), steps);
+        let rows: Vec<_> = places.iter().map(|place| place.map(|(_, row)| row)).collect();
+        assert_eq!(rows, [Some(0), Some(1), Some(2), None]);
     }
 
     #[test]

@@ -54,7 +54,10 @@ pub(super) fn key() -> Markup {
     html! {
         p.key {
             span { (swatch(all((1.0, 1.0, 14.0, 10.0)))) " all salient effects" }
-            span { (swatch(convergent((1.0, 1.0, 14.0, 10.0)))) " convergent: salient in both networks, same sign" }
+            span {
+                (swatch(convergent((1.0, 1.0, 14.0, 10.0))))
+                " convergent: salient in both networks, same sign"
+            }
             span { "up: positive effects, down: negative" }
         }
     }
@@ -107,12 +110,16 @@ impl StrengthChart<'_> {
             @for &tick in &ticks.values {
                 @let y = px(values.at(tick));
                 line.grid x1=(px(left)) x2=(px(right)) y1=(y) y2=(y) {}
-                text x=(px(left - 5.0)) y=(px(values.at(tick) + 4.0)) text-anchor="end" { (ticks.label(tick)) }
+                text x=(px(left - 5.0)) y=(px(values.at(tick) + 4.0)) text-anchor="end" {
+                    (ticks.label(tick))
+                }
             }
             @for (order, strength) in self.strengths.iter().enumerate().skip(1) {
                 @let start = left + slot * (order - 1) as f64;
                 (order_bars(strength, values, start, slot))
-                text x=(px(start + 0.5 * slot)) y=(px(SIZE.1 - 19.0)) text-anchor="middle" { (order) }
+                text x=(px(start + 0.5 * slot)) y=(px(SIZE.1 - 19.0)) text-anchor="middle" {
+                    (order)
+                }
             }
             line.axis x1=(px(left)) x2=(px(right)) y1=(px(zero)) y2=(px(zero)) {}
             text x=(px(middle)) y=(px(SIZE.1 - 4.0)) text-anchor="middle" { "order k" }

@@ -1,0 +1,135 @@
+//! `convergd doctor`: what works here, and what to do about the rest.
+
+use super::{Exit, say};
+use crate::checkpoint::watch::nearest_existing;
+use crate::config::Config;
+use crate::network::device;
+use clap::Args;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Configuration file whose paths are looked at too
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Watches that the system should allow a user, at the least.
+const LEAST_WATCHES: u64 = 1024;
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let mut findings = Findings { exit: Exit::Done };
+    findings.good("convergd", env!("CARGO_PKG_VERSION"));
+    findings.libtorch();
+    findings.devices();
+    findings.watches();
+    if let Some(path) = &arguments.config {
+        let config = Config::load(path)?;
+        findings.good("configuration", &path.display().to_string());
+        findings.paths(&config);
+    }
+    Ok(findings.exit)
+}
+
+struct Findings {
+    exit: Exit,
+}
+
+impl Findings {
+    fn good(&self, what: &str, found: &str) {
+        say(format!("ok    {what}: {found}"));
+    }
+
+    fn warn(&self, what: &str, found: &str) {
+        say(format!("warn  {what}: {found}"));
+    }
+
+    fn bad(&mut self, what: &str, found: &str, exit: Exit) {
+        say(format!("BAD   {what}: {found}"));
+        if self.exit == Exit::Done {
+            self.exit = exit;
+        }
+    }
+
+    fn libtorch(&mut self) {
+        let sum = tch::Tensor::from_slice(&[1.5f64, 2.5]).sum(tch::Kind::Double).double_value(&[]);
+        match (sum == 4.0, device::libtorch_path()) {
+            (true, Some(path)) => self.good("libtorch", &path.display().to_string()),
+            (true, None) => self.good("libtorch", "linked"),
+            (false, _) => self.bad("libtorch", "1.5 + 2.5 is not 4", Exit::Device),
+        }
+    }
+
+    fn devices(&self) {
+        match device::cuda_devices() {
+            0 => self.warn("CUDA", "libtorch sees no device; networks run on the CPU"),
+            count => self.good("CUDA", &format!("{count} devices")),
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        self.good("CPU", &format!("{cores} cores"));
+    }
+
+    fn watches(&self) {
+        let limit = "/proc/sys/fs/inotify/max_user_watches";
+        let allowed: Option<u64> =
+            std::fs::read_to_string(limit).ok().and_then(|text| text.trim().parse().ok());
+        match allowed {
+            Some(count) if count >= LEAST_WATCHES => {
+                self.good("inotify", &format!("{count} watches"))
+            }
+            Some(count) => self.warn(
+                "inotify",
+                &format!("{count} watches; directories are polled beyond that (sysctl fs.inotify)"),
+            ),
+            None => self.warn("inotify", "not here; directories are polled"),
+        }
+    }
+
+    fn paths(&mut self, config: &Config) {
+        for watched in &config.watch {
+            let what = format!("{} checkpoints", watched.role);
+            match nearest_existing(&watched.directory) {
+                Some(there) if there == watched.directory => {
+                    self.good(&what, &there.display().to_string());
+                }
+                Some(_) => {
+                    let directory = watched.directory.display();
+                    self.warn(
+                        &what,
+                        &format!("`{directory}` is not there yet; `run` waits for it"),
+                    );
+                }
+                None => self.bad(&what, &watched.directory.display().to_string(), Exit::Data),
+            }
+        }
+        let files = [
+            ("target program", &config.network.programs[0]),
+            ("baseline program", &config.network.programs[1]),
+            ("probe", &config.network.probe),
+        ];
+        for (what, path) in files {
+            match std::fs::File::open(path) {
+                Ok(_) => self.good(what, &path.display().to_string()),
+                Err(error) => self.bad(what, &format!("`{}`: {error}", path.display()), Exit::Data),
+            }
+        }
+        self.writable("state", &config.state);
+        self.writable("control", &config.control.directory);
+    }
+
+    fn writable(&mut self, what: &str, directory: &Path) {
+        let Some(there) = nearest_existing(directory) else {
+            return self.bad(
+                what,
+                &format!("nothing above `{}` exists", directory.display()),
+                Exit::Data,
+            );
+        };
+        match tempfile::tempfile_in(there) {
+            Ok(_) => self.good(what, &format!("`{}` can be written", directory.display())),
+            Err(error) => {
+                self.bad(what, &format!("`{}`: {error}", directory.display()), Exit::Data);
+            }
+        }
+    }
+}

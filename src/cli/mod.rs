@@ -1,0 +1,151 @@
+//! The command line: one file a command, and what they share.
+
+mod check;
+mod doctor;
+mod extract;
+mod report;
+mod run;
+mod status;
+
+use crate::config::{Config, Problems};
+use crate::daemon::DaemonError;
+use crate::history::HistoryError;
+use crate::network::NetworkError;
+use clap::{Args, Parser, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How a command ended; the codes are part of the interface (DESIGN section 11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; training ended.
+    Done = 0,
+    /// A rule stopped the training.
+    Stopped = 10,
+    /// Bad usage or configuration.
+    Usage = 64,
+    /// Bad data.
+    Data = 65,
+    /// A device or library is missing.
+    Device = 69,
+    /// An internal error.
+    Internal = 70,
+    /// Another instance holds the state.
+    Held = 75,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Stops the training of two neural networks when their interactions have converged.
+#[derive(Parser)]
+#[command(name = "convergd", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 done, 10 early-stopped, 64 bad usage or configuration, 65 bad \
+data, 69 device or library missing, 70 internal error, 75 another instance holds the state."
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Follow two trainings and act on the policy
+    Run(run::Arguments),
+    /// Check a configuration file and say every mistake in it
+    Check(check::Arguments),
+    /// Show the state of a running or finished run
+    Status(status::Arguments),
+    /// Extract the sparsest AND-OR interactions of value tables
+    Extract(extract::Arguments),
+    /// Write a self-contained page of a run
+    Report(report::Arguments),
+    /// Say what works here and what to do about the rest
+    Doctor(doctor::Arguments),
+}
+
+/// The configuration file that most commands take.
+#[derive(Args)]
+struct ConfigArgument {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+impl ConfigArgument {
+    fn load(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(&self.config)?)
+    }
+}
+
+/// Runs the command; errors are printed once, here, with their chain.
+pub fn main() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed terminal is no reason to fail differently.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let result = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Extract(arguments) => extract::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    result.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        exit_of(&error)
+    })
+}
+
+fn exit_of(error: &anyhow::Error) -> Exit {
+    let of_network = |error: &NetworkError| match error {
+        NetworkError::Device(_) => Exit::Device,
+        _ => Exit::Data,
+    };
+    let of_history = |error: &HistoryError| match error {
+        HistoryError::Held { .. } => Exit::Held,
+        HistoryError::Mixed { .. } => Exit::Usage,
+        _ => Exit::Data,
+    };
+    for cause in error.chain() {
+        if cause.is::<Problems>() {
+            return Exit::Usage;
+        } else if cause.is::<BadData>() {
+            return Exit::Data;
+        } else if let Some(error) = cause.downcast_ref::<NetworkError>() {
+            return of_network(error);
+        } else if let Some(error) = cause.downcast_ref::<HistoryError>() {
+            return of_history(error);
+        } else if let Some(error) = cause.downcast_ref::<DaemonError>() {
+            return match error {
+                DaemonError::History(error) => of_history(error),
+                DaemonError::Network(error) => of_network(error),
+                DaemonError::NothingThere { .. } => Exit::Data,
+                DaemonError::Listen { .. } => Exit::Usage,
+                DaemonError::Internal(_) => Exit::Internal,
+            };
+        }
+    }
+    Exit::Internal
+}
+
+/// Input of a command that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadData(String);
+
+/// Prints to standard output; a closed pipe ends the output, not the command.
+fn say(text: impl AsRef<str>) {
+    let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+}

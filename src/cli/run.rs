@@ -1,0 +1,67 @@
+//! `convergd run`: the daemon.
+
+use super::{ConfigArgument, Exit, report};
+use crate::daemon::{self, End, Options};
+use crate::telemetry::http::Page;
+use anyhow::Context;
+use clap::Args;
+use crossbeam_channel::bounded;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
+use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Evaluate the checkpoints that are there, and end
+    #[arg(long)]
+    once: bool,
+    /// Decide and record, and tell nobody
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    start_logging();
+    let config = arguments.config.load()?;
+    let (interrupt, interrupts) = bounded(1);
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("signals cannot be handled")?;
+    let handle = signals.handle();
+    let listener = std::thread::spawn(move || {
+        for _ in signals.forever() {
+            // One request waits already when it does not fit.
+            let _ = interrupt.try_send(());
+        }
+    });
+    let options = Options { once: arguments.once, dry_run: arguments.dry_run };
+    let shown = config.clone();
+    let page: Page = Arc::new(move || report::page(&shown).map_err(|error| format!("{error:#}")));
+    let end = daemon::run(&config, options, &interrupts, page);
+    handle.close();
+    let _ = listener.join();
+    Ok(match end? {
+        End::Done => {
+            tracing::info!("done");
+            Exit::Done
+        }
+        End::Interrupted => Exit::Done,
+        End::Stopped(decision) => {
+            tracing::info!(decision = decision.id, best_step = decision.best_step, "early-stopped");
+            Exit::Stopped
+        }
+    })
+}
+
+fn start_logging() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // A second subscriber in one process is refused; the first one serves.
+    let _ = subscriber.try_init();
+}

@@ -1,0 +1,105 @@
+//! `convergd status`: the state of a running or finished run, from its history.
+
+use super::{ConfigArgument, Exit, say};
+use crate::convergence::Monitor;
+use crate::history::{DeliveryRow, History, Outcome, PairRow};
+use clap::Args;
+use serde_json::json;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+const SHOWN: [Monitor; 4] = [
+    Monitor::ConvergenceScore,
+    Monitor::ConvergentRatio,
+    Monitor::ProbeLoss,
+    Monitor::ProbeAccuracy,
+];
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let config = arguments.config.load()?;
+    let history = History::open_for_reading(&config.state)?;
+    let last = history.last_pair()?;
+    let decisions = history.decisions()?;
+    let quarantined = history.checkpoints(Some(Outcome::Quarantined))?.len();
+    let skipped = history.checkpoints(Some(Outcome::Skipped))?.len();
+    let acknowledged = match decisions.last() {
+        Some(row) => history.acknowledgements(row.document.generation)?,
+        None => Vec::new(),
+    };
+    if arguments.json {
+        let value = json!({
+            "run": config.name,
+            "state": config.state,
+            "stopped": last.as_ref().is_some_and(|pair| pair.policy.stopped),
+            "phase": last.as_ref().map(|pair| &pair.policy.phase),
+            "lambda": last.as_ref().map(|pair| pair.policy.lambda),
+            "pairs": history.count_pairs()?,
+            "step": last.as_ref().map(|pair| pair.step),
+            "monitors": last.as_ref().map(|pair| &pair.monitors),
+            "certified": last.as_ref().map(|pair| pair.certified),
+            "samples": last.as_ref().map(|pair| pair.samples),
+            "gap_max": last.as_ref().map(|pair| pair.gap_max),
+            "skipped": skipped,
+            "quarantined": quarantined,
+            "decisions": decisions.iter().map(|row| &row.decision).collect::<Vec<_>>(),
+            "delivered": decisions.last().and_then(|row| row.delivered),
+            "acknowledged": acknowledged.iter().map(|(network, step, time)| {
+                json!({"network": network, "step": step, "time": time})
+            }).collect::<Vec<_>>(),
+        });
+        say(serde_json::to_string_pretty(&value)?);
+        return Ok(Exit::Done);
+    }
+    say(format!("run         {} ({})", config.name, config.state.display()));
+    match &last {
+        None => say("pairs       none yet"),
+        Some(pair) => describe(pair, history.count_pairs()?),
+    }
+    say(format!("checkpoints {skipped} skipped, {quarantined} quarantined"));
+    for row in &decisions {
+        describe_decision(row);
+    }
+    for (network, step, _) in acknowledged {
+        say(format!("            acknowledged by {network} at step {step}"));
+    }
+    Ok(Exit::Done)
+}
+
+fn describe(pair: &PairRow, pairs: u64) {
+    let PairRow { step, certified, samples, gap_max, .. } = pair;
+    say(format!("pairs       {pairs}, the last at step {step}"));
+    say(format!("phase       {} (λ = {})", pair.policy.phase, pair.policy.lambda));
+    say(format!("extraction  {certified} of {samples} certified, largest gap {gap_max:.1e}"));
+    for monitor in SHOWN {
+        if let Some(estimate) = pair.monitors.get(&monitor) {
+            say(format!(
+                "            {:<20} {:>9.4} ± {:.4}",
+                monitor.name(),
+                estimate.value,
+                estimate.standard_error
+            ));
+        }
+    }
+}
+
+fn describe_decision(row: &DeliveryRow) {
+    let decision = &row.decision;
+    say(format!(
+        "decision    {} at step {} by rule `{}`",
+        decision.action, decision.step, decision.rule
+    ));
+    say(format!("            {}", decision.reason));
+    if let Some(best) = &row.document.best {
+        say(format!("            best step {}: {}", best.step, best.target));
+    }
+    if row.delivered.is_none() {
+        say("            not delivered");
+    }
+}

@@ -1,0 +1,87 @@
+//! The control file: how trainers learn of a decision (DESIGN section 8).
+//!
+//! `control.json` is replaced atomically; its `generation` only grows. A trainer's client answers with
+//! `ack-<network>.json`, and with `done-<network>` at its end. Delivery is at least once and idempotent
+//! by generation.
+
+use crate::role::Role;
+use crate::signal::{Acknowledgement, Document};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Directory of the control file and the answers to it.
+    pub directory: PathBuf,
+    /// How long a stop waits to be acknowledged by both trainers.
+    pub acknowledge: Duration,
+}
+
+/// The control directory.
+#[derive(Clone, Debug)]
+pub struct Control {
+    settings: Settings,
+}
+
+impl Control {
+    /// Opens the directory; it is made with the first write.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    /// How long a stop waits to be acknowledged.
+    pub fn patience(&self) -> Duration {
+        self.settings.acknowledge
+    }
+
+    /// Replaces the control file. Writing the same generation again changes nothing for a trainer.
+    ///
+    /// # Errors
+    /// A directory that cannot be made or written.
+    pub fn deliver(&self, document: &Document) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(document).map_err(io::Error::other)?;
+        crate::files::write_atomically(&self.settings.directory.join("control.json"), &text)
+    }
+
+    /// The newest answer of a trainer, if it has given one that can be read.
+    pub fn acknowledgement(&self, role: Role) -> Option<Acknowledgement> {
+        let path = self.settings.directory.join(format!("ack-{role}.json"));
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// Whether a trainer has said that it is at its end.
+    pub fn is_done(&self, role: Role) -> bool {
+        self.settings.directory.join(format!("done-{role}")).exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delivered_document_is_read_back_and_answers_are_found() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let settings = Settings {
+            directory: directory.path().join("control"),
+            acknowledge: Duration::from_secs(1),
+        };
+        let control = Control::new(settings);
+        let document = Document::start();
+        control.deliver(&document).expect("written");
+        let path = directory.path().join("control/control.json");
+        let text = std::fs::read(&path).expect("there");
+        assert_eq!(serde_json::from_slice::<Document>(&text).expect("readable"), document);
+        assert_eq!(control.acknowledgement(Role::Target), None);
+        let ack = directory.path().join("control/ack-target.json");
+        std::fs::write(&ack, r#"{"schema":1,"generation":2,"#).expect("written");
+        assert_eq!(control.acknowledgement(Role::Target), None, "a torn answer is none yet");
+        std::fs::write(&ack, r#"{"schema":1,"generation":2,"step":7,"rank":0,"pid":1,"time":2.5}"#)
+            .expect("written");
+        let found = control.acknowledgement(Role::Target).expect("an answer");
+        assert_eq!((found.generation, found.step), (2, 7));
+        assert!(!control.is_done(Role::Baseline));
+    }
+}

@@ -1,0 +1,693 @@
+//! The running sidecar: threads, the event loop, and the end.
+//!
+//! Threads: a watcher for each directory, the network (which owns the device), the solver's pool, the
+//! HTTP server, and this loop. Checkpoints arrive over one bounded channel; a full one holds the
+//! watchers up, and what they have pinned is not lost.
+
+use crate::checkpoint::{self, Checkpoint, Event, Pairs, Watcher};
+use crate::config::Config;
+use crate::control::Control;
+use crate::convergence::Monitor;
+use crate::history::{
+    CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
+};
+use crate::network::{NetworkError, Source, Variables, Worker};
+use crate::pipeline::{self, Analysis};
+use crate::policy::{Decision, PolicyState};
+use crate::role::Role;
+use crate::signal::{Best, Document};
+use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION, Solver};
+use crate::telemetry::{Metrics, http};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+
+/// How often answers and ends are looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// Checkpoints that wait in the channel before the watchers are held up.
+const EVENTS: usize = 64;
+
+/// How to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Evaluate what is there and end.
+    pub once: bool,
+    /// Decide and record, and tell nobody.
+    pub dry_run: bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// Training ended, or everything there was evaluated.
+    Done,
+    /// A rule stopped the training.
+    Stopped(Box<Decision>),
+    /// A signal asked for the end; the next start goes on.
+    Interrupted,
+}
+
+/// Why a run cannot go on.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// The state.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A network, program, probe or device.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// With `--once`, a directory that is not there.
+    #[error("{role} network: {reason}; `--once` evaluates what is there, `run` without it waits")]
+    NothingThere {
+        /// Whose directory.
+        role: Role,
+        /// Why.
+        reason: String,
+    },
+    /// The HTTP server.
+    #[error("`telemetry.listen` {address}: {source}; choose another port or leave it out")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Something of this process.
+    #[error("BUG: {0}")]
+    Internal(String),
+}
+
+type Result<T> = std::result::Result<T, DaemonError>;
+
+/// Runs until training ends, a rule stops it, or a signal arrives on `interrupts`.
+///
+/// # Errors
+/// Whatever makes it impossible to go on; the history is whole all the same.
+pub fn run(
+    config: &Config,
+    options: Options,
+    interrupts: &Receiver<()>,
+    page: http::Page,
+) -> Result<End> {
+    let _lock = StateLock::take(&config.state)?;
+    let history = History::open(&config.state)?;
+    let mut daemon = Daemon::start(config, options, history, page)?;
+    if let Some(decision) = daemon.earlier_stop()? {
+        tracing::info!(
+            decision = decision.id,
+            "this run was stopped before; nothing is left to do"
+        );
+        return Ok(End::Stopped(Box::new(decision)));
+    }
+    let watchers = Watchers::start(config, &daemon.history)?;
+    let end = daemon.serve(&watchers, interrupts);
+    drop(watchers);
+    daemon.release(end.as_ref().ok())?;
+    end
+}
+
+/// The watching threads; they end with this value.
+struct Watchers {
+    events: Option<Receiver<Event>>,
+    requests: Vec<Sender<()>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Watchers {
+    fn start(config: &Config, history: &History) -> Result<Self> {
+        let (sender, events) = bounded(EVENTS);
+        let mut watchers = Self { events: Some(events), requests: Vec::new(), threads: Vec::new() };
+        let dealt_with = history.checkpoints(None)?;
+        for settings in &config.watch {
+            let own = dealt_with.iter().filter(|row| row.role == settings.role);
+            let known: HashSet<String> = own.map(|row| row.identity.clone()).collect();
+            let watcher = Watcher::new(settings.clone(), config.state.join("pins"), known);
+            let (request, requests) = bounded(1);
+            let sender = sender.clone();
+            watchers.requests.push(request);
+            watchers.threads.push(std::thread::spawn(move || watcher.run(&sender, &requests)));
+        }
+        Ok(watchers)
+    }
+
+    fn next(&self, patience: Duration) -> std::result::Result<Event, RecvTimeoutError> {
+        match &self.events {
+            Some(events) => events.recv_timeout(patience),
+            None => Err(RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Asks for one more scan of both directories.
+    fn rescan(&self) {
+        for request in &self.requests {
+            // A request that does not fit means that one is waiting already.
+            let _ = request.try_send(());
+        }
+    }
+}
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        // Closing both channels frees a watcher wherever it waits.
+        self.requests.clear();
+        self.events.take();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where the loop stands.
+enum Stage {
+    /// Training goes on.
+    Following,
+    /// Training has ended: the last scan is awaited; (target, baseline) have been listed.
+    Draining([bool; 2]),
+    /// A rule has stopped the training: answers are awaited.
+    Stopping(Box<Decision>, Instant),
+}
+
+struct Daemon<'a> {
+    config: &'a Config,
+    options: Options,
+    history: History,
+    worker: Worker,
+    control: Control,
+    metrics: Metrics,
+    server: Option<http::Server>,
+    pairs: Pairs,
+    variables: Option<Variables>,
+    solver: Option<Solver>,
+    pool: rayon::ThreadPool,
+    policy: PolicyState,
+    generation: u64,
+    /// Newest step seen of each network.
+    newest: [Option<u64>; 2],
+    last_arrival: Option<Instant>,
+}
+
+impl<'a> Daemon<'a> {
+    fn start(
+        config: &'a Config,
+        options: Options,
+        history: History,
+        page: http::Page,
+    ) -> Result<Self> {
+        keep_settings(config, options, &history)?;
+        let worker = Worker::start(config.network.clone(), config.state.join("values"))?;
+        let device = worker.device().to_string();
+        let internal = |error: &dyn std::fmt::Display| DaemonError::Internal(error.to_string());
+        let metrics = Metrics::new(&device).map_err(|error| internal(&error))?;
+        let serve = |address| {
+            http::Server::start(address, metrics.clone(), page.clone())
+                .map_err(|source| DaemonError::Listen { address, source })
+        };
+        let server = config.listen.filter(|_| !options.once).map(serve).transpose()?;
+        if let Some(server) = &server {
+            tracing::info!(address = %server.address(), "serving /metrics and /");
+        }
+        let variables = history.fact("variables")?;
+        let variables = variables.map(|text| serde_json::from_str(&text)).transpose();
+        let variables = variables.map_err(HistoryError::Value)?;
+        let last = history.last_pair()?;
+        let decisions = history.decisions()?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(config.network.threads).build();
+        let policy = last.as_ref().map(|pair| pair.policy.clone()).unwrap_or_default();
+        tracing::info!(
+            run = config.name, %device, samples = worker.samples(), state = %config.state.display(),
+            pairs = history.count_pairs()?, "started"
+        );
+        let mut daemon = Self {
+            config,
+            options,
+            worker,
+            control: Control::new(config.control.clone()),
+            metrics,
+            server,
+            pairs: Pairs::new(config.pairing, last.as_ref().map(|pair| pair.step)),
+            variables,
+            solver: None,
+            pool: pool.map_err(|error| internal(&error))?,
+            policy,
+            generation: decisions.last().map_or(0, |row| row.document.generation),
+            newest: [last.as_ref().map(|pair| pair.step); 2],
+            last_arrival: None,
+            history,
+        };
+        daemon.show_start(last.as_ref(), decisions.last())?;
+        Ok(daemon)
+    }
+
+    /// Shows what an earlier life left, and delivers what it could not.
+    fn show_start(&mut self, last: Option<&PairRow>, decision: Option<&DeliveryRow>) -> Result<()> {
+        self.metrics.show_phase(&self.policy.phase, self.policy.lambda);
+        if let Some(pair) = last {
+            self.show_pair(pair);
+        }
+        match decision {
+            None if !self.options.dry_run => self.write_control(&Document::start()),
+            Some(row) if row.delivered.is_none() => self.deliver(&row.document.clone())?,
+            _ => {}
+        }
+        if let Some(server) = &self.server {
+            server.set_ready();
+        }
+        Ok(())
+    }
+
+    fn earlier_stop(&self) -> Result<Option<Decision>> {
+        let last = self.history.decisions()?.pop().map(|row| row.decision);
+        Ok(last.filter(|_| self.policy.stopped))
+    }
+
+    fn serve(&mut self, watchers: &Watchers, interrupts: &Receiver<()>) -> Result<End> {
+        let mut stage = match self.options.once {
+            true => Stage::Draining([false; 2]),
+            false => Stage::Following,
+        };
+        loop {
+            if interrupts.try_recv().is_ok() {
+                tracing::info!("asked to end; the next start goes on here");
+                return Ok(End::Interrupted);
+            }
+            self.take_events(watchers, &mut stage)?;
+            self.record_acknowledgements()?;
+            match &mut stage {
+                Stage::Stopping(decision, since) => {
+                    if self.is_answered()? || since.elapsed() >= self.control.patience() {
+                        return Ok(End::Stopped(decision.clone()));
+                    }
+                }
+                Stage::Following | Stage::Draining(_) => {
+                    let decision = self.evaluate_next()?;
+                    if let Some(decision) = decision.filter(|decision| decision.action == "stop") {
+                        stage = Stage::Stopping(Box::new(decision), Instant::now());
+                    }
+                }
+            }
+            match stage {
+                Stage::Following if self.training_ended() => {
+                    watchers.rescan();
+                    stage = Stage::Draining([false; 2]);
+                }
+                Stage::Draining([true, true]) if !self.pairs.is_ready() => return Ok(End::Done),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits a tick for the first event, takes what else is there.
+    fn take_events(&mut self, watchers: &Watchers, stage: &mut Stage) -> Result<()> {
+        let mut patience = if self.pairs.is_ready() { Duration::ZERO } else { TICK };
+        loop {
+            match watchers.next(patience) {
+                Ok(event) => self.take(event, stage)?,
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(DaemonError::Internal("both watchers ended".to_owned()));
+                }
+            }
+            patience = Duration::ZERO;
+        }
+    }
+
+    fn take(&mut self, event: Event, stage: &mut Stage) -> Result<()> {
+        match event {
+            Event::Waiting { role, reason } if self.options.once => {
+                return Err(DaemonError::NothingThere { role, reason });
+            }
+            Event::Waiting { role, reason } => {
+                tracing::warn!(network = %role, "waiting: {reason}");
+            }
+            Event::Listed { role } => {
+                if let Stage::Draining(listed) = stage {
+                    listed[role.index()] = true;
+                }
+            }
+            Event::Ready(checkpoint) => {
+                let Checkpoint { role, step, .. } = checkpoint;
+                self.last_arrival = Some(Instant::now());
+                let newest = &mut self.newest[role.index()];
+                *newest = Some(newest.map_or(step, |newest| newest.max(step)));
+                self.metrics.show_checkpoint(role, now());
+                tracing::debug!(network = %role, step, "checkpoint ready");
+                if let Some((obsolete, reason)) = self.pairs.add(checkpoint) {
+                    self.skip(obsolete, reason)?;
+                }
+            }
+            Event::Quarantined { role, step, path, identity, reason } => {
+                self.last_arrival = Some(Instant::now());
+                let path = path.display().to_string();
+                let reason = Some(reason);
+                let outcome = Outcome::Quarantined;
+                self.record(&CheckpointRow { role, identity, step, path, outcome, reason })?;
+            }
+        }
+        self.show_queue();
+        Ok(())
+    }
+
+    fn show_queue(&self) {
+        let waiting: usize = self.pairs.waiting().iter().sum();
+        self.metrics.queue_length.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        let last = self.pairs.last().unwrap_or(0);
+        for role in Role::BOTH {
+            let newest = self.newest[role.index()].unwrap_or(last);
+            self.metrics.show_lag(role, newest.saturating_sub(last));
+        }
+    }
+
+    fn skip(&mut self, checkpoint: Checkpoint, reason: &str) -> Result<()> {
+        self.set_aside(checkpoint, Outcome::Skipped, reason)
+    }
+
+    fn set_aside(&mut self, checkpoint: Checkpoint, outcome: Outcome, reason: &str) -> Result<()> {
+        let mut row = checkpoint_row(&checkpoint, outcome);
+        row.reason = Some(reason.to_owned());
+        self.record(&row)?;
+        unpin(&checkpoint);
+        Ok(())
+    }
+
+    fn record(&mut self, row: &CheckpointRow) -> Result<()> {
+        let CheckpointRow { role, step, outcome, reason, .. } = row;
+        let reason = reason.as_deref().unwrap_or_default();
+        match outcome {
+            Outcome::Quarantined => {
+                tracing::warn!(network = %role, step, path = row.path, "quarantined: {reason}");
+            }
+            _ => tracing::info!(network = %role, step, "{}: {reason}", outcome.name()),
+        }
+        self.metrics.count_checkpoint(*role, *outcome);
+        self.history.record_checkpoint(row, now())?;
+        Ok(())
+    }
+
+    /// Evaluates the next complete pair, if there is one.
+    fn evaluate_next(&mut self) -> Result<Option<Decision>> {
+        let Some((pair, skipped)) = self.pairs.next() else { return Ok(None) };
+        for (checkpoint, reason) in skipped {
+            self.skip(checkpoint, reason)?;
+        }
+        let decision = self.evaluate(&pair);
+        if let Err(DaemonError::Network(error)) = &decision
+            && error.is_of_checkpoint()
+        {
+            self.quarantine_pair(pair, error)?;
+            return Ok(None);
+        }
+        let decision = decision?;
+        pair.iter().for_each(unpin);
+        self.show_queue();
+        Ok(decision)
+    }
+
+    /// One bad checkpoint makes a pair impossible: it is quarantined, its partner skipped.
+    fn quarantine_pair(&mut self, pair: [Checkpoint; 2], error: &NetworkError) -> Result<()> {
+        self.metrics.count_error("values");
+        let bad = match error {
+            NetworkError::Checkpoint { path, .. } => path.clone(),
+            _ => PathBuf::new(),
+        };
+        for checkpoint in pair {
+            match checkpoint.path == bad {
+                true => self.set_aside(checkpoint, Outcome::Quarantined, &error.to_string())?,
+                false => self.skip(checkpoint, "its partner could not be loaded")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, pair: &[Checkpoint; 2]) -> Result<Option<Decision>> {
+        let started = Instant::now();
+        let variables = self.variables(pair)?;
+        let mut values = Vec::with_capacity(2);
+        for checkpoint in pair {
+            let evaluated = self.worker.evaluate(source(checkpoint), &variables)?;
+            self.metrics.count_rows(checkpoint.role, evaluated.rows);
+            values.push(evaluated.values);
+        }
+        let valued = Instant::now();
+        let settings = self.config.interactions;
+        let has_labels = self.worker.labels().is_some();
+        let solver =
+            self.solver.get_or_insert_with(|| Solver::new(variables.count, settings.solver));
+        let analysis = self.pool.install(|| {
+            pipeline::analyse([&values[0], &values[1]], &variables, has_labels, &settings, solver)
+        });
+        let extracted = Instant::now();
+        let decision = self.commit(pair, &analysis)?;
+        for (stage, from, to) in [
+            ("values", started, valued),
+            ("extraction", valued, extracted),
+            ("commit", extracted, Instant::now()),
+        ] {
+            self.metrics.observe_stage(stage, to.duration_since(from).as_secs_f64());
+        }
+        self.log_pair(pair[0].step, &analysis, started.elapsed());
+        Ok(decision)
+    }
+
+    fn variables(&mut self, pair: &[Checkpoint; 2]) -> Result<Variables> {
+        if let Some(variables) = &self.variables {
+            return Ok(variables.clone());
+        }
+        let chosen = self.worker.choose([source(&pair[0]), source(&pair[1])])?;
+        let text = serde_json::to_string(&chosen).map_err(HistoryError::Value)?;
+        self.history.keep_fact("variables", &text)?;
+        tracing::info!(variables = chosen.count, step = pair[0].step, "variables are chosen");
+        Ok(self.variables.insert(chosen).clone())
+    }
+
+    /// Policy, then one transaction, then signals.
+    fn commit(&mut self, pair: &[Checkpoint; 2], analysis: &Analysis) -> Result<Option<Decision>> {
+        let (step, time) = (pair[0].step, now());
+        let (policy, decision) =
+            pipeline::decide(&self.config.policy, self.policy.clone(), step, analysis, time);
+        let (monitors, strengths) = match &analysis.convergence {
+            Some(convergence) => (convergence.monitors.clone(), convergence.strengths.clone()),
+            None => Default::default(),
+        };
+        let row = PairRow {
+            step,
+            time,
+            paths: [0, 1].map(|i| pair[i].path.display().to_string()),
+            finite: analysis.convergence.is_some(),
+            samples: analysis.samples,
+            certified: analysis.certified,
+            gap_max: analysis.gap_max,
+            monitors,
+            strengths,
+            policy: policy.clone(),
+        };
+        let delivery = match &decision {
+            Some(decision) => Some(self.document(decision, &row)?),
+            None => None,
+        };
+        let checkpoints = [0, 1].map(|i| {
+            let mut row = checkpoint_row(&pair[i], Outcome::Evaluated);
+            row.reason = analysis.trouble.clone();
+            row
+        });
+        self.history.record_pair(&row, &checkpoints, delivery.as_ref())?;
+        self.policy = policy;
+        self.show_pair(&row);
+        self.metrics.pairs_total.inc();
+        for role in Role::BOTH {
+            self.metrics.count_checkpoint(role, Outcome::Evaluated);
+        }
+        if let Some(DeliveryRow { decision, document, .. }) = &delivery {
+            self.generation = document.generation;
+            self.announce(decision, document)?;
+        }
+        Ok(decision)
+    }
+
+    /// The control document of a decision: all ranks of both trainings act at the step after the
+    /// newest that is known.
+    fn document(&self, decision: &Decision, current: &PairRow) -> Result<DeliveryRow> {
+        let best_step = decision.best_step.unwrap_or(current.step);
+        let best = match best_step == current.step {
+            true => Some(current.clone()),
+            false => self.history.pair(best_step)?,
+        };
+        let best = best.map(|pair| {
+            let [target, baseline] = pair.paths;
+            Best { step: pair.step, target, baseline }
+        });
+        let newest = self.newest.iter().flatten().max().copied().unwrap_or(current.step);
+        let document = Document::of(decision, self.generation + 1, newest + 1, best);
+        Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })
+    }
+
+    fn announce(&mut self, decision: &Decision, document: &Document) -> Result<()> {
+        self.metrics.count_decision(&decision.action);
+        self.metrics.show_phase(&decision.phase, decision.lambda);
+        tracing::info!(
+            rule = decision.rule,
+            action = decision.action,
+            step = decision.step,
+            best_step = decision.best_step,
+            phase = decision.phase,
+            lambda = decision.lambda,
+            dry_run = self.options.dry_run,
+            "decided: {}",
+            decision.reason
+        );
+        if self.options.dry_run { Ok(()) } else { self.deliver(document) }
+    }
+
+    fn deliver(&mut self, document: &Document) -> Result<()> {
+        match self.control.deliver(document) {
+            Ok(()) => {
+                self.metrics.count_delivery(true);
+                self.history.record_delivery(document.generation, now())?;
+            }
+            // It stays undelivered in the history, and the next tick or start tries again.
+            Err(error) => {
+                self.metrics.count_delivery(false);
+                tracing::error!(%error, "the control file cannot be written; trying again");
+            }
+        }
+        Ok(())
+    }
+
+    fn write_control(&self, document: &Document) {
+        if let Err(error) = self.control.deliver(document) {
+            self.metrics.count_delivery(false);
+            tracing::error!(%error, "the control file cannot be written");
+        }
+    }
+
+    fn record_acknowledgements(&mut self) -> Result<()> {
+        if self.generation == 0 || self.options.dry_run {
+            return Ok(());
+        }
+        let last = self.history.decisions()?.pop();
+        if let Some(row) = last.filter(|row| row.delivered.is_none()) {
+            self.deliver(&row.document)?;
+        }
+        for role in Role::BOTH {
+            let Some(ack) = self.control.acknowledgement(role) else { continue };
+            if ack.generation == self.generation
+                && self.history.record_acknowledgement(role, &ack)?
+            {
+                tracing::info!(network = %role, step = ack.step, "acknowledged");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether both trainers have answered the last decision or have ended.
+    fn is_answered(&self) -> Result<bool> {
+        if self.options.dry_run || self.options.once {
+            return Ok(true);
+        }
+        let answers = self.history.acknowledgements(self.generation)?;
+        Ok(Role::BOTH.into_iter().all(|role| {
+            answers.iter().any(|(network, ..)| network == role.name()) || self.control.is_done(role)
+        }))
+    }
+
+    /// Both trainers say so, the last step is reached, or nothing has come for long.
+    fn training_ended(&self) -> bool {
+        let seen = |role: Role| self.newest[role.index()].is_some();
+        let done = Role::BOTH.into_iter().all(|role| seen(role) && self.control.is_done(role));
+        let last_step = self.config.end.max_step;
+        let reached =
+            last_step.is_some_and(|last| self.pairs.last().is_some_and(|step| step >= last));
+        let idle = self.last_arrival.is_some_and(|then| then.elapsed() >= self.config.end.idle);
+        done || reached || (idle && !self.pairs.is_ready())
+    }
+
+    fn show_pair(&self, row: &PairRow) {
+        self.metrics.pair_step.set(i64::try_from(row.step).unwrap_or(i64::MAX));
+        self.metrics.solver_gap_max.set(row.gap_max);
+        self.metrics.evaluation_last_success.set(row.time);
+        self.metrics.show_monitors(&row.monitors);
+        self.metrics.show_strengths(&row.strengths);
+    }
+
+    fn log_pair(&self, step: u64, analysis: &Analysis, took: Duration) {
+        let Analysis { convergence, samples, certified, gap_max, trouble } = analysis;
+        let value = |monitor| {
+            convergence
+                .as_ref()
+                .and_then(|c| c.monitors.get(&monitor))
+                .map(|estimate| estimate.value)
+        };
+        if let Some(trouble) = trouble {
+            tracing::warn!(step, "no convergence: {trouble}");
+        }
+        tracing::info!(
+            step,
+            score = value(Monitor::ConvergenceScore),
+            ratio = value(Monitor::ConvergentRatio),
+            probe_loss = value(Monitor::ProbeLoss),
+            certified = format!("{certified}/{samples}"),
+            gap_max,
+            seconds = took.as_secs_f64(),
+            "pair"
+        );
+    }
+
+    /// Lets go of what still waits. After an interruption the next start finds it again.
+    fn release(&mut self, end: Option<&End>) -> Result<()> {
+        for checkpoint in self.pairs.drain() {
+            match end {
+                Some(End::Done) => self.skip(checkpoint, "its partner never came")?,
+                Some(End::Stopped(_)) => self.skip(checkpoint, "the run was stopped before it")?,
+                Some(End::Interrupted) | None => unpin(&checkpoint),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What must not change within a run, because the numbers before and after could not be compared.
+fn keep_settings(config: &Config, options: Options, history: &History) -> Result<()> {
+    let settings = config.interactions;
+    history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;
+    history.keep_fact("solver iterations", &settings.solver.iterations.to_string())?;
+    history.keep_fact("gap", &settings.solver.gap.to_string())?;
+    history.keep_fact("noise", &settings.noise.to_string())?;
+    history.keep_fact("salience", &settings.salience.to_string())?;
+    let mode = if options.dry_run { "dry run" } else { "controlling" };
+    history.keep_fact("mode", mode)?;
+    Ok(())
+}
+
+fn source(checkpoint: &Checkpoint) -> Source {
+    let Checkpoint { role, pin, path, .. } = checkpoint.clone();
+    Source { role, file: pin, name: path }
+}
+
+fn checkpoint_row(checkpoint: &Checkpoint, outcome: Outcome) -> CheckpointRow {
+    CheckpointRow {
+        role: checkpoint.role,
+        identity: checkpoint.identity.clone(),
+        step: checkpoint.step,
+        path: checkpoint.path.display().to_string(),
+        outcome,
+        reason: None,
+    }
+}
+
+fn unpin(checkpoint: &Checkpoint) {
+    if let Err(error) = checkpoint::pin::remove(&checkpoint.pin) {
+        tracing::warn!(pin = %checkpoint.pin.display(), %error, "a pin cannot be removed");
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A page that says why there is none.
+pub fn no_page() -> http::Page {
+    Arc::new(|| Err("no page here".to_owned()))
+}

@@ -1,0 +1,49 @@
+//! The exclusive lock on a state directory.
+
+use super::HistoryError;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+/// Held as long as the process lives or this value does; the system lets go of it after a crash.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+}
+
+impl StateLock {
+    /// Takes the lock; makes the directory.
+    ///
+    /// # Errors
+    /// A directory that cannot be used, and one that another process holds.
+    pub fn take(directory: &Path) -> Result<Self, HistoryError> {
+        let refuse = |source| HistoryError::Directory { path: directory.to_owned(), source };
+        std::fs::create_dir_all(directory).map_err(refuse)?;
+        let path = directory.join("lock");
+        let mut options = File::options();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(refuse)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = match holder.trim() {
+                "" => String::new(),
+                pid => format!(" (process {pid})"),
+            };
+            return Err(HistoryError::Held { path: directory.to_owned(), holder });
+        }
+        let write = |file: &mut File| {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write(&mut file).map_err(refuse)?;
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,82 @@
+//! The history: one SQLite file in the state directory, and the lock on it (DESIGN section 9).
+//!
+//! A pair's monitors, the new policy state and the decision are one transaction; signals go out after
+//! it. So a crash at any moment loses nothing and decides nothing twice.
+
+mod lock;
+mod row;
+mod schema;
+mod store;
+
+pub use lock::StateLock;
+pub use row::{CheckpointRow, DeliveryRow, Outcome, PairRow};
+pub use store::History;
+
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why the state cannot be used.
+#[derive(Debug, Error)]
+pub enum HistoryError {
+    /// The directory cannot be made or written.
+    #[error(
+        "state directory `{path}` cannot be used: {source}; give another `state` or its rights"
+    )]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the file system says.
+        source: std::io::Error,
+    },
+    /// Another process holds the state.
+    #[error(
+        "state directory `{path}` is held by another convergd{holder}; stop that one, or give this one \
+         another `state`"
+    )]
+    Held {
+        /// The directory.
+        path: PathBuf,
+        /// ` (process N)`, where it is known.
+        holder: String,
+    },
+    /// There is no history at this place.
+    #[error("`{path}` holds no history yet; `convergd run` makes one")]
+    Absent {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The database was written by a newer version.
+    #[error("history `{path}` has version {found}, this convergd knows {known}; update convergd")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Version of the file.
+        found: i64,
+        /// Newest known version.
+        known: i64,
+    },
+    /// The run was begun with other settings, and its numbers would not be comparable.
+    #[error(
+        "history `{path}` was begun with {what} {found}, the configuration now says {wanted}; give a new \
+         `state` directory for the new settings"
+    )]
+    Mixed {
+        /// The file.
+        path: PathBuf,
+        /// Which setting.
+        what: String,
+        /// As begun.
+        found: String,
+        /// As configured now.
+        wanted: String,
+    },
+    /// SQLite refused something.
+    #[error("history: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A stored value cannot be read.
+    #[error("history: a stored value cannot be read: {0}")]
+    Value(#[from] serde_json::Error),
+}
+
+#[cfg(test)]
+mod tests;

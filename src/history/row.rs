@@ -1,0 +1,84 @@
+//! What is stored.
+
+use crate::convergence::{Monitors, Strength};
+use crate::policy::{Decision, PolicyState};
+use crate::role::Role;
+use crate::signal::Document;
+
+/// How a checkpoint ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Evaluated in a pair.
+    Evaluated,
+    /// Passed over: too late, without a partner, or replaced.
+    Skipped,
+    /// Damaged, or not of this network.
+    Quarantined,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Evaluated, Self::Skipped, Self::Quarantined];
+
+    /// The name in metrics and the history.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Evaluated => "evaluated",
+            Self::Skipped => "skipped",
+            Self::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// One checkpoint that was dealt with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointRow {
+    /// Whose it was.
+    pub role: Role,
+    /// What told it from others.
+    pub identity: String,
+    /// Its step.
+    pub step: u64,
+    /// Where the trainer wrote it.
+    pub path: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, where it was not evaluated.
+    pub reason: Option<String>,
+}
+
+/// One evaluated pair.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PairRow {
+    /// Its step.
+    pub step: u64,
+    /// When it was stored, in seconds since 1970.
+    pub time: f64,
+    /// Checkpoints, (target, baseline), where the trainers wrote them.
+    pub paths: [String; 2],
+    /// Whether all outputs were finite; otherwise there are no monitors.
+    pub finite: bool,
+    /// Extractions, both networks together.
+    pub samples: usize,
+    /// Those whose gap is proven.
+    pub certified: usize,
+    /// The largest gap.
+    pub gap_max: f64,
+    /// The monitors.
+    pub monitors: Monitors,
+    /// Mean strengths by order, (target, baseline).
+    pub strengths: [Vec<Strength>; 2],
+    /// The policy's memory after it.
+    pub policy: PolicyState,
+}
+
+/// One decision and its way to the trainers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeliveryRow {
+    /// What was decided.
+    pub decision: Decision,
+    /// The control document.
+    pub document: Document,
+    /// When the control file was written, in seconds since 1970.
+    pub delivered: Option<f64>,
+}

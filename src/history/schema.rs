@@ -1,0 +1,53 @@
+//! The tables, and how older ones become newer ones.
+
+/// Each script leads from one version to the next; the file's version is its `user_version`.
+pub(super) const MIGRATIONS: [&str; 1] = ["
+    -- What holds for the whole run: variables, solver, settings.
+    CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+    -- Every checkpoint that was dealt with, and how it ended.
+    CREATE TABLE checkpoint (
+        network TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        step INTEGER NOT NULL,
+        path TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        reason TEXT,
+        time REAL NOT NULL,
+        PRIMARY KEY (network, identity)
+    ) STRICT;
+
+    -- Every pair that was evaluated, and the policy's memory after it.
+    CREATE TABLE pair (
+        step INTEGER PRIMARY KEY,
+        time REAL NOT NULL,
+        target TEXT NOT NULL,
+        baseline TEXT NOT NULL,
+        finite INTEGER NOT NULL,
+        samples INTEGER NOT NULL,
+        certified INTEGER NOT NULL,
+        gap_max REAL NOT NULL,
+        monitors TEXT NOT NULL,
+        strengths TEXT NOT NULL,
+        policy TEXT NOT NULL
+    ) STRICT;
+
+    -- Decisions, with the control document that each becomes.
+    CREATE TABLE decision (
+        generation INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        step INTEGER NOT NULL,
+        decision TEXT NOT NULL,
+        document TEXT NOT NULL,
+        delivered REAL
+    ) STRICT;
+
+    -- Answers of the trainers.
+    CREATE TABLE acknowledgement (
+        network TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        step INTEGER NOT NULL,
+        time REAL NOT NULL,
+        PRIMARY KEY (network, generation)
+    ) STRICT;
+"];

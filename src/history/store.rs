@@ -1,0 +1,361 @@
+//! Reading and writing the history.
+
+use super::HistoryError;
+use super::row::{CheckpointRow, DeliveryRow, Outcome, PairRow};
+use super::schema::MIGRATIONS;
+use crate::role::Role;
+use crate::signal::Acknowledgement;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+type Result<T> = std::result::Result<T, HistoryError>;
+
+const FILE_NAME: &str = "history.sqlite";
+/// How long a reader waits for a writer and the other way round.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// An open history.
+pub struct History {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl History {
+    /// Opens the history of a state directory for writing, making it where there is none. The caller
+    /// holds the lock.
+    ///
+    /// # Errors
+    /// A file that cannot be opened or is of a newer version.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE_NAME);
+        let refuse = |error: rusqlite::Error| HistoryError::Directory {
+            path: directory.to_owned(),
+            source: std::io::Error::other(error),
+        };
+        let connection = Connection::open(&path).map_err(refuse)?;
+        connection.pragma_update(None, "journal_mode", "WAL").map_err(refuse)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let mut history = Self::with(connection, path)?;
+        history.migrate()?;
+        Ok(history)
+    }
+
+    /// Opens the history of a state directory for reading, while another process may write.
+    ///
+    /// # Errors
+    /// A directory without a history, or one of a newer version.
+    pub fn open_for_reading(directory: &Path) -> Result<Self> {
+        let path = directory.join(FILE_NAME);
+        if !path.exists() {
+            return Err(HistoryError::Absent { path: directory.to_owned() });
+        }
+        // WAL readers write to the shared-memory file, so the connection itself is not read-only.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)
+            .or_else(|_| Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
+        connection.pragma_update(None, "query_only", true)?;
+        Self::with(connection, path)
+    }
+
+    fn with(connection: Connection, path: PathBuf) -> Result<Self> {
+        connection.busy_timeout(BUSY)?;
+        let history = Self { connection, path };
+        let (found, known) = (history.version()?, MIGRATIONS.len() as i64);
+        match found <= known {
+            true => Ok(history),
+            false => Err(HistoryError::Newer { path: history.path, found, known }),
+        }
+    }
+
+    fn version(&self) -> Result<i64> {
+        Ok(self.connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+    }
+
+    fn migrate(&mut self) -> Result<()> {
+        for version in self.version()? as usize..MIGRATIONS.len() {
+            let transaction = self.connection.transaction()?;
+            transaction.execute_batch(MIGRATIONS[version])?;
+            transaction.pragma_update(None, "user_version", version as i64 + 1)?;
+            transaction.commit()?;
+        }
+        Ok(())
+    }
+
+    /// A fact of the run.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn fact(&self, name: &str) -> Result<Option<String>> {
+        let mut query = self.connection.prepare_cached("SELECT value FROM fact WHERE name = ?")?;
+        Ok(query.query_row([name], |row| row.get(0)).optional()?)
+    }
+
+    /// Stores a fact of the run once; a later different value is refused, because the numbers before
+    /// and after it could not be compared.
+    ///
+    /// # Errors
+    /// A different value, and SQLite's.
+    pub fn keep_fact(&self, name: &str, value: &str) -> Result<()> {
+        match self.fact(name)? {
+            Some(found) if found == value => Ok(()),
+            Some(found) => Err(HistoryError::Mixed {
+                path: self.path.clone(),
+                what: name.to_owned(),
+                found,
+                wanted: value.to_owned(),
+            }),
+            None => {
+                let insert = "INSERT INTO fact (name, value) VALUES (?, ?)";
+                self.connection.execute(insert, [name, value])?;
+                Ok(())
+            }
+        }
+    }
+
+    /// All facts, by name.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn facts(&self) -> Result<Vec<(String, String)>> {
+        let mut query = self.connection.prepare("SELECT name, value FROM fact ORDER BY name")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Stores how a checkpoint ended.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn record_checkpoint(&self, row: &CheckpointRow, now: f64) -> Result<()> {
+        insert_checkpoint(&self.connection, row, now)
+    }
+
+    /// Stores a pair, its two checkpoints and its decision in one transaction.
+    ///
+    /// # Errors
+    /// SQLite's; nothing is stored then.
+    pub fn record_pair(
+        &mut self,
+        pair: &PairRow,
+        checkpoints: &[CheckpointRow; 2],
+        decision: Option<&DeliveryRow>,
+    ) -> Result<()> {
+        let transaction = self.connection.transaction()?;
+        insert_pair(&transaction, pair)?;
+        for row in checkpoints {
+            insert_checkpoint(&transaction, row, pair.time)?;
+        }
+        if let Some(row) = decision {
+            insert_decision(&transaction, row)?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Notes that the control file of a generation has been written.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn record_delivery(&self, generation: u64, now: f64) -> Result<()> {
+        let update = "UPDATE decision SET delivered = ? WHERE generation = ?";
+        self.connection.execute(update, params![now, generation as i64])?;
+        Ok(())
+    }
+
+    /// Stores an answer once; says whether it is new.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn record_acknowledgement(&self, role: Role, ack: &Acknowledgement) -> Result<bool> {
+        let insert = "INSERT OR IGNORE INTO acknowledgement VALUES (?, ?, ?, ?)";
+        let values = params![role.name(), ack.generation as i64, ack.step as i64, ack.time];
+        Ok(self.connection.execute(insert, values)? > 0)
+    }
+
+    /// Answers to a generation: network, step, time.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn acknowledgements(&self, generation: u64) -> Result<Vec<(String, u64, f64)>> {
+        let select = "SELECT network, step, time FROM acknowledgement WHERE generation = ?
+                      ORDER BY network DESC";
+        let mut query = self.connection.prepare_cached(select)?;
+        let rows = query.query_map([generation as i64], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)? as u64, row.get(2)?))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// All pairs by ascending step.
+    ///
+    /// # Errors
+    /// SQLite's, and a stored value that cannot be read.
+    pub fn pairs(&self) -> Result<Vec<PairRow>> {
+        let mut query = self.connection.prepare(&format!("{SELECT_PAIR} ORDER BY step"))?;
+        let rows = query.query_map([], pair_columns)?;
+        rows.map(|row| read_pair(row?)).collect()
+    }
+
+    /// The pair with the highest step.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn last_pair(&self) -> Result<Option<PairRow>> {
+        self.one_pair(&format!("{SELECT_PAIR} ORDER BY step DESC LIMIT 1"), None)
+    }
+
+    /// The pair of a step.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn pair(&self, step: u64) -> Result<Option<PairRow>> {
+        self.one_pair(&format!("{SELECT_PAIR} WHERE step = ?"), Some(step))
+    }
+
+    fn one_pair(&self, select: &str, step: Option<u64>) -> Result<Option<PairRow>> {
+        let mut query = self.connection.prepare_cached(select)?;
+        let parameters = step.map(|step| step as i64);
+        let row =
+            query.query_row(rusqlite::params_from_iter(parameters), pair_columns).optional()?;
+        row.map(read_pair).transpose()
+    }
+
+    /// Number of pairs.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn count_pairs(&self) -> Result<u64> {
+        let count = self.connection.query_row("SELECT count(*) FROM pair", [], |row| row.get(0));
+        Ok(count.map(|count: i64| count as u64)?)
+    }
+
+    /// All decisions by ascending generation.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn decisions(&self) -> Result<Vec<DeliveryRow>> {
+        let select = "SELECT decision, document, delivered FROM decision ORDER BY generation";
+        let mut query = self.connection.prepare_cached(select)?;
+        let rows = query.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?))
+        })?;
+        rows.map(|row| {
+            let (decision, document, delivered) = row?;
+            Ok(DeliveryRow {
+                decision: serde_json::from_str(&decision)?,
+                document: serde_json::from_str(&document)?,
+                delivered,
+            })
+        })
+        .collect()
+    }
+
+    /// Checkpoints that were dealt with, with one outcome or all, by step.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn checkpoints(&self, outcome: Option<Outcome>) -> Result<Vec<CheckpointRow>> {
+        let select = "SELECT network, identity, step, path, outcome, reason FROM checkpoint
+                      ORDER BY step, network";
+        let mut query = self.connection.prepare(select)?;
+        let rows = query.query_map([], read_checkpoint)?;
+        let all: Vec<CheckpointRow> = rows.collect::<rusqlite::Result<_>>()?;
+        Ok(all.into_iter().filter(|row| outcome.is_none_or(|only| row.outcome == only)).collect())
+    }
+}
+
+fn insert_checkpoint(connection: &Connection, row: &CheckpointRow, now: f64) -> Result<()> {
+    let insert = "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?, ?, ?)";
+    let CheckpointRow { role, identity, step, path, outcome, reason } = row;
+    let values =
+        params![role.name(), identity, *step as i64, path, outcome.name(), reason.as_deref(), now];
+    connection.prepare_cached(insert)?.execute(values)?;
+    Ok(())
+}
+
+fn insert_pair(transaction: &Transaction<'_>, pair: &PairRow) -> Result<()> {
+    let insert = "INSERT INTO pair VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    transaction.execute(
+        insert,
+        params![
+            pair.step as i64,
+            pair.time,
+            pair.paths[0],
+            pair.paths[1],
+            pair.finite,
+            pair.samples as i64,
+            pair.certified as i64,
+            pair.gap_max,
+            serde_json::to_string(&pair.monitors)?,
+            serde_json::to_string(&pair.strengths)?,
+            serde_json::to_string(&pair.policy)?,
+        ],
+    )?;
+    Ok(())
+}
+
+fn insert_decision(transaction: &Transaction<'_>, row: &DeliveryRow) -> Result<()> {
+    let insert = "INSERT INTO decision VALUES (?, ?, ?, ?, ?, NULL)";
+    let DeliveryRow { decision, document, .. } = row;
+    transaction.execute(
+        insert,
+        params![
+            document.generation as i64,
+            decision.id,
+            decision.step as i64,
+            serde_json::to_string(decision)?,
+            serde_json::to_string(document)?,
+        ],
+    )?;
+    Ok(())
+}
+
+const SELECT_PAIR: &str =
+    "SELECT step, time, target, baseline, finite, samples, certified, gap_max,
+                           monitors, strengths, policy FROM pair";
+
+/// A pair whose three JSON columns are still text.
+type RawPair = (PairRow, [String; 3]);
+
+fn pair_columns(row: &Row<'_>) -> rusqlite::Result<RawPair> {
+    let pair = PairRow {
+        step: row.get::<_, i64>(0)? as u64,
+        time: row.get(1)?,
+        paths: [row.get(2)?, row.get(3)?],
+        finite: row.get(4)?,
+        samples: row.get::<_, i64>(5)? as usize,
+        certified: row.get::<_, i64>(6)? as usize,
+        gap_max: row.get(7)?,
+        monitors: Default::default(),
+        strengths: Default::default(),
+        policy: Default::default(),
+    };
+    Ok((pair, [row.get(8)?, row.get(9)?, row.get(10)?]))
+}
+
+fn read_pair((pair, [monitors, strengths, policy]): RawPair) -> Result<PairRow> {
+    Ok(PairRow {
+        monitors: serde_json::from_str(&monitors)?,
+        strengths: serde_json::from_str(&strengths)?,
+        policy: serde_json::from_str(&policy)?,
+        ..pair
+    })
+}
+
+fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
+    let (network, outcome): (String, String) = (row.get(0)?, row.get(4)?);
+    let unknown = |what: &str, value: &str| {
+        let message = format!("unknown {what} `{value}`");
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, message.into())
+    };
+    let role = Role::BOTH.into_iter().find(|role| role.name() == network);
+    let found = Outcome::ALL.into_iter().find(|known| known.name() == outcome);
+    Ok(CheckpointRow {
+        role: role.ok_or_else(|| unknown("network", &network))?,
+        identity: row.get(1)?,
+        step: row.get::<_, i64>(2)? as u64,
+        path: row.get(3)?,
+        outcome: found.ok_or_else(|| unknown("outcome", &outcome))?,
+        reason: row.get(5)?,
+    })
+}

@@ -1,0 +1,103 @@
+//! The store on a real file.
+
+use super::*;
+use crate::convergence::{Estimate, Monitor, Strength};
+use crate::policy::{Decision, PolicyState};
+use crate::role::Role;
+use crate::signal::Document;
+
+fn pair(step: u64) -> PairRow {
+    let estimate = Estimate { value: 0.1 + step as f64, standard_error: 1.0 / 3.0 };
+    PairRow {
+        step,
+        time: 1.5,
+        paths: ["a".to_owned(), "b".to_owned()],
+        finite: true,
+        samples: 80,
+        certified: 79,
+        gap_max: 2e-3,
+        monitors: [(Monitor::ConvergenceScore, estimate)].into(),
+        strengths: [vec![Strength { positive: 0.7, ..Default::default() }], Vec::new()],
+        policy: PolicyState { checks: step, ..Default::default() },
+    }
+}
+
+fn checkpoints(step: u64) -> [CheckpointRow; 2] {
+    Role::BOTH.map(|role| CheckpointRow {
+        role,
+        identity: format!("{role}-{step}"),
+        step,
+        path: format!("{role}/{step}"),
+        outcome: Outcome::Evaluated,
+        reason: None,
+    })
+}
+
+fn delivery(step: u64, generation: u64) -> DeliveryRow {
+    let decision = Decision {
+        id: format!("peak@{step}"),
+        rule: "peak".to_owned(),
+        action: "stop".to_owned(),
+        phase: "plain".to_owned(),
+        lambda: 0.0,
+        ramp: 0,
+        step,
+        best_step: Some(1),
+        reason: "it peaked".to_owned(),
+        time: 2.0,
+    };
+    let document = Document::of(&decision, generation, step + 1, None);
+    DeliveryRow { decision, document, delivered: None }
+}
+
+#[test]
+fn what_is_stored_is_read_back_after_opening_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(directory.path()).expect("opened");
+    let decided = delivery(2, 1);
+    history.record_pair(&pair(1), &checkpoints(1), None).expect("stored");
+    history.record_pair(&pair(2), &checkpoints(2), Some(&decided)).expect("stored");
+    drop(history);
+    let history = History::open_for_reading(directory.path()).expect("opened");
+    assert_eq!(history.pairs().expect("read"), [pair(1), pair(2)]);
+    assert_eq!(history.last_pair().expect("read"), Some(pair(2)));
+    assert_eq!(history.pair(1).expect("read"), Some(pair(1)));
+    assert_eq!(history.decisions().expect("read"), [decided]);
+    assert_eq!(history.checkpoints(Some(Outcome::Evaluated)).expect("read").len(), 4);
+}
+
+#[test]
+fn a_pair_and_its_decision_are_stored_together_or_not_at_all() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(directory.path()).expect("opened");
+    history.record_pair(&pair(1), &checkpoints(1), Some(&delivery(1, 1))).expect("stored");
+    // The same generation again: the decision cannot be stored, so the pair is not either.
+    assert!(history.record_pair(&pair(2), &checkpoints(2), Some(&delivery(2, 1))).is_err());
+    assert_eq!(history.pairs().expect("read").len(), 1);
+    assert_eq!(history.checkpoints(None).expect("read").len(), 2);
+}
+
+#[test]
+fn facts_of_a_run_do_not_change() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let history = History::open(directory.path()).expect("opened");
+    history.keep_fact("noise", "0.01").expect("stored");
+    history.keep_fact("noise", "0.01").expect("the same");
+    let error = history.keep_fact("noise", "0.04").expect_err("refused").to_string();
+    assert!(error.contains("noise 0.01") && error.contains("0.04"), "{error}");
+}
+
+#[test]
+fn a_held_or_missing_state_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let held = StateLock::take(directory.path()).expect("taken");
+    let error = StateLock::take(directory.path()).expect_err("held").to_string();
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+    drop(held);
+    assert!(StateLock::take(directory.path()).is_ok(), "it is free again");
+    let missing = History::open_for_reading(directory.path());
+    assert!(matches!(missing, Err(HistoryError::Absent { .. })));
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    assert!(matches!(StateLock::take(&file), Err(HistoryError::Directory { .. })));
+}

@@ -1,0 +1,113 @@
+//! Networks in libtorch: the only module (with a later `loss`) that names tch.
+//!
+//! A [`program`] is a TorchScript file with `features` and `head` (DESIGN section 4); [`weights`] copies
+//! a checkpoint into it by name; [`probe`] is the held-out samples, [`variables`] says what is masked;
+//! [`values`] computes v(S) for every S. [`worker`] owns all of it on one thread.
+
+pub mod device;
+pub mod probe;
+pub mod program;
+pub mod values;
+pub mod variables;
+pub mod weights;
+pub mod worker;
+
+pub use device::{Device, DeviceChoice};
+pub use probe::Probe;
+pub use program::Program;
+pub use values::ProbeValues;
+pub use variables::{Baseline, VariableRule, Variables};
+pub use worker::{Evaluated, Source, Worker};
+
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// What is evaluated, and where.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// TorchScript files, (target, baseline).
+    pub programs: [PathBuf; 2],
+    /// safetensors file of the probe.
+    pub probe: PathBuf,
+    /// Only the first so many samples.
+    pub samples: Option<usize>,
+    /// How variables are chosen where the probe file does not say.
+    pub variables: Option<VariableRule>,
+    /// What replaces an absent variable.
+    pub baseline: Baseline,
+    /// The device.
+    pub device: DeviceChoice,
+    /// Threads of libtorch. Its idle threads spin, so this is set explicitly.
+    pub threads: usize,
+    /// Masked inputs in one forward.
+    pub batch: usize,
+}
+
+/// Why a network cannot be evaluated.
+#[derive(Debug, Error)]
+pub enum NetworkError {
+    /// libtorch refused something; the message names the file or the step.
+    #[error("{context}: {message}")]
+    Torch {
+        /// What was tried.
+        context: String,
+        /// libtorch's words, first line.
+        message: String,
+    },
+    /// The TorchScript file is none that convergd can use.
+    #[error("program `{path}` {message}")]
+    Program {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to try.
+        message: String,
+    },
+    /// The probe file is wrong.
+    #[error("probe `{path}` {message}")]
+    Probe {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to try.
+        message: String,
+    },
+    /// A checkpoint does not fit its program, or is damaged. Other checkpoints may be fine.
+    #[error("checkpoint `{path}` {message}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to try.
+        message: String,
+    },
+    /// The device is not there.
+    #[error("{0}")]
+    Device(String),
+}
+
+impl NetworkError {
+    /// Whether only this checkpoint is bad, so that the run goes on without it.
+    pub fn is_of_checkpoint(&self) -> bool {
+        matches!(self, Self::Checkpoint { .. })
+    }
+}
+
+/// Gives libtorch's errors a context; its messages carry a stack after the first line.
+pub(crate) trait Context<T> {
+    fn context(self, context: impl FnOnce() -> String) -> Result<T, NetworkError>;
+}
+
+impl<T> Context<T> for Result<T, tch::TchError> {
+    fn context(self, context: impl FnOnce() -> String) -> Result<T, NetworkError> {
+        self.map_err(|error| NetworkError::Torch {
+            context: context(),
+            message: first_lines(&error),
+        })
+    }
+}
+
+/// The message without the stack that libtorch appends.
+pub(crate) fn first_lines(error: &tch::TchError) -> String {
+    let text = error.to_string();
+    let end = text.find("Exception raised from").unwrap_or(text.len());
+    let mut lines = text[..end].lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.by_ref().take(3).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,145 @@
+//! A TorchScript program: `features` up to the split layer, `head` from there to the logits.
+
+use super::{Context, Device, NetworkError, first_lines};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use tch::{CModule, IValue, Tensor};
+
+/// Newest version of `attach_meta` that is understood.
+const NEWEST_FORMAT: u64 = 1;
+
+/// What `attach_meta()` tells; all of it may be absent.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Meta {
+    format: Option<u64>,
+    prefix: String,
+}
+
+/// A loaded program on its device.
+#[derive(Debug)]
+pub struct Program {
+    path: PathBuf,
+    module: CModule,
+    /// Whether the file has `features` and `head`; otherwise `forward`, masked at its input.
+    is_split: bool,
+    /// Parameters and buffers, by the names that checkpoints use.
+    parameters: Vec<(String, Tensor)>,
+    digest: blake3::Hash,
+}
+
+impl Program {
+    /// Loads a file and tries it on one sample [1, …].
+    ///
+    /// # Errors
+    /// A file that is no TorchScript, lacks the methods, or does not take the sample.
+    pub fn load(path: &Path, device: Device, sample: &Tensor) -> Result<Self, NetworkError> {
+        let refuse = |message: String| NetworkError::Program { path: path.to_owned(), message };
+        let bytes =
+            std::fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        let mut module = CModule::load_data_on_device(&mut bytes.as_slice(), device.0)
+            .map_err(|error| refuse(format!("is no TorchScript file: {}", first_lines(&error))))?;
+        module.set_eval();
+        let meta = read_meta(&module).map_err(&refuse)?;
+        let parameters = named_parameters(&module, &meta.prefix).map_err(&refuse)?;
+        let mut program = Self {
+            path: path.to_owned(),
+            module,
+            is_split: true,
+            parameters,
+            digest: blake3::hash(&bytes),
+        };
+        program.try_on(sample)?;
+        Ok(program)
+    }
+
+    fn try_on(&mut self, sample: &Tensor) -> Result<(), NetworkError> {
+        let sample = sample.to_device(self.device());
+        let features = self.features(&sample);
+        if features.as_ref().is_err_and(|error| is_missing(error, "features")) {
+            self.is_split = false;
+        }
+        let features = if self.is_split { features? } else { sample };
+        match self.head(&features) {
+            Ok(logits) if logits.dim() == 2 && logits.size()[0] == 1 && logits.size()[1] >= 2 => Ok(()),
+            Ok(logits) => Err(self.refuse(format!(
+                "gives logits of shape {:?} for one sample; it needs [1, classes] with 2 classes or more",
+                logits.size()
+            ))),
+            Err(error) if is_missing(&error, "head") => Err(self.refuse(
+                "has the method `features` but no `head`; write it with `convergd.export_program`"
+                    .to_owned(),
+            )),
+            Err(error) if is_missing(&error, "forward") => Err(self.refuse(
+                "has neither the methods `features` and `head` nor `forward`; write it with \
+                 `convergd.export_program`"
+                    .to_owned(),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn refuse(&self, message: String) -> NetworkError {
+        NetworkError::Program { path: self.path.clone(), message }
+    }
+
+    fn device(&self) -> tch::Device {
+        self.parameters.first().map_or(tch::Device::Cpu, |(_, tensor)| tensor.device())
+    }
+
+    /// The features h of inputs [B, …] at the split layer.
+    pub fn features(&self, inputs: &Tensor) -> Result<Tensor, NetworkError> {
+        if !self.is_split {
+            return Ok(inputs.shallow_clone());
+        }
+        let result = tch::no_grad(|| self.module.method_ts("features", &[inputs]));
+        result.context(|| format!("`features` of program `{}`", self.path.display()))
+    }
+
+    /// The logits [B, classes] of features h [B, …].
+    pub fn head(&self, features: &Tensor) -> Result<Tensor, NetworkError> {
+        let method = if self.is_split { "head" } else { "forward" };
+        let result = tch::no_grad(|| match self.is_split {
+            true => self.module.method_ts(method, &[features]),
+            false => self.module.forward_ts(&[features]),
+        });
+        result.context(|| format!("`{method}` of program `{}`", self.path.display()))
+    }
+
+    /// Parameters and buffers by the names that checkpoints use.
+    pub fn parameters(&self) -> &[(String, Tensor)] {
+        &self.parameters
+    }
+
+    /// Hash of the file.
+    pub fn digest(&self) -> blake3::Hash {
+        self.digest
+    }
+}
+
+fn is_missing(error: &NetworkError, method: &str) -> bool {
+    let NetworkError::Torch { message, .. } = error else { return false };
+    message.contains(&format!("'{method}'")) && message.contains("is not defined")
+}
+
+fn read_meta(module: &CModule) -> Result<Meta, String> {
+    // A program without metadata is a plain one: no prefix.
+    let Ok(IValue::String(text)) = module.method_is::<IValue>("attach_meta", &[]) else {
+        return Ok(Meta::default());
+    };
+    let meta: Meta = serde_json::from_str(&text)
+        .map_err(|error| format!("has metadata that cannot be read: {error}"))?;
+    match meta.format {
+        Some(format) if format > NEWEST_FORMAT => Err(format!(
+            "was written by a newer exporter (format {format}, this convergd reads {NEWEST_FORMAT}); \
+             update convergd"
+        )),
+        _ => Ok(meta),
+    }
+}
+
+fn named_parameters(module: &CModule, prefix: &str) -> Result<Vec<(String, Tensor)>, String> {
+    let all = module.named_parameters().map_err(|error| first_lines(&error))?;
+    let plain = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
+    Ok(all.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect())
+}

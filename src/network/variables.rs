@@ -1,0 +1,274 @@
+//! Which positions of the features form which variable; chosen once a run.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// How variables are chosen where the probe file does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VariableRule {
+    /// A grid × grid of patches of the feature map; of those at least `margin` from the border, the
+    /// `select` with the largest L1 norm of the features, summed over the two networks.
+    ImagePatches {
+        /// Patches a side.
+        grid: usize,
+        /// Patches at the border that are never chosen.
+        margin: usize,
+        /// Number of variables n.
+        select: usize,
+    },
+    /// Position j belongs to variable j mod `groups`.
+    Columns {
+        /// Number of variables n.
+        groups: usize,
+    },
+}
+
+/// What replaces an absent variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Baseline {
+    /// Zero.
+    Zero,
+    /// Mean of the features over all variable positions of the sample.
+    Mean,
+    /// The tensor of the probe file.
+    File,
+}
+
+/// The variables of a run: the same for both networks and every step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Variables {
+    /// Number of variables n.
+    pub count: usize,
+    /// Class y* of each sample whose log-odds is v.
+    pub classes: Vec<i64>,
+    /// How positions belong to variables.
+    pub assignment: Assignment,
+}
+
+/// How positions belong to variables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Assignment {
+    /// Variable i of a sample is its i-th chosen patch of a grid × grid.
+    Patches {
+        /// Patches a side.
+        grid: usize,
+        /// Chosen patches of each sample, ascending, row by row from the top left.
+        chosen: Vec<Vec<usize>>,
+    },
+    /// Variable of every position, −1 where always present, by sample.
+    Positions(Vec<Vec<i64>>),
+    /// Position j belongs to variable j mod n.
+    Columns,
+}
+
+/// The part of a feature tensor [1, …] that is masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Positions down and across; across alone for sequences and columns.
+    pub height: i64,
+    /// See `height`.
+    pub width: i64,
+    /// Dimensions of the features without the batch.
+    kind: Shape,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// [C, H, W]: a position is a pixel.
+    Image,
+    /// [L, D]: a position is a token.
+    Sequence,
+    /// [D]: a position is a column.
+    Columns,
+}
+
+impl Layout {
+    /// The layout of the features of one sample.
+    pub fn of(features: &Tensor) -> Result<Self, String> {
+        match features.size()[..] {
+            [1, _, height, width] => Ok(Self { height, width, kind: Shape::Image }),
+            [1, length, _] => Ok(Self { height: 1, width: length, kind: Shape::Sequence }),
+            [1, columns] => Ok(Self { height: 1, width: columns, kind: Shape::Columns }),
+            ref other => Err(format!(
+                "gives features of shape {other:?} for one sample; convergd masks [1, C, H, W], \
+                 [1, L, D] and [1, D]"
+            )),
+        }
+    }
+
+    /// Number of positions.
+    pub fn positions(&self) -> usize {
+        (self.height * self.width) as usize
+    }
+
+    /// A mask [B, positions] in the shape that multiplies features [B, …].
+    pub fn shape_mask(&self, mask: &Tensor) -> Tensor {
+        let batch = mask.size()[0];
+        match self.kind {
+            Shape::Image => mask.view([batch, 1, self.height, self.width]),
+            Shape::Sequence => mask.view([batch, self.width, 1]),
+            Shape::Columns => mask.view([batch, self.width]),
+        }
+    }
+
+    /// Mean of features [1, …] over the positions where `weight` [positions] is not 0.
+    pub fn mean(&self, features: &Tensor, weight: &Tensor) -> Tensor {
+        let weight = self.shape_mask(&weight.unsqueeze(0));
+        let over: &[i64] = match self.kind {
+            Shape::Image => &[2, 3],
+            Shape::Sequence | Shape::Columns => &[1],
+        };
+        let sum = (features * &weight).sum_dim_intlist(over, true, Kind::Float);
+        sum / weight.sum(Kind::Float).clamp_min(1.0)
+    }
+
+    /// The patch of each position.
+    fn patches(&self, grid: usize) -> Vec<usize> {
+        let (height, width) = (self.height as usize, self.width as usize);
+        let patch = |y: usize, x: usize| (y * grid / height) * grid + x * grid / width;
+        (0..height).flat_map(|y| (0..width).map(move |x| patch(y, x))).collect()
+    }
+}
+
+impl Variables {
+    /// The variable of each position of one sample, −1 where always present.
+    pub fn of_sample(&self, sample: usize, layout: &Layout) -> Result<Vec<i64>, String> {
+        let positions = layout.positions();
+        match &self.assignment {
+            Assignment::Columns => {
+                Ok((0..positions).map(|position| (position % self.count) as i64).collect())
+            }
+            Assignment::Positions(all) if all[sample].len() == positions => Ok(all[sample].clone()),
+            Assignment::Positions(all) => Err(format!(
+                "has features with {positions} positions, but `variables` of the probe has {}",
+                all[sample].len()
+            )),
+            Assignment::Patches { grid, chosen } => {
+                let variable = |patch: usize| chosen[sample].iter().position(|&c| c == patch);
+                let of = |patch: usize| variable(patch).map_or(-1, |variable| variable as i64);
+                Ok(layout.patches(*grid).into_iter().map(of).collect())
+            }
+        }
+    }
+}
+
+/// The assignment that a probe file gives: n is one more than its largest variable.
+pub fn from_probe(variables: &[Vec<i64>]) -> Result<(usize, Assignment), String> {
+    let largest = variables.iter().flatten().copied().max().unwrap_or(-1);
+    let count = (largest + 1) as usize;
+    if !(2..=16).contains(&count) {
+        return Err(format!("has `variables` that name {count} variables; 2 to 16 are supported"));
+    }
+    for (sample, row) in variables.iter().enumerate() {
+        if let Some(value) = row.iter().find(|&&value| value < -1) {
+            return Err(format!(
+                "has `variables` with {value} at sample {sample}; −1 is the least"
+            ));
+        }
+        if let Some(absent) = (0..=largest).find(|variable| !row.contains(variable)) {
+            return Err(format!("has no position of variable {absent} at sample {sample}"));
+        }
+    }
+    Ok((count, Assignment::Positions(variables.to_vec())))
+}
+
+/// Applies a rule to the features of all samples, one [1, …] tensor a sample and network.
+pub fn choose(rule: VariableRule, features: [&[Tensor]; 2]) -> Result<(usize, Assignment), String> {
+    let (grid, margin, select) = match rule {
+        VariableRule::Columns { groups } => return Ok((groups, Assignment::Columns)),
+        VariableRule::ImagePatches { grid, margin, select } => (grid, margin, select),
+    };
+    let inner = |patch: usize| {
+        let allowed = margin..grid.saturating_sub(margin);
+        allowed.contains(&(patch / grid)) && allowed.contains(&(patch % grid))
+    };
+    let samples = features[0].len();
+    let mut chosen = Vec::with_capacity(samples);
+    for sample in 0..samples {
+        let mut norms = vec![0.0; grid * grid];
+        for network in features {
+            add_patch_norms(&mut norms, &network[sample], grid)?;
+        }
+        let mut patches: Vec<usize> = (0..grid * grid).filter(|&patch| inner(patch)).collect();
+        patches.sort_by(|&a, &b| norms[b].total_cmp(&norms[a]).then(a.cmp(&b)));
+        patches.truncate(select);
+        patches.sort_unstable();
+        chosen.push(patches);
+    }
+    Ok((select, Assignment::Patches { grid, chosen }))
+}
+
+fn add_patch_norms(norms: &mut [f64], features: &Tensor, grid: usize) -> Result<(), String> {
+    let layout = Layout::of(features)?;
+    if layout.kind != Shape::Image {
+        let shape = features.size();
+        return Err(format!(
+            "gives features of shape {shape:?}, but `image_patches` needs [1, C, H, W]; use `columns`"
+        ));
+    }
+    if layout.height < grid as i64 || layout.width < grid as i64 {
+        return Err(format!(
+            "gives a feature map of {} × {}, which has no {grid} × {grid} patches; take a smaller \
+             `grid`",
+            layout.height, layout.width
+        ));
+    }
+    let strength =
+        features.abs().sum_dim_intlist(&[0i64, 1][..], false, Kind::Double).flatten(0, -1);
+    let strength = Vec::<f64>::try_from(&strength).map_err(|error| error.to_string())?;
+    for (patch, strength) in layout.patches(grid).into_iter().zip(strength) {
+        norms[patch] += strength;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strongest_patches_of_both_networks_are_chosen_inside_the_margin() {
+        // A 4 × 4 map with one channel; patch p of a 4 × 4 grid is pixel p.
+        let map = |strong: &[i64]| {
+            let map = Tensor::zeros([16], (Kind::Float, tch::Device::Cpu));
+            for &pixel in strong {
+                let _ = map.narrow(0, pixel, 1).fill_(-2.0);
+            }
+            vec![map.view([1, 1, 4, 4])]
+        };
+        let (a, b) = (map(&[0, 5, 6]), map(&[0, 10, 5]));
+        let rule = |margin| VariableRule::ImagePatches { grid: 4, margin, select: 2 };
+        let chosen = |margin| choose(rule(margin), [&a, &b]).map(|(_, assignment)| assignment);
+        let patches = |chosen| Ok(Assignment::Patches { grid: 4, chosen: vec![chosen] });
+        assert_eq!(chosen(0), patches(vec![0, 5]));
+        // Without the border 5 is strong in both, 6 and 10 in one each: the tie goes to the lower.
+        assert_eq!(chosen(1), patches(vec![5, 6]));
+    }
+
+    #[test]
+    fn positions_of_a_patch_share_its_variable() {
+        let layout = Layout::of(&Tensor::zeros([1, 3, 4, 4], (Kind::Float, tch::Device::Cpu)));
+        let variables = Variables {
+            count: 2,
+            classes: vec![0],
+            assignment: Assignment::Patches { grid: 2, chosen: vec![vec![1, 2]] },
+        };
+        let positions = variables.of_sample(0, &layout.expect("an image"));
+        let wanted = [-1, -1, 0, 0, -1, -1, 0, 0, 1, 1, -1, -1, 1, 1, -1, -1];
+        assert_eq!(positions.as_deref(), Ok(&wanted[..]));
+    }
+
+    #[test]
+    fn variables_of_a_probe_are_checked() {
+        assert!(from_probe(&[vec![0, 1, -1], vec![1, 0, 0]]).is_ok());
+        for (bad, word) in [
+            (vec![vec![0, 0]], "1 variables"),
+            (vec![vec![0, 1], vec![1, 1]], "variable 0 at sample 1"),
+            (vec![vec![0, 1, -2]], "-2 at sample 0"),
+        ] {
+            let message = from_probe(&bad).expect_err("refused");
+            assert!(message.contains(word), "{message}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The thread that owns the device: programs, probe and every tensor live there.
+
+use super::{
+    Device, NetworkError, Probe, ProbeValues, Program, Settings, Variables, device, values,
+    variables, weights,
+};
+use crate::role::Role;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// The values of one checkpoint.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// What the network gave.
+    pub values: ProbeValues,
+    /// Masked inputs that went through the network; 0 when the cache had the answer.
+    pub rows: u64,
+}
+
+/// A checkpoint file.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Whose weights it holds.
+    pub role: Role,
+    /// Where it is read.
+    pub file: PathBuf,
+    /// What messages call it: where the trainer wrote it.
+    pub name: PathBuf,
+}
+
+/// What the thread is asked; every question has its one answer.
+enum Command {
+    Choose([Source; 2], Sender<Result<Variables, NetworkError>>),
+    Evaluate(Source, Variables, Sender<Result<Evaluated, NetworkError>>),
+}
+
+/// A handle on the thread.
+pub struct Worker {
+    commands: Sender<Command>,
+    device: Device,
+    samples: usize,
+    labels: Option<Vec<i64>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts the thread, which loads and tries everything before this returns. Values are cached
+    /// under `cache` by content.
+    ///
+    /// # Errors
+    /// A device, program or probe that cannot be used.
+    pub fn start(settings: Settings, cache: PathBuf) -> Result<Self, NetworkError> {
+        let (commands, received) = bounded(1);
+        let (ready, started) = bounded(1);
+        let thread = std::thread::spawn(move || match Networks::load(settings, cache) {
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+            Ok(networks) => {
+                let probe = &networks.probe;
+                let facts = (networks.device, probe.samples(), probe.labels.clone());
+                let _ = ready.send(Ok(facts));
+                networks.serve(&received);
+            }
+        });
+        let (device, samples, labels) = started.recv().unwrap_or_else(|_| Err(died()))?;
+        Ok(Self { commands, device, samples, labels, thread: Some(thread) })
+    }
+
+    /// The device in use.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Number of probe samples.
+    pub fn samples(&self) -> usize {
+        self.samples
+    }
+
+    /// Labels of the probe, where it has them.
+    pub fn labels(&self) -> Option<&[i64]> {
+        self.labels.as_deref()
+    }
+
+    /// Chooses the variables from the first pair of checkpoints.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be loaded, a rule that does not fit the features.
+    pub fn choose(&self, pair: [Source; 2]) -> Result<Variables, NetworkError> {
+        self.ask(|reply| Command::Choose(pair, reply))
+    }
+
+    /// Evaluates one checkpoint, or finds its values in the cache.
+    ///
+    /// # Errors
+    /// A checkpoint that cannot be loaded; the run can go on without it.
+    pub fn evaluate(
+        &self,
+        source: Source,
+        variables: &Variables,
+    ) -> Result<Evaluated, NetworkError> {
+        self.ask(|reply| Command::Evaluate(source, variables.clone(), reply))
+    }
+
+    fn ask<T>(
+        &self,
+        command: impl FnOnce(Sender<Result<T, NetworkError>>) -> Command,
+    ) -> Result<T, NetworkError> {
+        let (reply, answer) = bounded(1);
+        self.commands.send(command(reply)).map_err(|_| died())?;
+        answer.recv().map_err(|_| died())?
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        (self.commands, _) = bounded(0);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn died() -> NetworkError {
+    NetworkError::Torch {
+        context: "the network thread".to_owned(),
+        message: "BUG: it ended before it answered".to_owned(),
+    }
+}
+
+/// Everything that the thread owns.
+struct Networks {
+    settings: Settings,
+    device: Device,
+    programs: [Program; 2],
+    probe: Probe,
+    cache: PathBuf,
+}
+
+impl Networks {
+    fn load(settings: Settings, cache: PathBuf) -> Result<Self, NetworkError> {
+        device::prepare(settings.threads);
+        let device = settings.device.find()?;
+        let probe = Probe::read(&settings.probe, settings.samples)?;
+        let sample = probe.inputs.narrow(0, 0, 1);
+        let load = |role: Role| Program::load(&settings.programs[role.index()], device, &sample);
+        let programs = [load(Role::Target)?, load(Role::Baseline)?];
+        let needs_rule = probe.variables.is_none() && settings.variables.is_none();
+        if needs_rule {
+            return Err(NetworkError::Probe {
+                path: settings.probe.clone(),
+                message: "has no tensor `variables`, and the configuration has no rule; add \
+                          `probe.variables`, such as `{image_patches: {grid: 5, margin: 1}}`"
+                    .to_owned(),
+            });
+        }
+        let networks = Self { settings, device, programs, probe, cache };
+        networks.check_labels(&sample)?;
+        Ok(networks)
+    }
+
+    fn check_labels(&self, sample: &Tensor) -> Result<(), NetworkError> {
+        for (role, program) in Role::BOTH.into_iter().zip(&self.programs) {
+            let features = program.features(&sample.to_device(self.device.0))?;
+            let classes = program.head(&features)?.size()[1];
+            let labels = self.probe.labels.as_deref().unwrap_or_default();
+            if let Some(at) = labels.iter().position(|&label| label >= classes) {
+                return Err(NetworkError::Probe {
+                    path: self.settings.probe.clone(),
+                    message: format!(
+                        "has label {} at sample {at}, but the {role} network has {classes} classes; \
+                         labels count from 0",
+                        labels[at]
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(self, commands: &Receiver<Command>) {
+        for command in commands {
+            // An answer that nobody waits for any more is dropped with its question.
+            match command {
+                Command::Choose(pair, reply) => {
+                    let _ = reply.send(self.choose(&pair));
+                }
+                Command::Evaluate(source, variables, reply) => {
+                    let _ = reply.send(self.evaluate(&source, &variables));
+                }
+            }
+        }
+    }
+
+    fn choose(&self, pair: &[Source; 2]) -> Result<Variables, NetworkError> {
+        let mut features = Vec::new();
+        let mut predicted = Vec::new();
+        for Source { role, file, name } in pair {
+            let program = &self.programs[role.index()];
+            weights::load(program, file, name)?;
+            let own = values::features(program, &self.probe, self.device.0)?;
+            if *role == Role::Target && self.probe.labels.is_none() {
+                for sample in &own {
+                    predicted.push(program.head(sample)?.argmax(1, false).int64_value(&[0]));
+                }
+            }
+            features.push(own);
+        }
+        let chosen = match (&self.probe.variables, self.settings.variables) {
+            (Some(given), _) => variables::from_probe(given),
+            (None, Some(rule)) => variables::choose(rule, [&features[0], &features[1]]),
+            (None, None) => Err("BUG: no variables and no rule".to_owned()),
+        };
+        let (count, assignment) = chosen.map_err(|message| NetworkError::Probe {
+            path: self.settings.probe.clone(),
+            message,
+        })?;
+        let classes = self.probe.labels.clone().unwrap_or(predicted);
+        Ok(Variables { count, classes, assignment })
+    }
+
+    fn evaluate(&self, source: &Source, variables: &Variables) -> Result<Evaluated, NetworkError> {
+        let program = &self.programs[source.role.index()];
+        let digest = weights::load(program, &source.file, &source.name)?;
+        let key = self.key(program, digest, variables);
+        let cached = self.cache.join(format!("{}.safetensors", key.to_hex()));
+        if let Some(values) = read_cached(&cached) {
+            return Ok(Evaluated { values, rows: 0 });
+        }
+        let Settings { baseline, batch, .. } = self.settings;
+        let values =
+            values::evaluate(program, &self.probe, variables, baseline, batch, self.device.0)?;
+        // The cache saves work; without it the run goes on.
+        if let Err(error) = write_cached(&cached, &values) {
+            tracing::warn!(file = %cached.display(), %error, "the value table cannot be cached");
+        }
+        let rows = values.values.iter().map(|table| table.len() as u64).sum();
+        Ok(Evaluated { values, rows })
+    }
+
+    /// What the values depend on: program, weights, probe, variables, baseline.
+    fn key(&self, program: &Program, weights: blake3::Hash, variables: &Variables) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"convergd values 1 float32");
+        hasher.update(program.digest().as_bytes()).update(weights.as_bytes());
+        hasher.update(self.probe.digest.as_bytes());
+        let text = format!("{variables:?} {:?}", self.settings.baseline);
+        hasher.update(text.as_bytes());
+        hasher.finalize()
+    }
+}
+
+fn read_cached(path: &Path) -> Option<ProbeValues> {
+    let bytes = std::fs::read(path).ok()?;
+    let file = SafeTensors::deserialize(&bytes).ok()?;
+    let rows = |name: &str| -> Option<Vec<Vec<f64>>> {
+        let view = file.tensor(name).ok()?;
+        let [_, columns] = view.shape() else { return None };
+        let numbers = view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b));
+        let all: Vec<f64> = numbers.collect();
+        Some(all.chunks_exact((*columns).max(1)).map(<[f64]>::to_vec).collect())
+    };
+    Some(ProbeValues { values: rows("values")?, logits: rows("logits")? })
+}
+
+fn write_cached(path: &Path, values: &ProbeValues) -> std::io::Result<()> {
+    let bytes = |rows: &[Vec<f64>]| -> Vec<u8> {
+        rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect()
+    };
+    let (tables, logits) = (bytes(&values.values), bytes(&values.logits));
+    let view = |rows: &[Vec<f64>], data| {
+        let shape = vec![rows.len(), rows.first().map_or(0, Vec::len)];
+        TensorView::new(Dtype::F64, shape, data).map_err(std::io::Error::other)
+    };
+    let tensors =
+        [("values", view(&values.values, &tables)?), ("logits", view(&values.logits, &logits)?)];
+    let bytes = safetensors::serialize(tensors, None).map_err(std::io::Error::other)?;
+    crate::files::write_atomically(path, &bytes)
+}

@@ -1,0 +1,268 @@
+//! Prometheus metrics (DESIGN section 10), prefix `convergd_`. Labels are never a step or a path.
+
+use crate::convergence::{Monitors, Strength};
+use crate::history::Outcome;
+use crate::role::Role;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Seconds; from a cached pair to a long one.
+const STAGE_BUCKETS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
+const STAGES: [&str; 3] = ["values", "extraction", "commit"];
+const ACTIONS: [&str; 2] = ["stop", "phase"];
+
+/// All metrics, registered.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    monitor_value: GaugeVec,
+    monitor_stderr: GaugeVec,
+    strength: GaugeVec,
+    /// Step of the last pair.
+    pub pair_step: IntGauge,
+    /// Pairs evaluated by this process.
+    pub pairs_total: IntCounter,
+    checkpoints_total: IntCounterVec,
+    decisions_total: IntCounterVec,
+    deliveries_total: IntCounterVec,
+    forward_rows_total: IntCounterVec,
+    errors_total: IntCounterVec,
+    stage_duration: HistogramVec,
+    phase: IntGaugeVec,
+    /// λ of the phase.
+    pub lambda: Gauge,
+    /// Largest gap of the last pair's extractions.
+    pub solver_gap_max: Gauge,
+    checkpoint_last_seen: GaugeVec,
+    evaluation_lag: IntGaugeVec,
+    /// Checkpoints that wait for their partner or their evaluation.
+    pub queue_length: IntGauge,
+    /// When the last pair was stored.
+    pub evaluation_last_success: Gauge,
+}
+
+impl Metrics {
+    /// Registers everything; counters start at 0.
+    ///
+    /// # Errors
+    /// A name that is registered twice.
+    pub fn new(device: &str) -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("convergd".to_owned()), None)?;
+        let build = GaugeVec::new(
+            Opts::new("build_info", "Always 1; the labels tell version and device"),
+            &["version", "device"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), device]).set(1.0);
+        registry.register(Box::new(build))?;
+        let new = New { registry: &registry };
+        let metrics = Self {
+            monitor_value: new.gauges("monitor_value", "Monitor of the last pair", &["monitor"])?,
+            monitor_stderr: new.gauges(
+                "monitor_stderr",
+                "Standard error of the monitor over probe samples",
+                &["monitor"],
+            )?,
+            strength: new.gauges(
+                "strength",
+                "Mean strength of interactions of the last pair in log-odds",
+                &["network", "kind", "sign", "order"],
+            )?,
+            pair_step: new
+                .register(IntGauge::new("pair_step", "Training step of the last pair")?)?,
+            pairs_total: new.register(IntCounter::new("pairs_total", "Pairs evaluated")?)?,
+            checkpoints_total: new.counters(
+                "checkpoints_total",
+                "Checkpoints dealt with, by how they ended",
+                &["network", "outcome"],
+            )?,
+            decisions_total: new.counters("decisions_total", "Decisions made", &["action"])?,
+            deliveries_total: new.counters(
+                "control_deliveries_total",
+                "Attempts to tell the trainers",
+                &["channel", "outcome"],
+            )?,
+            forward_rows_total: new.counters(
+                "forward_rows_total",
+                "Masked inputs that went through the network",
+                &["network"],
+            )?,
+            errors_total: new.counters(
+                "errors_total",
+                "Errors that did not end the run",
+                &["stage"],
+            )?,
+            stage_duration: new.register(HistogramVec::new(
+                HistogramOpts::new("stage_duration_seconds", "Time a pair spends in a stage")
+                    .buckets(STAGE_BUCKETS.to_vec()),
+                &["stage"],
+            )?)?,
+            phase: new.register(IntGaugeVec::new(
+                Opts::new("phase", "1 for the phase that the training is in"),
+                &["phase"],
+            )?)?,
+            lambda: new.register(Gauge::new("lambda", "Weight of the interaction loss")?)?,
+            solver_gap_max: new.register(Gauge::new(
+                "solver_gap_max",
+                "Largest certified relative gap of the last pair",
+            )?)?,
+            checkpoint_last_seen: new.gauges(
+                "checkpoint_last_seen_timestamp_seconds",
+                "When the last checkpoint became ready",
+                &["network"],
+            )?,
+            evaluation_lag: new.register(IntGaugeVec::new(
+                Opts::new(
+                    "evaluation_lag_steps",
+                    "Steps from the last pair to the newest checkpoint",
+                ),
+                &["network"],
+            )?)?,
+            queue_length: new.register(IntGauge::new(
+                "queue_length",
+                "Checkpoints that wait to be evaluated",
+            )?)?,
+            evaluation_last_success: new.register(Gauge::new(
+                "evaluation_last_success_timestamp_seconds",
+                "When the last pair was stored",
+            )?)?,
+            registry: registry.clone(),
+        };
+        metrics.start_at_zero();
+        Ok(metrics)
+    }
+
+    fn start_at_zero(&self) {
+        for role in Role::BOTH {
+            for outcome in Outcome::ALL {
+                self.checkpoints_total.with_label_values(&[role.name(), outcome.name()]);
+            }
+            self.forward_rows_total.with_label_values(&[role.name()]);
+        }
+        for action in ACTIONS {
+            self.decisions_total.with_label_values(&[action]);
+        }
+        for outcome in ["success", "failure"] {
+            self.deliveries_total.with_label_values(&["file", outcome]);
+        }
+        for stage in STAGES {
+            self.stage_duration.with_label_values(&[stage]);
+            self.errors_total.with_label_values(&[stage]);
+        }
+    }
+
+    /// Everything in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// An encoder that fails.
+    pub fn encode(&self) -> prometheus::Result<String> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+
+    /// Shows a pair's monitors; those that it lacks vanish.
+    pub fn show_monitors(&self, monitors: &Monitors) {
+        self.monitor_value.reset();
+        self.monitor_stderr.reset();
+        for (monitor, estimate) in monitors {
+            self.monitor_value.with_label_values(&[monitor.name()]).set(estimate.value);
+            self.monitor_stderr.with_label_values(&[monitor.name()]).set(estimate.standard_error);
+        }
+    }
+
+    /// Shows a pair's strengths by order.
+    pub fn show_strengths(&self, strengths: &[Vec<Strength>; 2]) {
+        for (role, orders) in Role::BOTH.into_iter().zip(strengths) {
+            for (order, strength) in orders.iter().enumerate().skip(1) {
+                let order = order.to_string();
+                for (kind, sign, value) in [
+                    ("all", "positive", strength.positive),
+                    ("all", "negative", strength.negative),
+                    ("convergent", "positive", strength.convergent_positive),
+                    ("convergent", "negative", strength.convergent_negative),
+                ] {
+                    self.strength.with_label_values(&[role.name(), kind, sign, &order]).set(value);
+                }
+            }
+        }
+    }
+
+    /// Shows the phase and its λ.
+    pub fn show_phase(&self, phase: &str, lambda: f64) {
+        self.phase.reset();
+        self.phase.with_label_values(&[phase]).set(1);
+        self.lambda.set(lambda);
+    }
+
+    /// Counts a checkpoint.
+    pub fn count_checkpoint(&self, role: Role, outcome: Outcome) {
+        self.checkpoints_total.with_label_values(&[role.name(), outcome.name()]).inc();
+    }
+
+    /// Counts a decision.
+    pub fn count_decision(&self, action: &str) {
+        self.decisions_total.with_label_values(&[action]).inc();
+    }
+
+    /// Counts an attempt to write the control file.
+    pub fn count_delivery(&self, succeeded: bool) {
+        let outcome = if succeeded { "success" } else { "failure" };
+        self.deliveries_total.with_label_values(&["file", outcome]).inc();
+    }
+
+    /// Counts masked inputs.
+    pub fn count_rows(&self, role: Role, rows: u64) {
+        self.forward_rows_total.with_label_values(&[role.name()]).inc_by(rows);
+    }
+
+    /// Counts an error of a stage.
+    pub fn count_error(&self, stage: &str) {
+        self.errors_total.with_label_values(&[stage]).inc();
+    }
+
+    /// Records how long a stage took, in seconds.
+    pub fn observe_stage(&self, stage: &str, seconds: f64) {
+        self.stage_duration.with_label_values(&[stage]).observe(seconds);
+    }
+
+    /// Shows the newest checkpoint of a network and how far it is ahead of the last pair.
+    pub fn show_checkpoint(&self, role: Role, now: f64) {
+        self.checkpoint_last_seen.with_label_values(&[role.name()]).set(now);
+    }
+
+    /// Shows how far a network's newest checkpoint is ahead of the last pair.
+    pub fn show_lag(&self, role: Role, steps: u64) {
+        let steps = i64::try_from(steps).unwrap_or(i64::MAX);
+        self.evaluation_lag.with_label_values(&[role.name()]).set(steps);
+    }
+}
+
+/// Makes and registers.
+struct New<'a> {
+    registry: &'a Registry,
+}
+
+impl New<'_> {
+    fn register<C>(&self, metric: C) -> prometheus::Result<C>
+    where
+        C: prometheus::core::Collector + Clone + 'static,
+    {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+}

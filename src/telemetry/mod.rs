@@ -1,0 +1,9 @@
+//! What the outside sees: metrics, the HTTP server, the report.
+
+pub mod chart;
+pub mod http;
+pub mod metrics;
+pub mod report;
+pub mod strength_chart;
+
+pub use metrics::Metrics;
