@@ -84,15 +84,16 @@ impl Watcher {
         let (wake, woken) = bounded(WAKE_UPS);
         let mut notifier = None;
         loop {
+            // First subscribe, then look: what appears in between gives an event.
+            if notifier.is_none() {
+                notifier = self.subscribe(&wake);
+            }
             let found = self.look();
             for event in found {
                 // The other end closes its side of the channel when it ends.
                 if events.send(event).is_err() {
                     return;
                 }
-            }
-            if notifier.is_none() {
-                notifier = self.subscribe(&wake);
             }
             let pause = match notifier.is_none() || !self.unsettled.is_empty() {
                 true => POLL,

@@ -304,7 +304,20 @@ pub struct Duration(pub std::time::Duration);
 
 impl<'de> Deserialize<'de> for Duration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        deserializer.deserialize_any(DurationVisitor)
+    }
+}
+
+struct DurationVisitor;
+
+impl serde::de::Visitor<'_> for DurationVisitor {
+    type Value = Duration;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a number with its unit, such as `30s` or `10m`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let factor = match &text[digits.len()..] {
             "ms" => Some(0.001),
@@ -316,9 +329,9 @@ impl<'de> Deserialize<'de> for Duration {
         let number = digits.trim().parse::<f64>().ok();
         let seconds = number.zip(factor).map(|(number, factor)| number * factor);
         let duration = seconds.and_then(|s| std::time::Duration::try_from_secs_f64(s).ok());
-        duration.map(Self).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "`{text}` is no duration; write a number with its unit, such as `30s` or `10m`"
+        duration.map(Duration).ok_or_else(|| {
+            E::custom(format!(
+                "`{text}` is no duration; write a number with its unit, such as `30s`"
             ))
         })
     }

@@ -76,7 +76,7 @@ fn ranges_units_and_missing_fields_are_reported_together() {
         .replace("id: budget", "id: peak");
     let found = lines(&text).join("\n");
     for part in [
-        "control.acknowledge: `30` is no duration",
+        "control.acknowledge: invalid type: integer `30`, expected a number with its unit",
         "probe.variables.image_patches.select: is 17",
         "state: is missing",
         "warmup.min_output_scale: is NaN",

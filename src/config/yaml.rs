@@ -80,14 +80,15 @@ impl Document {
 }
 
 impl Checked {
-    /// Records a mistake at a path, unless something at or above that path is already known to be
-    /// mistaken.
+    /// Records a mistake at a path, unless one at, above or below that path is known already.
     pub(super) fn report(&mut self, path: &str, message: impl Into<String>) {
-        let known = |problem: &Problem| {
-            path.strip_prefix(problem.path.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        let holds = |above: &str, below: &str| {
+            below.strip_prefix(above).is_some_and(|rest| {
+                rest.is_empty() || above.is_empty() || rest.starts_with(['.', '['])
+            })
         };
-        if self.problems.iter().any(known) {
+        let is_known = |known: &Problem| holds(&known.path, path) || holds(path, &known.path);
+        if self.problems.iter().any(is_known) {
             return;
         }
         let place = place_of(&self.places, path);

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Weight β of ln(convergent_ratio) in `convergence_score`.
-pub const SCORE_WEIGHT: f64 = 0.25;
+const SCORE_WEIGHT: f64 = 0.25;
 /// Least ratio that enters the logarithm of `convergence_score`: a ratio of 0 is a bad score, not
 /// an infinite one.
-pub const SCORE_FLOOR: f64 = 1e-3;
+const SCORE_FLOOR: f64 = 1e-3;
 /// Orders up to this one count as low.
-pub const LOW_ORDER: usize = 2;
+const LOW_ORDER: usize = 2;
 /// Orders from this one count as high.
-pub const HIGH_ORDER: usize = 5;
+const HIGH_ORDER: usize = 5;
 
 /// Whether more or less of a monitor is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

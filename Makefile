@@ -1,0 +1,61 @@
+# The two commands are `make demo` and `make test`; both set up what they need.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+# torch-sys asks the `python` (or python3) that it finds first for libtorch.
+export PATH := $(BIN):$(PATH)
+export LIBTORCH_USE_PYTORCH := 1
+# libtorch's idle threads spin.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: help setup build demo demo-phase test test-rust test-core test-python lint format clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## the virtual environment with PyTorch (5 GB) and the Python package
+
+$(READY): python/pyproject.toml requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable python
+	touch $(READY)
+
+build: setup ## target/release/convergd, which finds libtorch by itself
+	cargo build --release --locked
+
+demo: build ## train two small networks on real digits; convergd stops them
+	$(BIN)/python examples/pytorch/demo.py --convergd target/release/convergd \
+		--config config/demo.yaml --run demo-run
+
+demo-phase: build ## the same; convergd switches them to the regularised phase first
+	$(BIN)/python examples/pytorch/demo.py --convergd target/release/convergd \
+		--config config/demo-phase.yaml --run demo-phase-run
+
+test: test-core test-rust test-python ## all tests
+
+test-rust: setup
+	cargo test --locked
+
+test-core: ## the pure core, without libtorch
+	cargo test --locked --no-default-features --lib
+
+test-python: setup
+	cd python && $(BIN)/python -m pytest -q tests
+
+lint: setup ## formatting and lints, Rust and Python
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --lib -- -D warnings
+	$(BIN)/ruff check python examples tests
+	$(BIN)/ruff format --check python examples tests
+
+format:
+	cargo fmt
+	$(BIN)/ruff format python examples tests
+
+clean:
+	cargo clean
+	rm -rf $(VENV) demo-run demo-phase-run
