@@ -164,10 +164,21 @@ impl Drop for Watchers {
 enum Stage {
     /// Training goes on.
     Following,
-    /// Training has ended: the last scan is awaited; (target, baseline) have been listed.
-    Draining([bool; 2]),
+    /// Training has ended: the last scan is awaited, then the end is this.
+    Draining {
+        /// Which directories, (target, baseline), have been listed since.
+        listed: [bool; 2],
+        /// What the run ends with.
+        end: End,
+    },
     /// A rule has stopped the training: answers are awaited.
     Stopping(Box<Decision>, Instant),
+}
+
+impl Stage {
+    fn drain(end: End) -> Self {
+        Self::Draining { listed: [false; 2], end }
+    }
 }
 
 struct Daemon<'a> {
@@ -248,7 +259,11 @@ impl<'a> Daemon<'a> {
             self.show_pair(pair);
         }
         match decision {
-            None if !self.options.dry_run => self.write_control(&Document::start()),
+            None if !self.options.dry_run => {
+                let document = Document::start(self.control.current().as_ref());
+                self.generation = document.generation;
+                self.write_control(&document);
+            }
             Some(row) if row.delivered.is_none() => self.deliver(&row.document.clone())?,
             _ => {}
         }
@@ -265,7 +280,7 @@ impl<'a> Daemon<'a> {
 
     fn serve(&mut self, watchers: &Watchers, interrupts: &Receiver<()>) -> Result<End> {
         let mut stage = match self.options.once {
-            true => Stage::Draining([false; 2]),
+            true => Stage::drain(End::Done),
             false => Stage::Following,
         };
         loop {
@@ -275,25 +290,31 @@ impl<'a> Daemon<'a> {
             }
             self.take_events(watchers, &mut stage)?;
             self.record_acknowledgements()?;
-            match &mut stage {
-                Stage::Stopping(decision, since) => {
-                    if self.is_answered()? || since.elapsed() >= self.control.patience() {
-                        return Ok(End::Stopped(decision.clone()));
-                    }
+            let stopped = self.evaluate_next()?.filter(|decision| decision.action == "stop");
+            if let Some(decision) = stopped.map(Box::new) {
+                // Nobody is told, so there is nobody to wait for.
+                if self.options.once || self.options.dry_run {
+                    return Ok(End::Stopped(decision));
                 }
-                Stage::Following | Stage::Draining(_) => {
-                    let decision = self.evaluate_next()?;
-                    if let Some(decision) = decision.filter(|decision| decision.action == "stop") {
-                        stage = Stage::Stopping(Box::new(decision), Instant::now());
-                    }
-                }
+                stage = Stage::Stopping(decision, Instant::now());
             }
-            match stage {
+            match &stage {
                 Stage::Following if self.training_ended() => {
                     watchers.rescan();
-                    stage = Stage::Draining([false; 2]);
+                    stage = Stage::drain(End::Done);
                 }
-                Stage::Draining([true, true]) if !self.pairs.is_ready() => return Ok(End::Done),
+                // The last checkpoints of the stopped trainings complete the record.
+                Stage::Stopping(decision, _) if self.is_answered()? => {
+                    watchers.rescan();
+                    stage = Stage::drain(End::Stopped(decision.clone()));
+                }
+                Stage::Stopping(decision, since) if since.elapsed() >= self.control.patience() => {
+                    tracing::warn!("the stop was not acknowledged by both trainers in time");
+                    return Ok(End::Stopped(decision.clone()));
+                }
+                Stage::Draining { listed: [true, true], end } if !self.pairs.is_ready() => {
+                    return Ok(end.clone());
+                }
                 _ => {}
             }
         }
@@ -323,7 +344,7 @@ impl<'a> Daemon<'a> {
                 tracing::warn!(network = %role, "waiting: {reason}");
             }
             Event::Listed { role } => {
-                if let Stage::Draining(listed) = stage {
+                if let Stage::Draining { listed, .. } = stage {
                     listed[role.index()] = true;
                 }
             }
@@ -583,9 +604,6 @@ impl<'a> Daemon<'a> {
 
     /// Whether both trainers have answered the last decision or have ended.
     fn is_answered(&self) -> Result<bool> {
-        if self.options.dry_run || self.options.once {
-            return Ok(true);
-        }
         let answers = self.history.acknowledgements(self.generation)?;
         Ok(Role::BOTH.into_iter().all(|role| {
             answers.iter().any(|(network, ..)| network == role.name()) || self.control.is_done(role)
@@ -622,14 +640,15 @@ impl<'a> Daemon<'a> {
         if let Some(trouble) = trouble {
             tracing::warn!(step, "no convergence: {trouble}");
         }
+        let shown = |monitor| value(monitor).map_or("-".to_owned(), |value| format!("{value:.4}"));
         tracing::info!(
             step,
-            score = value(Monitor::ConvergenceScore),
-            ratio = value(Monitor::ConvergentRatio),
-            probe_loss = value(Monitor::ProbeLoss),
-            certified = format!("{certified}/{samples}"),
-            gap_max,
-            seconds = took.as_secs_f64(),
+            score = %shown(Monitor::ConvergenceScore),
+            ratio = %shown(Monitor::ConvergentRatio),
+            probe_loss = %shown(Monitor::ProbeLoss),
+            certified = %format_args!("{certified}/{samples}"),
+            gap_max = %format_args!("{gap_max:.1e}"),
+            seconds = %format_args!("{:.2}", took.as_secs_f64()),
             "pair"
         );
     }

@@ -43,11 +43,16 @@ pub struct Best {
 }
 
 impl Document {
-    /// Before any decision.
-    pub fn start() -> Self {
+    /// Before any decision of a run. In a directory that another run has used, the generation goes on
+    /// from there: a trainer takes nothing that is not newer than what it has seen.
+    pub fn start(left_behind: Option<&Self>) -> Self {
+        let generation = left_behind.map_or(0, |old| match old.action.as_str() {
+            "continue" => old.generation,
+            _ => old.generation + 1,
+        });
         Self {
             schema: SCHEMA,
-            generation: 0,
+            generation,
             action: "continue".to_owned(),
             phase: FIRST_PHASE.to_owned(),
             lambda: 0.0,
@@ -89,4 +94,19 @@ pub struct Acknowledgement {
     /// Its clock, in seconds since 1970.
     #[serde(default)]
     pub time: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generation_goes_on_where_an_earlier_run_left_it() {
+        let fresh = Document::start(None);
+        assert_eq!((fresh.generation, fresh.action.as_str()), (0, "continue"));
+        let stop = Document { generation: 4, action: "stop".to_owned(), ..fresh.clone() };
+        assert_eq!(Document::start(Some(&stop)).generation, 5);
+        // A start that nobody has decided on since is the same start.
+        assert_eq!(Document::start(Some(&fresh)), fresh);
+    }
 }

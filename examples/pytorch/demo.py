@@ -104,10 +104,13 @@ def describe(decision: dict) -> None:
 
 
 def print_probe(status: dict) -> None:
-    """Probe loss and accuracy of the last pair, mean of both networks."""
-    monitors = status["monitors"]
-    loss, accuracy = monitors["probe_loss"]["value"], monitors["probe_accuracy"]["value"]
-    print(f"probe at the last pair: loss {loss:.3f}, accuracy {accuracy:.3f}")
+    """Probe loss and accuracy, mean of both networks."""
+    ends = [("the end", status["step"], status["monitors"])]
+    if status["best"]:
+        ends.insert(0, ("the best step", status["best"]["step"], status["best"]["monitors"]))
+    for name, step, monitors in ends:
+        loss, accuracy = monitors["probe_loss"]["value"], monitors["probe_accuracy"]["value"]
+        print(f"probe at {name} ({step}): loss {loss:.3f}, accuracy {accuracy:.3f}")
     print(f"extractions certified at the last pair: {status['certified']} of {status['samples']}")
 
 

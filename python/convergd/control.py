@@ -123,6 +123,8 @@ class Control:
         self._unacknowledged = False
         self._warned: set[str] = set()
         self._step: int | None = None
+        if rank == 0:
+            self._remove_old_end()
 
     @property
     def decision(self) -> Decision:
@@ -167,6 +169,13 @@ class Control:
             step: the last step; the last polled one if None.
         """
         self._write(f"done-{self.network}", {"step": self._step if step is None else step})
+
+    def _remove_old_end(self) -> None:
+        """A `done` file of an earlier training would end the sidecar's run at once."""
+        try:
+            (self.directory / f"done-{self.network}").unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("convergd: an old `done-%s` could not be removed: %s", self.network, error)
 
     def _read_if_changed(self) -> None:
         try:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -290,3 +291,12 @@ def test_a_decision_can_be_sent_to_other_ranks(tmp_path):
 def test_a_network_must_be_usable_in_a_file_name(tmp_path, network):
     with pytest.raises(ValueError, match="network"):
         Control(tmp_path, network=network)
+
+
+def test_a_new_training_removes_the_end_of_an_earlier_one(tmp_path: Path) -> None:
+    Control(tmp_path, network="target").done(7)
+    assert (tmp_path / "done-target").exists()
+    Control(tmp_path, network="target", rank=1)
+    assert (tmp_path / "done-target").exists()
+    Control(tmp_path, network="target")
+    assert not (tmp_path / "done-target").exists()

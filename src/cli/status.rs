@@ -29,6 +29,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let decisions = history.decisions()?;
     let quarantined = history.checkpoints(Some(Outcome::Quarantined))?.len();
     let skipped = history.checkpoints(Some(Outcome::Skipped))?.len();
+    let best = decisions.last().and_then(|row| row.document.best.as_ref());
+    let best = match best {
+        Some(best) => history.pair(best.step)?,
+        None => None,
+    };
     let acknowledged = match decisions.last() {
         Some(row) => history.acknowledgements(row.document.generation)?,
         None => Vec::new(),
@@ -43,6 +48,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "pairs": history.count_pairs()?,
             "step": last.as_ref().map(|pair| pair.step),
             "monitors": last.as_ref().map(|pair| &pair.monitors),
+            "best": best.as_ref().map(|pair| json!({"step": pair.step, "monitors": pair.monitors})),
             "certified": last.as_ref().map(|pair| pair.certified),
             "samples": last.as_ref().map(|pair| pair.samples),
             "gap_max": last.as_ref().map(|pair| pair.gap_max),

@@ -7,7 +7,7 @@ use crate::policy::{Action, Condition, Peaked, Policy, Reached, Rule, Warmup};
 use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 const DEFAULT_NOISE: f64 = 0.01;
@@ -21,9 +21,27 @@ const DEFAULT_ACKNOWLEDGE: Duration = Duration::from_secs(300);
 
 pub(super) fn check(path: &Path, file: file::File, checked: Checked) -> Result<Config, Problems> {
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    // Absolute, so that messages and the history hold paths that mean the same everywhere.
+    let base = std::path::absolute(&base).unwrap_or(base);
+    let base = std::fs::canonicalize(&base).unwrap_or(base);
     let mut check = Check { base, checked };
     let config = check.config(path, file);
     check.checked.finish(config)
+}
+
+/// `base/path` without `.` and `..`; `base` holds no links.
+fn join(base: &Path, path: &Path) -> PathBuf {
+    let mut joined = PathBuf::new();
+    for component in base.join(path).components() {
+        match component {
+            Component::ParentDir => {
+                joined.pop();
+            }
+            Component::CurDir => {}
+            component => joined.push(component),
+        }
+    }
+    joined
 }
 
 struct Check {
@@ -78,7 +96,7 @@ impl Check {
 
     fn path(&mut self, at: &str, path: Option<PathBuf>, what: &str) -> Option<PathBuf> {
         match path {
-            Some(path) if !path.as_os_str().is_empty() => Some(self.base.join(path)),
+            Some(path) if !path.as_os_str().is_empty() => Some(join(&self.base, &path)),
             _ => {
                 self.checked.report(at, format!("is missing: give {what}"));
                 None

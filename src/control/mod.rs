@@ -45,6 +45,12 @@ impl Control {
         crate::files::write_atomically(&self.settings.directory.join("control.json"), &text)
     }
 
+    /// The control file as it stands, if there is one that can be read.
+    pub fn current(&self) -> Option<Document> {
+        let path = self.settings.directory.join("control.json");
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
     /// The newest answer of a trainer, if it has given one that can be read.
     pub fn acknowledgement(&self, role: Role) -> Option<Acknowledgement> {
         let path = self.settings.directory.join(format!("ack-{role}.json"));
@@ -69,11 +75,12 @@ mod tests {
             acknowledge: Duration::from_secs(1),
         };
         let control = Control::new(settings);
-        let document = Document::start();
+        let document = Document::start(None);
         control.deliver(&document).expect("written");
         let path = directory.path().join("control/control.json");
         let text = std::fs::read(&path).expect("there");
         assert_eq!(serde_json::from_slice::<Document>(&text).expect("readable"), document);
+        assert_eq!(control.current().as_ref(), Some(&document));
         assert_eq!(control.acknowledgement(Role::Target), None);
         let ack = directory.path().join("control/ack-target.json");
         std::fs::write(&ack, r#"{"schema":1,"generation":2,"#).expect("written");
