@@ -49,12 +49,12 @@ lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
-	$(BIN)/ruff check python examples tests
-	$(BIN)/ruff format --check python examples tests
+	$(BIN)/ruff check --config python/pyproject.toml python examples tests
+	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests
 
 format:
 	cargo fmt
-	$(BIN)/ruff format python examples tests
+	$(BIN)/ruff format --config python/pyproject.toml python examples tests
 
 clean:
 	cargo clean

@@ -54,9 +54,9 @@ def run_all(arguments: argparse.Namespace) -> dict[str, int]:
             options = ["--run", arguments.run, "--network", network, "--seed", str(seed)]
             pace = ["--min-epoch-seconds", str(arguments.min_epoch_seconds)]
             epochs = ["--epochs", str(arguments.epochs)]
-            log = open(arguments.run / f"{network}.log", "w", encoding="utf-8")
             command = [sys.executable, HERE / "train.py", *options, *pace, *epochs]
-            processes[network] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            with open(arguments.run / f"{network}.log", "w", encoding="utf-8") as log:
+                processes[network] = subprocess.Popen(command, stdout=log, stderr=log)
         return {name: process.wait() for name, process in processes.items()}
     finally:
         for process in processes.values():
