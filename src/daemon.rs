@@ -4,7 +4,7 @@
 //! HTTP server, and this loop. Checkpoints arrive over one bounded channel; a full one holds the
 //! watchers up, and what they have pinned is not lost.
 
-use crate::checkpoint::{self, Checkpoint, Event, Pairs, Watcher};
+use crate::checkpoint::{self, Checkpoint, Event, Next, Pairs, Watcher};
 use crate::config::Config;
 use crate::control::Control;
 use crate::convergence::Monitor;
@@ -340,9 +340,11 @@ impl<'a> Daemon<'a> {
             Event::Waiting { role, reason } if self.options.once => {
                 return Err(DaemonError::NothingThere { role, reason });
             }
-            Event::Waiting { role, reason } => {
-                tracing::warn!(network = %role, "waiting: {reason}");
-            }
+            Event::Waiting { role, reason } => match stage {
+                // Training has ended, and its directory is gone: nothing more is to come.
+                Stage::Draining { listed, .. } => listed[role.index()] = true,
+                _ => tracing::warn!(network = %role, "waiting: {reason}"),
+            },
             Event::Listed { role } => {
                 if let Stage::Draining { listed, .. } = stage {
                     listed[role.index()] = true;
@@ -409,7 +411,7 @@ impl<'a> Daemon<'a> {
 
     /// Evaluates the next complete pair, if there is one.
     fn evaluate_next(&mut self) -> Result<Option<Decision>> {
-        let Some((pair, skipped)) = self.pairs.next() else { return Ok(None) };
+        let Some(Next { pair, skipped }) = self.pairs.take_next() else { return Ok(None) };
         for (checkpoint, reason) in skipped {
             self.skip(checkpoint, reason)?;
         }

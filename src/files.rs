@@ -10,7 +10,11 @@ use std::path::Path;
 /// # Errors
 /// Whatever the file system says; `path` is unchanged then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let directory = path.parent().ok_or_else(|| Error::other("a file needs a directory"))?;
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(Error::other("a file needs a directory")),
+    };
     std::fs::create_dir_all(directory)?;
     let mut file =
         tempfile::Builder::new().prefix(".tmp-").suffix(".tmp").tempfile_in(directory)?;

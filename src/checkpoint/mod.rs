@@ -10,7 +10,7 @@ pub mod pin;
 pub mod scan;
 pub mod watch;
 
-pub use pairing::{Pairing, Pairs};
+pub use pairing::{Next, Pairing, Pairs};
 pub use watch::{Event, Watcher};
 
 use crate::role::Role;

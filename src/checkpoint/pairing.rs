@@ -11,6 +11,16 @@ pub struct Pairing {
     pub latest: bool,
 }
 
+/// A pair to be evaluated.
+#[derive(Debug)]
+pub struct Next {
+    /// (target, baseline), of one step.
+    pub pair: [Checkpoint; 2],
+    /// What is skipped for it, with the reason: checkpoints without a partner at lower steps, and with
+    /// `latest` the older pairs.
+    pub skipped: Vec<(Checkpoint, &'static str)>,
+}
+
 /// Checkpoints that wait for their partner, and pairs that wait to be evaluated.
 #[derive(Debug, Default)]
 pub struct Pairs {
@@ -48,9 +58,8 @@ impl Pairs {
         self.last
     }
 
-    /// The next pair, (target, baseline), and the checkpoints that are skipped for it: those without
-    /// a partner at lower steps, and with `latest` the older pairs.
-    pub fn next(&mut self) -> Option<([Checkpoint; 2], Vec<(Checkpoint, &'static str)>)> {
+    /// Takes out the next pair.
+    pub fn take_next(&mut self) -> Option<Next> {
         let [target, baseline] = &self.waiting;
         let mut complete = target.keys().filter(|step| baseline.contains_key(step));
         let step = match self.pairing.latest {
@@ -66,7 +75,7 @@ impl Pairs {
             skipped.extend(older.into_values().map(|old| (old, "a later pair came first")));
         }
         let [Some(target), Some(baseline)] = pair else { return None };
-        Some(([target, baseline], skipped))
+        Some(Next { pair: [target, baseline], skipped })
     }
 
     /// Checkpoints that wait, by network.
@@ -101,7 +110,7 @@ mod tests {
 
     fn steps(pairs: &mut Pairs) -> (Vec<u64>, Vec<(Role, u64)>) {
         let (mut evaluated, mut skipped) = (Vec::new(), Vec::new());
-        while let Some(([target, baseline], left_out)) = pairs.next() {
+        while let Some(Next { pair: [target, baseline], skipped: left_out }) = pairs.take_next() {
             assert_eq!(target.step, baseline.step);
             evaluated.push(target.step);
             skipped.extend(left_out.into_iter().map(|(c, _)| (c.role, c.step)));

@@ -78,7 +78,8 @@ impl Watcher {
         }
     }
 
-    /// Watches until `requests` is closed; each request asks for another scan and `Listed` after it.
+    /// Watches until `requests` is closed; each request asks for another scan and an
+    /// answer: `Listed`, or `Waiting`.
     /// A full `events` channel blocks: what is pinned is not lost.
     pub fn run(mut self, events: &Sender<Event>, requests: &Receiver<()>) {
         let (wake, woken) = bounded(WAKE_UPS);
@@ -101,7 +102,7 @@ impl Watcher {
             };
             select! {
                 recv(requests) -> request => match request {
-                    Ok(()) => self.was_listed = false,
+                    Ok(()) => (self.was_listed, self.was_waiting) = (false, false),
                     Err(_) => return,
                 },
                 recv(woken) -> _ => std::thread::sleep(COALESCE),

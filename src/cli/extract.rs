@@ -17,10 +17,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FILE")]
     values: PathBuf,
     /// Noise bound ζ as a share of |v(N) − v(∅)|
-    #[arg(long, default_value_t = 0.01)]
+    #[arg(long, default_value_t = 0.01, value_parser = share, allow_negative_numbers = true)]
     noise: f64,
     /// Relative gap to certify
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-3, value_parser = above_zero, allow_negative_numbers = true)]
     gap: f64,
     /// Where it runs; `cpu` so far
     #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
@@ -39,9 +39,6 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Arguments { values, noise, gap, threads, out, .. } = arguments;
-    if !(gap.is_finite() && *gap > 0.0) {
-        return Err(BadData(format!("`--gap` is {gap}, but must be above 0")).into());
-    }
     let tables = read(values).with_context(|| format!("`{}`", values.display()))?;
     let mut problems = Vec::with_capacity(tables.len());
     for (index, table) in tables.iter().enumerate() {
@@ -55,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let solutions = pool.install(|| solver.solve(&problems));
     let seconds = started.elapsed().as_secs_f64();
     write(out, &tables, &solutions)
-        .with_context(|| format!("`{}` cannot be written", out.display()))?;
+        .map_err(|error| BadData(format!("`{}` cannot be written: {error}", out.display())))?;
     let certified = solutions.iter().filter(|s| s.status == Status::Certified).count();
     let gap_max = solutions.iter().map(|s| s.certificate.gap()).fold(0.0, f64::max);
     let samples = solutions.len();
@@ -73,6 +70,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         ));
     }
     Ok(Exit::Done)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "it must be a number of 0 or more, such as 0.01".to_owned())
+}
+
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "it must be a number above 0, such as 1e-3".to_owned())
 }
 
 fn read(path: &std::path::Path) -> anyhow::Result<Vec<Vec<f64>>> {

@@ -1,6 +1,6 @@
 //! `convergd report`: the page of a run, from its history.
 
-use super::{ConfigArgument, Exit, say};
+use super::{BadData, ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::daemon::now;
@@ -9,7 +9,6 @@ use crate::history::{DeliveryRow, History, Outcome};
 use crate::network::Variables;
 use crate::policy::Condition;
 use crate::telemetry::report::{DecisionRow, PairRow, Report};
-use anyhow::Context;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -27,7 +26,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let page = page(&config)?;
     let output = std::path::absolute(&arguments.output)?;
     write_atomically(&output, page.as_bytes())
-        .with_context(|| format!("`{}` cannot be written", output.display()))?;
+        .map_err(|error| BadData(format!("`{}` cannot be written: {error}", output.display())))?;
     say(output.display().to_string());
     Ok(Exit::Done)
 }

@@ -126,7 +126,6 @@ impl Check {
         Some((settings, program?))
     }
 
-    #[expect(clippy::type_complexity, reason = "taken apart at once by the only caller")]
     fn probe(
         &mut self,
         probe: file::Probe,

@@ -26,7 +26,7 @@ pub struct Convergence {
 pub fn compare(pair: &Pair<'_>) -> Convergence {
     let samples = pair.per_sample();
     let total = samples.iter().fold(Totals::zero(pair.orders()), |sum, sample| sum.plus(sample));
-    let estimates = bootstrap(&samples, |totals| monitor::values(totals));
+    let estimates = bootstrap(&samples, monitor::values);
     let count = samples.len().max(1) as f64;
     let strengths = total
         .strength

@@ -17,7 +17,8 @@ pub fn zeta(table: &[f64]) -> Vec<f64> {
 
 /// `Σ_{L⊆T} (−1)^{|T|−|L|} a[L]`.
 pub fn moebius(table: &[f64]) -> Vec<f64> {
-    let sign = |t: usize, l: usize| if (t & !l).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+    let sign =
+        |t: usize, l: usize| if (t & !l).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
     sums(table, |t, l| indicator(l & !t == 0) * sign(t, l))
 }
 

@@ -139,7 +139,8 @@ mod tests {
             let b: Vec<f64> =
                 (0..a.len() as u64).map(|i| ((i * 37 + seed * 11) % 23) as f64 - 11.0).collect();
             let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-            let pairs: [(fn(&mut [Row<1>]), fn(&mut [Row<1>])); 2] =
+            type Transform = fn(&mut [Row<1>]);
+            let pairs: [(Transform, Transform); 2] =
                 [(zeta, zeta_adjoint), (or, or)];
             for (forward, adjoint) in pairs {
                 let (mut left, mut right) = (a.clone(), b.clone());

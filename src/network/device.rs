@@ -74,7 +74,9 @@ fn open_libtorch_cuda() {}
 pub fn prepare(threads: usize) {
     let threads = i32::try_from(threads).unwrap_or(i32::MAX);
     tch::set_num_threads(threads);
-    tch::set_num_interop_threads(1);
+    // libtorch refuses a second call.
+    static INTEROP: std::sync::Once = std::sync::Once::new();
+    INTEROP.call_once(|| tch::set_num_interop_threads(1));
 }
 
 /// Version of the libtorch that is loaded, as the path of its library shows it, for `doctor`.

@@ -104,9 +104,11 @@ impl<T> Context<T> for Result<T, tch::TchError> {
     }
 }
 
-/// The message without the stack that libtorch appends.
+/// What libtorch says, without the stacks around it: the interpreter of TorchScript puts its stack
+/// before the reason, everything else appends one.
 pub(crate) fn first_lines(error: &tch::TchError) -> String {
     let text = error.to_string();
+    let text = text.rsplit_once("\nRuntimeError: ").map_or(text.as_str(), |(_, reason)| reason);
     let end = text.find("Exception raised from").unwrap_or(text.len());
     let mut lines = text[..end].lines().map(str::trim).filter(|line| !line.is_empty());
     lines.by_ref().take(3).collect::<Vec<_>>().join(" ")

@@ -5,6 +5,9 @@ use safetensors::{Dtype, SafeTensors};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
+/// What to try where a file is not a probe.
+const WRITE_IT: &str = "write it with `convergd.make_probe`";
+
 /// A checked probe file.
 #[derive(Debug)]
 pub struct Probe {
@@ -30,7 +33,7 @@ impl Probe {
         let bytes =
             std::fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
         let file = SafeTensors::deserialize(&bytes)
-            .map_err(|error| refuse(format!("is no safetensors file: {error}")))?;
+            .map_err(|error| refuse(format!("is no safetensors file: {error}; {WRITE_IT}")))?;
         Self::from_file(&file, &bytes, samples).map_err(refuse)
     }
 
@@ -39,7 +42,9 @@ impl Probe {
         bytes: &[u8],
         samples: Option<usize>,
     ) -> Result<Self, String> {
-        let inputs = tensor(file, "inputs")?.ok_or("has no tensor `inputs`")?;
+        let inputs = tensor(file, "inputs")?.ok_or_else(|| {
+            format!("has no tensor `inputs`, but {:?}; {WRITE_IT}", file.names())
+        })?;
         if inputs.dim() < 2 || inputs.size()[0] < 1 {
             return Err(format!(
                 "has `inputs` of shape {:?}; it needs [samples, …] with at least 1 sample",
@@ -49,9 +54,7 @@ impl Probe {
         if !inputs.kind().eq(&Kind::Float) && !inputs.kind().eq(&Kind::Double) {
             return Err(format!("has `inputs` of type {:?}; it needs float32", inputs.kind()));
         }
-        if !i64::try_from(&inputs.isfinite().all()).is_ok_and(|all| all == 1) {
-            return Err("has `inputs` with values that are not finite".to_owned());
-        }
+        refuse_not_finite("inputs", &inputs)?;
         let all = inputs.size()[0];
         let taken = samples.and_then(|samples| i64::try_from(samples).ok()).unwrap_or(all).min(all);
         let labels = match tensor(file, "labels")? {
@@ -62,6 +65,10 @@ impl Probe {
             Some(variables) => Some(read_variables(&variables, all)?),
             None => None,
         };
+        let baseline = tensor(file, "baseline")?.map(|baseline| baseline.to_kind(Kind::Float));
+        if let Some(baseline) = &baseline {
+            refuse_not_finite("baseline", baseline)?;
+        }
         let mut hasher = blake3::Hasher::new();
         hasher.update(bytes).update(&taken.to_le_bytes());
         let take = taken as usize;
@@ -69,7 +76,7 @@ impl Probe {
             inputs: inputs.narrow(0, 0, taken).to_kind(Kind::Float),
             labels: labels.map(|labels| labels[..take].to_vec()),
             variables: variables.map(|variables| variables[..take].to_vec()),
-            baseline: tensor(file, "baseline")?.map(|baseline| baseline.to_kind(Kind::Float)),
+            baseline,
             digest: hasher.finalize(),
         })
     }
@@ -102,6 +109,18 @@ pub(super) fn view_to_tensor(view: &safetensors::tensor::TensorView<'_>) -> Resu
     };
     let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
     Ok(Tensor::from_data_size(view.data(), &shape, kind))
+}
+
+/// The first value that is not finite, with its index.
+fn refuse_not_finite(name: &str, tensor: &Tensor) -> Result<(), String> {
+    let values = Vec::<f64>::try_from(tensor.flatten(0, -1)).map_err(|error| error.to_string())?;
+    let Some(at) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let (mut index, mut rest) = (Vec::new(), at as i64);
+    for &size in tensor.size().iter().rev() {
+        index.insert(0, rest % size);
+        rest /= size;
+    }
+    Err(format!("has `{name}` with {} at {index:?}; every value must be finite", values[at]))
 }
 
 fn read_labels(labels: &Tensor, samples: i64) -> Result<Vec<i64>, String> {

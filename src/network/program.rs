@@ -5,6 +5,8 @@ use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use tch::{CModule, IValue, Tensor};
 
+/// What to try where a file is no program.
+const WRITE_IT: &str = "write it with `convergd.export_program`";
 /// Newest version of `attach_meta` that is understood.
 const NEWEST_FORMAT: u64 = 1;
 
@@ -36,9 +38,10 @@ impl Program {
     pub fn load(path: &Path, device: Device, sample: &Tensor) -> Result<Self, NetworkError> {
         let refuse = |message: String| NetworkError::Program { path: path.to_owned(), message };
         let bytes =
-            std::fs::read(path).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+            std::fs::read(path)
+                .map_err(|error| refuse(format!("cannot be read: {error}; {WRITE_IT}")))?;
         let mut module = CModule::load_data_on_device(&mut bytes.as_slice(), device.0)
-            .map_err(|error| refuse(format!("is no TorchScript file: {}", first_lines(&error))))?;
+            .map_err(|error| refuse(format!("is no complete TorchScript file: {}; {WRITE_IT}", first_lines(&error))))?;
         module.set_eval();
         let meta = read_meta(&module).map_err(&refuse)?;
         let parameters = named_parameters(&module, &meta.prefix).map_err(&refuse)?;
@@ -59,24 +62,35 @@ impl Program {
         if features.as_ref().is_err_and(|error| is_missing(error, "features")) {
             self.is_split = false;
         }
-        let features = if self.is_split { features? } else { sample };
+        let features = match self.is_split {
+            true => features.map_err(|error| self.fails_on(&sample, &error))?,
+            false => sample.shallow_clone(),
+        };
         match self.head(&features) {
             Ok(logits) if logits.dim() == 2 && logits.size()[0] == 1 && logits.size()[1] >= 2 => Ok(()),
             Ok(logits) => Err(self.refuse(format!(
                 "gives logits of shape {:?} for one sample; it needs [1, classes] with 2 classes or more",
                 logits.size()
             ))),
-            Err(error) if is_missing(&error, "head") => Err(self.refuse(
-                "has the method `features` but no `head`; write it with `convergd.export_program`"
-                    .to_owned(),
-            )),
-            Err(error) if is_missing(&error, "forward") => Err(self.refuse(
-                "has neither the methods `features` and `head` nor `forward`; write it with \
-                 `convergd.export_program`"
-                    .to_owned(),
-            )),
-            Err(error) => Err(error),
+            Err(error) if is_missing(&error, "head") => {
+                Err(self.refuse(format!("has the method `features` but no `head`; {WRITE_IT}")))
+            }
+            Err(error) if is_missing(&error, "forward") => Err(self.refuse(format!(
+                "has neither the methods `features` and `head` nor `forward`; {WRITE_IT}"
+            ))),
+            Err(error) => Err(self.fails_on(&sample, &error)),
         }
+    }
+
+    fn fails_on(&self, sample: &Tensor, error: &NetworkError) -> NetworkError {
+        let reason = match error {
+            NetworkError::Torch { message, .. } => message.clone(),
+            other => other.to_string(),
+        };
+        self.refuse(format!(
+            "fails on a probe sample of shape {:?}: {reason}; {WRITE_IT} and inputs like the probe's",
+            sample.size()
+        ))
     }
 
     fn refuse(&self, message: String) -> NetworkError {

@@ -97,6 +97,21 @@ fn presence(count: usize, device: tch::Device) -> Tensor {
     Tensor::cat(&[bits, always], 1).to_kind(Kind::Bool)
 }
 
+/// Whether the variables and the baseline fit the features [1, …] of the first sample.
+///
+/// # Errors
+/// What does not fit, said of the probe.
+pub fn check(
+    features: &Tensor,
+    probe: &Probe,
+    chosen: &Variables,
+    baseline: variables::Baseline,
+) -> Result<(), String> {
+    let layout = Layout::of(features)?;
+    let of_position = chosen.of_sample(0, &layout)?;
+    absent_value(features, &layout, &of_position, probe, baseline).map(|_| ())
+}
+
 fn absent_value(
     features: &Tensor,
     layout: &Layout,
@@ -116,14 +131,15 @@ fn absent_value(
             let given = given.to_device(features.device());
             given.f_expand(features.size(), false).map_err(|_| {
                 format!(
-                    "the probe's `baseline` of shape {:?} does not broadcast to the features of shape {:?}",
+                    "has `baseline` of shape {:?}, which does not broadcast to features of shape {:?}",
                     given.size(),
                     features.size()
                 )
             })
         }
         (variables::Baseline::File, None) => {
-            Err("`probe.baseline` is `file`, but the probe file has no tensor `baseline`"
+            Err("has no tensor `baseline`, but `probe.baseline` is `file`; write it with \
+                 `convergd.make_probe`, or take `zero` or `mean`"
                 .to_owned())
         }
     }

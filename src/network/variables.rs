@@ -141,7 +141,8 @@ impl Variables {
             }
             Assignment::Positions(all) if all[sample].len() == positions => Ok(all[sample].clone()),
             Assignment::Positions(all) => Err(format!(
-                "has features with {positions} positions, but `variables` of the probe has {}",
+                "has `variables` for {} positions, but the features have {positions}; give the variable \
+                 of each, -1 where it always stays",
                 all[sample].len()
             )),
             Assignment::Patches { grid, chosen } => {
@@ -176,7 +177,20 @@ pub fn from_probe(variables: &[Vec<i64>]) -> Result<(usize, Assignment), String>
 /// Applies a rule to the features of all samples, one [1, …] tensor a sample and network.
 pub fn choose(rule: VariableRule, features: [&[Tensor]; 2]) -> Result<(usize, Assignment), String> {
     let (grid, margin, select) = match rule {
-        VariableRule::Columns { groups } => return Ok((groups, Assignment::Columns)),
+        VariableRule::Columns { groups } => {
+            for network in features {
+                let positions = network.first().map_or(Ok(groups), |features| {
+                    Layout::of(features).map(|layout| layout.positions())
+                })?;
+                if positions < groups {
+                    return Err(format!(
+                        "gives features with {positions} positions, which are too few for {groups} \
+                         variables; take fewer `groups`"
+                    ));
+                }
+            }
+            return Ok((groups, Assignment::Columns));
+        }
         VariableRule::ImagePatches { grid, margin, select } => (grid, margin, select),
     };
     let inner = |patch: usize| {

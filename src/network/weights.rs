@@ -12,6 +12,8 @@ use tch::Tensor;
 
 /// Wrappers that put their name into the names of parameters, anywhere.
 const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
+/// What to ask where a checkpoint does not fit.
+const OF_WHICH: &str = "is it of the network that the program was exported from?";
 /// Names listed in a message before it only counts.
 const NAMES_SHOWN: usize = 3;
 
@@ -103,7 +105,7 @@ fn describe_missing(missing: &[String]) -> String {
     let more = missing.len() - shown.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!(
-        "lacks {}{more}; is it of the network that the program was exported from?",
+        "lacks {}{more}; {OF_WHICH}",
         shown.join(", ")
     )
 }
@@ -111,7 +113,7 @@ fn describe_missing(missing: &[String]) -> String {
 fn check(name: &str, parameter: &Tensor, stored: &Tensor) -> Result<(), String> {
     if parameter.size() != stored.size() {
         return Err(format!(
-            "has `{name}` of shape {:?}, but the program wants {:?}",
+            "has `{name}` of shape {:?}, but the program wants {:?}; {OF_WHICH}",
             stored.size(),
             parameter.size()
         ));
@@ -119,7 +121,7 @@ fn check(name: &str, parameter: &Tensor, stored: &Tensor) -> Result<(), String> 
     let floating = |tensor: &Tensor| tensor.is_floating_point();
     if floating(parameter) != floating(stored) {
         return Err(format!(
-            "has `{name}` of type {:?}, but the program wants {:?}",
+            "has `{name}` of type {:?}, but the program wants {:?}; {OF_WHICH}",
             stored.kind(),
             parameter.kind()
         ));

@@ -4,6 +4,7 @@ use super::{
     Device, NetworkError, Probe, ProbeValues, Program, Settings, Variables, device, values,
     variables, weights,
 };
+use super::variables::Assignment;
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -158,6 +159,7 @@ impl Networks {
         }
         let networks = Self { settings, device, programs, probe, cache };
         networks.check_labels(&sample)?;
+        networks.check_variables(&sample)?;
         Ok(networks)
     }
 
@@ -178,6 +180,46 @@ impl Networks {
             }
         }
         Ok(())
+    }
+
+    /// What does not fit is said before the first checkpoint, not at it.
+    fn check_variables(&self, sample: &Tensor) -> Result<(), NetworkError> {
+        let mut features = Vec::new();
+        for (role, program) in Role::BOTH.into_iter().zip(&self.programs) {
+            let own = program.features(&sample.to_device(self.device.0))?;
+            variables::Layout::of(&own).map_err(|message| NetworkError::Program {
+                path: self.settings.programs[role.index()].clone(),
+                message,
+            })?;
+            features.push([own]);
+        }
+        let (count, assignment) = self.assign([&features[0], &features[1]])?;
+        let chosen = Variables { count, classes: Vec::new(), assignment };
+        for [own] in &features {
+            values::check(own, &self.probe, &chosen, self.settings.baseline)
+                .map_err(|message| self.refuse_probe(message))?;
+        }
+        Ok(())
+    }
+
+    /// Which positions form which variable, by the probe or by the rule.
+    fn assign(&self, features: [&[Tensor]; 2]) -> Result<(usize, Assignment), NetworkError> {
+        match (&self.probe.variables, self.settings.variables) {
+            (Some(given), _) => {
+                variables::from_probe(given).map_err(|message| self.refuse_probe(message))
+            }
+            (None, Some(rule)) => {
+                variables::choose(rule, features).map_err(|message| NetworkError::Program {
+                    path: self.settings.programs[0].clone(),
+                    message,
+                })
+            }
+            (None, None) => Err(self.refuse_probe("BUG: no variables and no rule".to_owned())),
+        }
+    }
+
+    fn refuse_probe(&self, message: String) -> NetworkError {
+        NetworkError::Probe { path: self.settings.probe.clone(), message }
     }
 
     fn serve(self, commands: &Receiver<Command>) {
@@ -208,15 +250,7 @@ impl Networks {
             }
             features.push(own);
         }
-        let chosen = match (&self.probe.variables, self.settings.variables) {
-            (Some(given), _) => variables::from_probe(given),
-            (None, Some(rule)) => variables::choose(rule, [&features[0], &features[1]]),
-            (None, None) => Err("BUG: no variables and no rule".to_owned()),
-        };
-        let (count, assignment) = chosen.map_err(|message| NetworkError::Probe {
-            path: self.settings.probe.clone(),
-            message,
-        })?;
+        let (count, assignment) = self.assign([&features[0], &features[1]])?;
         let classes = self.probe.labels.clone().unwrap_or(predicted);
         Ok(Variables { count, classes, assignment })
     }
