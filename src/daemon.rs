@@ -195,6 +195,8 @@ struct Daemon<'a> {
     pool: rayon::ThreadPool,
     policy: PolicyState,
     generation: u64,
+    /// Whether the last delivery failed: said once, not at every try.
+    delivery_fails: bool,
     /// Newest step seen of each network.
     newest: [Option<u64>; 2],
     last_arrival: Option<Instant>,
@@ -244,6 +246,7 @@ impl<'a> Daemon<'a> {
             pool: pool.map_err(|error| internal(&error))?,
             policy,
             generation: decisions.last().map_or(0, |row| row.document.generation),
+            delivery_fails: false,
             newest: [last.as_ref().map(|pair| pair.step); 2],
             last_arrival: None,
             history,
@@ -264,7 +267,9 @@ impl<'a> Daemon<'a> {
                 self.generation = document.generation;
                 self.write_control(&document);
             }
-            Some(row) if row.delivered.is_none() => self.deliver(&row.document.clone())?,
+            Some(row) if row.delivered.is_none() && !self.options.dry_run => {
+                self.deliver(&row.document.clone())?;
+            }
             _ => {}
         }
         if let Some(server) = &self.server {
@@ -462,7 +467,7 @@ impl<'a> Daemon<'a> {
             pipeline::analyse([&values[0], &values[1]], &variables, has_labels, &settings, solver)
         });
         let extracted = Instant::now();
-        let decision = self.commit(pair, &analysis)?;
+        let delivery = self.commit(pair, &analysis)?;
         for (stage, from, to) in [
             ("values", started, valued),
             ("extraction", valued, extracted),
@@ -471,7 +476,10 @@ impl<'a> Daemon<'a> {
             self.metrics.observe_stage(stage, to.duration_since(from).as_secs_f64());
         }
         self.log_pair(pair[0].step, &analysis, started.elapsed());
-        Ok(decision)
+        if let Some(DeliveryRow { decision, document, .. }) = &delivery {
+            self.announce(decision, document)?;
+        }
+        Ok(delivery.map(|row| row.decision))
     }
 
     fn variables(&mut self, pair: &[Checkpoint; 2]) -> Result<Variables> {
@@ -485,8 +493,12 @@ impl<'a> Daemon<'a> {
         Ok(self.variables.insert(chosen).clone())
     }
 
-    /// Policy, then one transaction, then signals.
-    fn commit(&mut self, pair: &[Checkpoint; 2], analysis: &Analysis) -> Result<Option<Decision>> {
+    /// The policy, then one transaction. Signals go out after it.
+    fn commit(
+        &mut self,
+        pair: &[Checkpoint; 2],
+        analysis: &Analysis,
+    ) -> Result<Option<DeliveryRow>> {
         let (step, time) = (pair[0].step, now());
         let (policy, decision) =
             pipeline::decide(&self.config.policy, self.policy.clone(), step, analysis, time);
@@ -522,11 +534,10 @@ impl<'a> Daemon<'a> {
         for role in Role::BOTH {
             self.metrics.count_checkpoint(role, Outcome::Evaluated);
         }
-        if let Some(DeliveryRow { decision, document, .. }) = &delivery {
-            self.generation = document.generation;
-            self.announce(decision, document)?;
+        if let Some(row) = &delivery {
+            self.generation = row.document.generation;
         }
-        Ok(decision)
+        Ok(delivery)
     }
 
     /// The control document of a decision: all ranks of both trainings act at the step after the
@@ -537,7 +548,8 @@ impl<'a> Daemon<'a> {
             true => Some(current.clone()),
             false => self.history.pair(best_step)?,
         };
-        let best = best.map(|pair| {
+        // Nobody restores weights whose outputs are not finite.
+        let best = best.filter(|pair| pair.finite).map(|pair| {
             let [target, baseline] = pair.paths;
             Best { step: pair.step, target, baseline }
         });
@@ -567,12 +579,15 @@ impl<'a> Daemon<'a> {
         match self.control.deliver(document) {
             Ok(()) => {
                 self.metrics.count_delivery(true);
+                self.delivery_fails = false;
                 self.history.record_delivery(document.generation, now())?;
             }
             // It stays undelivered in the history, and the next tick or start tries again.
             Err(error) => {
-                self.metrics.count_delivery(false);
-                tracing::error!(%error, "the control file cannot be written; trying again");
+                if !std::mem::replace(&mut self.delivery_fails, true) {
+                    self.metrics.count_delivery(false);
+                    tracing::error!("{error}; the decision is kept and tried again");
+                }
             }
         }
         Ok(())
@@ -581,7 +596,7 @@ impl<'a> Daemon<'a> {
     fn write_control(&self, document: &Document) {
         if let Err(error) = self.control.deliver(document) {
             self.metrics.count_delivery(false);
-            tracing::error!(%error, "the control file cannot be written");
+            tracing::error!("{error}");
         }
     }
 

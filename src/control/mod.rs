@@ -42,7 +42,15 @@ impl Control {
     /// A directory that cannot be made or written.
     pub fn deliver(&self, document: &Document) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(document).map_err(io::Error::other)?;
-        crate::files::write_atomically(&self.settings.directory.join("control.json"), &text)
+        let path = self.settings.directory.join("control.json");
+        crate::files::write_atomically(&path, &text).map_err(|error| {
+            let message = format!(
+                "control file `{}` cannot be written: {error}; make room for its directory, or give \
+                 another `control.directory`",
+                path.display()
+            );
+            io::Error::new(error.kind(), message)
+        })
     }
 
     /// The control file as it stands, if there is one that can be read.

@@ -42,9 +42,8 @@ impl Probe {
         bytes: &[u8],
         samples: Option<usize>,
     ) -> Result<Self, String> {
-        let inputs = tensor(file, "inputs")?.ok_or_else(|| {
-            format!("has no tensor `inputs`, but {:?}; {WRITE_IT}", file.names())
-        })?;
+        let inputs = tensor(file, "inputs")?
+            .ok_or_else(|| format!("has no tensor `inputs`, but {:?}; {WRITE_IT}", file.names()))?;
         if inputs.dim() < 2 || inputs.size()[0] < 1 {
             return Err(format!(
                 "has `inputs` of shape {:?}; it needs [samples, …] with at least 1 sample",

@@ -37,11 +37,15 @@ impl Program {
     /// A file that is no TorchScript, lacks the methods, or does not take the sample.
     pub fn load(path: &Path, device: Device, sample: &Tensor) -> Result<Self, NetworkError> {
         let refuse = |message: String| NetworkError::Program { path: path.to_owned(), message };
-        let bytes =
-            std::fs::read(path)
-                .map_err(|error| refuse(format!("cannot be read: {error}; {WRITE_IT}")))?;
-        let mut module = CModule::load_data_on_device(&mut bytes.as_slice(), device.0)
-            .map_err(|error| refuse(format!("is no complete TorchScript file: {}; {WRITE_IT}", first_lines(&error))))?;
+        let bytes = std::fs::read(path)
+            .map_err(|error| refuse(format!("cannot be read: {error}; {WRITE_IT}")))?;
+        let mut module =
+            CModule::load_data_on_device(&mut bytes.as_slice(), device.0).map_err(|error| {
+                refuse(format!(
+                    "is no complete TorchScript file: {}; {WRITE_IT}",
+                    first_lines(&error)
+                ))
+            })?;
         module.set_eval();
         let meta = read_meta(&module).map_err(&refuse)?;
         let parameters = named_parameters(&module, &meta.prefix).map_err(&refuse)?;

@@ -104,10 +104,7 @@ fn describe_missing(missing: &[String]) -> String {
     let shown: Vec<_> = missing.iter().take(NAMES_SHOWN).map(|name| format!("`{name}`")).collect();
     let more = missing.len() - shown.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!(
-        "lacks {}{more}; {OF_WHICH}",
-        shown.join(", ")
-    )
+    format!("lacks {}{more}; {OF_WHICH}", shown.join(", "))
 }
 
 fn check(name: &str, parameter: &Tensor, stored: &Tensor) -> Result<(), String> {

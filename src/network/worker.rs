@@ -1,10 +1,10 @@
 //! The thread that owns the device: programs, probe and every tensor live there.
 
+use super::variables::Assignment;
 use super::{
     Device, NetworkError, Probe, ProbeValues, Program, Settings, Variables, device, values,
     variables, weights,
 };
-use super::variables::Assignment;
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -208,12 +208,9 @@ impl Networks {
             (Some(given), _) => {
                 variables::from_probe(given).map_err(|message| self.refuse_probe(message))
             }
-            (None, Some(rule)) => {
-                variables::choose(rule, features).map_err(|message| NetworkError::Program {
-                    path: self.settings.programs[0].clone(),
-                    message,
-                })
-            }
+            (None, Some(rule)) => variables::choose(rule, features).map_err(|message| {
+                NetworkError::Program { path: self.settings.programs[0].clone(), message }
+            }),
             (None, None) => Err(self.refuse_probe("BUG: no variables and no rule".to_owned())),
         }
     }
