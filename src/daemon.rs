@@ -20,13 +20,15 @@ use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION, Solver};
 use crate::telemetry::{Metrics, http};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
 /// How often answers and ends are looked for.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the last scan is awaited.
+const LONGEST_DRAIN: Duration = Duration::from_secs(60);
 /// Checkpoints that wait in the channel before the watchers are held up.
 const EVENTS: usize = 64;
 
@@ -95,15 +97,20 @@ pub fn run(
     let _lock = StateLock::take(&config.state)?;
     let history = History::open(&config.state)?;
     let mut daemon = Daemon::start(config, options, history, page)?;
-    if let Some(decision) = daemon.earlier_stop()? {
+    let earlier_stop = daemon.earlier_stop()?;
+    if let Some(decision) = &earlier_stop
+        && daemon.is_settled()?
+    {
         tracing::info!(
             decision = decision.id,
             "this run was stopped before; nothing is left to do"
         );
-        return Ok(End::Stopped(Box::new(decision)));
+        return Ok(End::Stopped(Box::new(decision.clone())));
     }
-    let watchers = Watchers::start(config, &daemon.history)?;
-    let end = daemon.serve(&watchers, interrupts);
+    daemon.recover_pins()?;
+    let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
+    let end = daemon.serve(&watchers, interrupts, earlier_stop);
+    daemon.take_rest(&watchers)?;
     drop(watchers);
     daemon.release(end.as_ref().ok())?;
     end
@@ -117,10 +124,13 @@ struct Watchers {
 }
 
 impl Watchers {
-    fn start(config: &Config, history: &History) -> Result<Self> {
+    /// Checkpoints that are dealt with are not reported again. What was skipped for want of a partner
+    /// after the last pair may still find one.
+    fn start(config: &Config, history: &History, last: Option<u64>) -> Result<Self> {
         let (sender, events) = bounded(EVENTS);
         let mut watchers = Self { events: Some(events), requests: Vec::new(), threads: Vec::new() };
-        let dealt_with = history.checkpoints(None)?;
+        let mut dealt_with = history.checkpoints(None)?;
+        dealt_with.retain(|row| row.outcome != Outcome::Skipped || last >= Some(row.step));
         for settings in &config.watch {
             let own = dealt_with.iter().filter(|row| row.role == settings.role);
             let known: HashSet<String> = own.map(|row| row.identity.clone()).collect();
@@ -168,6 +178,8 @@ enum Stage {
     Draining {
         /// Which directories, (target, baseline), have been listed since.
         listed: [bool; 2],
+        /// Since when: a file that never settles does not hold the end up for ever.
+        since: Instant,
         /// What the run ends with.
         end: End,
     },
@@ -177,7 +189,7 @@ enum Stage {
 
 impl Stage {
     fn drain(end: End) -> Self {
-        Self::Draining { listed: [false; 2], end }
+        Self::Draining { listed: [false; 2], since: Instant::now(), end }
     }
 }
 
@@ -209,8 +221,9 @@ impl<'a> Daemon<'a> {
         history: History,
         page: http::Page,
     ) -> Result<Self> {
-        keep_settings(config, options, &history)?;
         let worker = Worker::start(config.network.clone(), config.state.join("values"))?;
+        // After what can be refused: a start that fails leaves nothing behind.
+        keep_settings(config, options, &worker, &history)?;
         let device = worker.device().to_string();
         let internal = |error: &dyn std::fmt::Display| DaemonError::Internal(error.to_string());
         let metrics = Metrics::new(&device).map_err(|error| internal(&error))?;
@@ -248,7 +261,7 @@ impl<'a> Daemon<'a> {
             generation: decisions.last().map_or(0, |row| row.document.generation),
             delivery_fails: false,
             newest: [last.as_ref().map(|pair| pair.step); 2],
-            last_arrival: None,
+            last_arrival: last.as_ref().map(|_| Instant::now()),
             history,
         };
         daemon.show_start(last.as_ref(), decisions.last())?;
@@ -262,15 +275,19 @@ impl<'a> Daemon<'a> {
             self.show_pair(pair);
         }
         match decision {
-            None if !self.options.dry_run => {
-                let document = Document::start(self.control.current().as_ref());
+            _ if self.options.dry_run => {}
+            None => {
+                let found = self.control.current().filter(|found| found.decision_id.is_none());
+                let fresh = || Document::start(self.control.next_generation());
+                let document = found.unwrap_or_else(fresh);
                 self.generation = document.generation;
                 self.write_control(&document);
             }
-            Some(row) if row.delivered.is_none() && !self.options.dry_run => {
+            // Undelivered, or lost since: a trainer that starts again must find it.
+            Some(row) if self.control.current().as_ref() != Some(&row.document) => {
                 self.deliver(&row.document.clone())?;
             }
-            _ => {}
+            Some(_) => {}
         }
         if let Some(server) = &self.server {
             server.set_ready();
@@ -278,15 +295,40 @@ impl<'a> Daemon<'a> {
         Ok(())
     }
 
+    /// Takes up the checkpoints that an earlier life had pinned and not evaluated, and removes what else
+    /// lies there.
+    fn recover_pins(&mut self) -> Result<()> {
+        let pins = self.config.state.join("pins");
+        let mut kept = Vec::new();
+        for row in self.history.checkpoints(Some(Outcome::Waiting))? {
+            let CheckpointRow { role, identity, step, path, .. } = row;
+            let pin = checkpoint::pin::path(&pins, role, step, &identity);
+            if checkpoint::pin::is_intact(&pin, &identity) {
+                kept.push(pin.clone());
+                self.arrive(Checkpoint { role, step, path: path.into(), pin, identity })?;
+            } else {
+                self.history.forget_checkpoint(role, &identity)?;
+            }
+        }
+        checkpoint::pin::sweep(&pins, &kept)
+            .map_err(|source| DaemonError::History(HistoryError::Directory { path: pins, source }))
+    }
+
     fn earlier_stop(&self) -> Result<Option<Decision>> {
         let last = self.history.decisions()?.pop().map(|row| row.decision);
         Ok(last.filter(|_| self.policy.stopped))
     }
 
-    fn serve(&mut self, watchers: &Watchers, interrupts: &Receiver<()>) -> Result<End> {
-        let mut stage = match self.options.once {
-            true => Stage::drain(End::Done),
-            false => Stage::Following,
+    fn serve(
+        &mut self,
+        watchers: &Watchers,
+        interrupts: &Receiver<()>,
+        earlier_stop: Option<Decision>,
+    ) -> Result<End> {
+        let mut stage = match earlier_stop {
+            Some(decision) => Stage::Stopping(Box::new(decision), Instant::now()),
+            None if self.options.once => Stage::drain(End::Done),
+            None => Stage::Following,
         };
         loop {
             if interrupts.try_recv().is_ok() {
@@ -314,11 +356,16 @@ impl<'a> Daemon<'a> {
                     stage = Stage::drain(End::Stopped(decision.clone()));
                 }
                 Stage::Stopping(decision, since) if since.elapsed() >= self.control.patience() => {
-                    tracing::warn!("the stop was not acknowledged by both trainers in time");
-                    return Ok(End::Stopped(decision.clone()));
+                    // What has not been delivered cannot be acknowledged; it is tried again.
+                    if self.is_delivered()? {
+                        tracing::warn!("the stop was not acknowledged by both trainers in time");
+                        return Ok(End::Stopped(decision.clone()));
+                    }
                 }
-                Stage::Draining { listed: [true, true], end } if !self.pairs.is_ready() => {
-                    return Ok(end.clone());
+                Stage::Draining { listed, since, end } if !self.pairs.is_ready() => {
+                    if *listed == [true; 2] || since.elapsed() >= LONGEST_DRAIN {
+                        return Ok(end.clone());
+                    }
                 }
                 _ => {}
             }
@@ -356,15 +403,10 @@ impl<'a> Daemon<'a> {
                 }
             }
             Event::Ready(checkpoint) => {
-                let Checkpoint { role, step, .. } = checkpoint;
                 self.last_arrival = Some(Instant::now());
-                let newest = &mut self.newest[role.index()];
-                *newest = Some(newest.map_or(step, |newest| newest.max(step)));
-                self.metrics.show_checkpoint(role, now());
-                tracing::debug!(network = %role, step, "checkpoint ready");
-                if let Some((obsolete, reason)) = self.pairs.add(checkpoint) {
-                    self.skip(obsolete, reason)?;
-                }
+                let row = checkpoint_row(&checkpoint, Outcome::Waiting);
+                self.history.record_checkpoint(&row, now())?;
+                self.arrive(checkpoint)?;
             }
             Event::Quarantined { role, step, path, identity, reason } => {
                 self.last_arrival = Some(Instant::now());
@@ -375,6 +417,18 @@ impl<'a> Daemon<'a> {
             }
         }
         self.show_queue();
+        Ok(())
+    }
+
+    fn arrive(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let Checkpoint { role, step, .. } = checkpoint;
+        let newest = &mut self.newest[role.index()];
+        *newest = Some(newest.map_or(step, |newest| newest.max(step)));
+        self.metrics.show_checkpoint(role, now());
+        tracing::debug!(network = %role, step, "checkpoint ready");
+        for (obsolete, reason) in self.pairs.add(checkpoint) {
+            self.skip(obsolete, reason)?;
+        }
         Ok(())
     }
 
@@ -416,6 +470,7 @@ impl<'a> Daemon<'a> {
 
     /// Evaluates the next complete pair, if there is one.
     fn evaluate_next(&mut self) -> Result<Option<Decision>> {
+        let last = self.pairs.last();
         let Some(Next { pair, skipped }) = self.pairs.take_next() else { return Ok(None) };
         for (checkpoint, reason) in skipped {
             self.skip(checkpoint, reason)?;
@@ -424,7 +479,7 @@ impl<'a> Daemon<'a> {
         if let Err(DaemonError::Network(error)) = &decision
             && error.is_of_checkpoint()
         {
-            self.quarantine_pair(pair, error)?;
+            self.quarantine_pair(pair, error, last)?;
             return Ok(None);
         }
         let decision = decision?;
@@ -433,19 +488,27 @@ impl<'a> Daemon<'a> {
         Ok(decision)
     }
 
-    /// One bad checkpoint makes a pair impossible: it is quarantined, its partner skipped.
-    fn quarantine_pair(&mut self, pair: [Checkpoint; 2], error: &NetworkError) -> Result<()> {
+    /// One bad checkpoint makes a pair impossible: it is quarantined, and its partner waits for the step
+    /// to be saved again.
+    fn quarantine_pair(
+        &mut self,
+        pair: [Checkpoint; 2],
+        error: &NetworkError,
+        last: Option<u64>,
+    ) -> Result<()> {
         self.metrics.count_error("values");
         let bad = match error {
             NetworkError::Checkpoint { path, .. } => path.clone(),
             _ => PathBuf::new(),
         };
+        let mut good = None;
         for checkpoint in pair {
             match checkpoint.path == bad {
                 true => self.set_aside(checkpoint, Outcome::Quarantined, &error.to_string())?,
-                false => self.skip(checkpoint, "its partner could not be loaded")?,
+                false => good = Some(checkpoint),
             }
         }
+        self.pairs.take_back(last, good);
         Ok(())
     }
 
@@ -454,7 +517,10 @@ impl<'a> Daemon<'a> {
         let variables = self.variables(pair)?;
         let mut values = Vec::with_capacity(2);
         for checkpoint in pair {
+            refuse_rewritten(checkpoint)?;
             let evaluated = self.worker.evaluate(source(checkpoint), &variables)?;
+            // A writer may have rewritten the file in place while it was read.
+            refuse_rewritten(checkpoint)?;
             self.metrics.count_rows(checkpoint.role, evaluated.rows);
             values.push(evaluated.values);
         }
@@ -540,21 +606,23 @@ impl<'a> Daemon<'a> {
         Ok(delivery)
     }
 
-    /// The control document of a decision: all ranks of both trainings act at the step after the
-    /// newest that is known.
+    /// The control document of a decision. A stop holds from the pair's step, so at once; a phase from
+    /// the step after the newest that is known, so that both trainings switch at one step if they can.
     fn document(&self, decision: &Decision, current: &PairRow) -> Result<DeliveryRow> {
-        let best_step = decision.best_step.unwrap_or(current.step);
-        let best = match best_step == current.step {
-            true => Some(current.clone()),
-            false => self.history.pair(best_step)?,
+        let best = match decision.best_step {
+            Some(step) if step == current.step => Some(current.clone()),
+            Some(step) => self.history.pair(step)?,
+            None => None,
         };
-        // Nobody restores weights whose outputs are not finite.
+        // Nobody restores weights whose outputs are not finite, or that are gone.
         let best = best.filter(|pair| pair.finite).map(|pair| {
-            let [target, baseline] = pair.paths;
+            let [target, baseline] =
+                pair.paths.map(|path| Some(path).filter(|path| Path::new(path).exists()));
             Best { step: pair.step, target, baseline }
         });
         let newest = self.newest.iter().flatten().max().copied().unwrap_or(current.step);
-        let document = Document::of(decision, self.generation + 1, newest + 1, best);
+        let at_step = if decision.action == "stop" { current.step } else { newest + 1 };
+        let document = Document::of(decision, self.generation + 1, at_step, best);
         Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })
     }
 
@@ -627,6 +695,17 @@ impl<'a> Daemon<'a> {
         }))
     }
 
+    fn is_delivered(&self) -> Result<bool> {
+        let last = self.history.decisions()?.pop();
+        Ok(last.is_none_or(|row| row.delivered.is_some()))
+    }
+
+    /// Whether an earlier stop has nothing left to wait for.
+    fn is_settled(&self) -> Result<bool> {
+        let alone = self.options.once || self.options.dry_run;
+        Ok(alone || (self.is_delivered()? && self.is_answered()?))
+    }
+
     /// Both trainers say so, the last step is reached, or nothing has come for long.
     fn training_ended(&self) -> bool {
         let seen = |role: Role| self.newest[role.index()].is_some();
@@ -640,8 +719,10 @@ impl<'a> Daemon<'a> {
 
     fn show_pair(&self, row: &PairRow) {
         self.metrics.pair_step.set(i64::try_from(row.step).unwrap_or(i64::MAX));
-        self.metrics.solver_gap_max.set(row.gap_max);
-        self.metrics.evaluation_last_success.set(row.time);
+        if row.finite {
+            self.metrics.solver_gap_max.set(row.gap_max);
+            self.metrics.evaluation_last_success.set(row.time);
+        }
         self.metrics.show_monitors(&row.monitors);
         self.metrics.show_strengths(&row.strengths);
     }
@@ -670,21 +751,38 @@ impl<'a> Daemon<'a> {
         );
     }
 
-    /// Lets go of what still waits. After an interruption the next start finds it again.
-    fn release(&mut self, end: Option<&End>) -> Result<()> {
-        for checkpoint in self.pairs.drain() {
-            match end {
-                Some(End::Done) => self.skip(checkpoint, "its partner never came")?,
-                Some(End::Stopped(_)) => self.skip(checkpoint, "the run was stopped before it")?,
-                Some(End::Interrupted) | None => unpin(&checkpoint),
+    /// Takes what the watchers have pinned and not said yet, so that no pin is forgotten.
+    fn take_rest(&mut self, watchers: &Watchers) -> Result<()> {
+        let mut stage = Stage::drain(End::Interrupted);
+        while let Ok(event) = watchers.next(Duration::ZERO) {
+            if !matches!(event, Event::Waiting { .. }) {
+                self.take(event, &mut stage)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what still waits at the end. After an interruption it waits for the next start.
+    fn release(&mut self, end: Option<&End>) -> Result<()> {
+        let reason = match end {
+            Some(End::Done) => "its partner never came",
+            Some(End::Stopped(_)) => "the run was stopped before it",
+            Some(End::Interrupted) | None => return Ok(()),
+        };
+        for checkpoint in self.pairs.drain() {
+            self.skip(checkpoint, reason)?;
         }
         Ok(())
     }
 }
 
 /// What must not change within a run, because the numbers before and after could not be compared.
-fn keep_settings(config: &Config, options: Options, history: &History) -> Result<()> {
+fn keep_settings(
+    config: &Config,
+    options: Options,
+    worker: &Worker,
+    history: &History,
+) -> Result<()> {
     let settings = config.interactions;
     history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;
     history.keep_fact("solver iterations", &settings.solver.iterations.to_string())?;
@@ -693,12 +791,27 @@ fn keep_settings(config: &Config, options: Options, history: &History) -> Result
     history.keep_fact("salience", &settings.salience.to_string())?;
     let mode = if options.dry_run { "dry run" } else { "controlling" };
     history.keep_fact("mode", mode)?;
+    for (name, value) in worker.facts() {
+        history.keep_fact(name, value)?;
+    }
     Ok(())
 }
 
 fn source(checkpoint: &Checkpoint) -> Source {
     let Checkpoint { role, pin, path, .. } = checkpoint.clone();
     Source { role, file: pin, name: path }
+}
+
+fn refuse_rewritten(checkpoint: &Checkpoint) -> Result<()> {
+    match checkpoint::pin::is_intact(&checkpoint.pin, &checkpoint.identity) {
+        true => Ok(()),
+        false => Err(DaemonError::Network(NetworkError::Checkpoint {
+            path: checkpoint.path.clone(),
+            message: "was rewritten in place before it was evaluated; write checkpoints under \
+                      another name and rename them"
+                .to_owned(),
+        })),
+    }
 }
 
 fn checkpoint_row(checkpoint: &Checkpoint, outcome: Outcome) -> CheckpointRow {

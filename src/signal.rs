@@ -36,20 +36,16 @@ pub struct Document {
 pub struct Best {
     /// Its step.
     pub step: u64,
-    /// Checkpoint of the target.
-    pub target: String,
-    /// Checkpoint of the baseline.
-    pub baseline: String,
+    /// Checkpoint of the target; nothing where its trainer has removed it.
+    pub target: Option<String>,
+    /// Checkpoint of the baseline; nothing where its trainer has removed it.
+    pub baseline: Option<String>,
 }
 
 impl Document {
-    /// Before any decision of a run. In a directory that another run has used, the generation goes on
-    /// from there: a trainer takes nothing that is not newer than what it has seen.
-    pub fn start(left_behind: Option<&Self>) -> Self {
-        let generation = left_behind.map_or(0, |old| match old.action.as_str() {
-            "continue" => old.generation,
-            _ => old.generation + 1,
-        });
+    /// Before any decision of a run. `generation` is newer than whatever an earlier run has left in the
+    /// directory: a trainer takes nothing that is not newer than what it has seen.
+    pub fn start(generation: u64) -> Self {
         Self {
             schema: SCHEMA,
             generation,
@@ -94,19 +90,4 @@ pub struct Acknowledgement {
     /// Its clock, in seconds since 1970.
     #[serde(default)]
     pub time: f64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_generation_goes_on_where_an_earlier_run_left_it() {
-        let fresh = Document::start(None);
-        assert_eq!((fresh.generation, fresh.action.as_str()), (0, "continue"));
-        let stop = Document { generation: 4, action: "stop".to_owned(), ..fresh.clone() };
-        assert_eq!(Document::start(Some(&stop)).generation, 5);
-        // A start that nobody has decided on since is the same start.
-        assert_eq!(Document::start(Some(&fresh)), fresh);
-    }
 }

@@ -29,23 +29,46 @@ const EARLY_STOPPED: i32 = 10;
 const NETWORKS: [&str; 2] = ["target", "baseline"];
 const RULE: &str = "convergence-peaked";
 
-/// Largest difference of a monitor from the oracle. Effects are certified to a gap of 1e-3 only, so
-/// what is summed over them may differ; what comes from plain forwards may not.
-const TOLERANCES: [(&str, f64); 6] = [
-    ("convergent_ratio", 0.02),
-    ("interaction_cosine", 0.02),
-    ("convergence_score", 0.02),
-    ("probe_loss", 1e-5),
-    ("output_scale_target", 1e-5),
-    ("output_scale_baseline", 1e-5),
-];
+/// Pairs of trainings are made with these seeds until one is clear.
+const SEEDS: [u64; 4] = [7, 9, 11, 13];
+
+/// How well extractions are solved, and how far monitors may then lie from the oracle's optima.
+struct Precision {
+    /// Certified gap.
+    gap: f64,
+    convergent_ratio: f64,
+    interaction_cosine: f64,
+}
+
+/// As configured by default: near-optimal effects leave the ratio of so few samples some room.
+const DEFAULT: Precision =
+    Precision { gap: 1e-3, convergent_ratio: 0.05, interaction_cosine: 0.04 };
+/// Closer to the optimum, closer to the oracle.
+const FINE: Precision = Precision { gap: 1e-4, convergent_ratio: 0.02, interaction_cosine: 0.02 };
+/// Of `convergence_score`, for both.
+const SCORE_TOLERANCE: f64 = 0.02;
+/// Of what comes from plain forwards.
+const FORWARD_TOLERANCE: f64 = 1e-5;
+
+impl Precision {
+    fn tolerances(&self) -> [(&'static str, f64); 6] {
+        [
+            ("convergent_ratio", self.convergent_ratio),
+            ("interaction_cosine", self.interaction_cosine),
+            ("convergence_score", SCORE_TOLERANCE),
+            ("probe_loss", FORWARD_TOLERANCE),
+            ("output_scale_target", FORWARD_TOLERANCE),
+            ("output_scale_baseline", FORWARD_TOLERANCE),
+        ]
+    }
+}
 
 #[derive(Deserialize)]
 struct Oracle {
     variables: u32,
     chosen: Vec<Vec<usize>>,
     steps: Vec<Checked>,
-    decision: Expected,
+    decision: Option<Expected>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +82,18 @@ struct Expected {
     step: u64,
     best_step: u64,
     margin: f64,
+}
+
+impl Oracle {
+    /// The decision, where there is one that the tolerance of the score cannot change, with pairs
+    /// before and after it.
+    fn clear_decision(&self) -> Option<&Expected> {
+        let decision = self.decision.as_ref()?;
+        let before = self.steps.iter().filter(|checked| checked.step < decision.step).count();
+        let goes_on = self.steps.iter().any(|checked| checked.step > decision.step);
+        let is_clear = decision.margin > 2.0 * SCORE_TOLERANCE;
+        (is_clear && goes_on && before >= 6).then_some(decision)
+    }
 }
 
 /// The run and what the oracle says of it, made once for all tests.
@@ -84,25 +119,30 @@ impl Recorded {
         Some(recorded)
     }
 
+    /// The first run that is clear; only the oracle is asked.
     fn make() -> Self {
+        let mut made = SEEDS.iter().map(|&seed| Self::with_seed(seed));
+        let found = made.find(|recorded| recorded.oracle.clear_decision().is_some());
+        found.unwrap_or_else(|| panic!("no run with one of the seeds {SEEDS:?} is clear"))
+    }
+
+    fn with_seed(seed: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let fixtures = root().join("tests/fixtures");
         let answer = directory.path().join("oracle.json");
-        for (script, arguments) in [
-            ("make_run.py", vec![directory.path()]),
-            ("oracle.py", vec![directory.path(), answer.as_path()]),
-        ] {
-            let output = python().arg(fixtures.join(script)).args(arguments).output().unwrap();
-            let message = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{script} failed: {message}");
-        }
+        fixture("make_run.py").arg(directory.path()).arg(seed.to_string()).succeed();
+        fixture("oracle.py").arg(directory.path()).arg(&answer).succeed();
         let oracle: Oracle = serde_json::from_slice(&std::fs::read(answer).unwrap()).unwrap();
-        let Expected { step, best_step, margin } = oracle.decision;
-        eprintln!("oracle: best step {best_step}, stop at {step}, margin {margin:.3}");
-        // The tolerance of the score must not be able to change the decision.
-        assert!(margin > 0.02, "the run is too close to call: margin {margin}");
-        assert!(oracle.steps.iter().any(|checked| checked.step > step), "the peak comes too late");
+        match &oracle.decision {
+            None => eprintln!("oracle, seed {seed}: no decision"),
+            Some(Expected { step, best_step, margin }) => {
+                eprintln!("oracle, seed {seed}: best {best_step}, stop {step}, margin {margin:.3}");
+            }
+        }
         Self { directory, oracle }
+    }
+
+    fn decision(&self) -> &Expected {
+        self.oracle.clear_decision().unwrap()
     }
 
     fn path(&self) -> &Path {
@@ -128,6 +168,26 @@ fn python() -> Command {
     command
 }
 
+fn fixture(script: &str) -> Command {
+    let mut command = python();
+    command.arg(root().join("tests/fixtures").join(script));
+    command
+}
+
+trait Succeed {
+    /// Runs to the end, which must be a good one; gives the standard output.
+    fn succeed(&mut self) -> String;
+}
+
+impl Succeed for Command {
+    fn succeed(&mut self) -> String {
+        let output = self.output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{self:?} failed: {message}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
 /// Polls until there is an answer.
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
@@ -148,7 +208,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(recorded: &Recorded, checkpoints: Option<[PathBuf; 2]>) -> Self {
+    fn new(recorded: &Recorded, precision: &Precision, checkpoints: Option<[PathBuf; 2]>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let own = NETWORKS.map(|network| directory.path().join(network));
         let run = Self { checkpoints: checkpoints.unwrap_or(own), directory };
@@ -164,7 +224,7 @@ probe:
 networks:
   target: {{checkpoints: {target}}}
   baseline: {{checkpoints: {baseline}}}
-interactions: {{noise: 0.01, salience: 0.02, gap: 0.001}}
+interactions: {{noise: 0.01, salience: 0.02, gap: {gap}}}
 compute: {{device: cpu, threads: 1}}
 policy:
   rules:
@@ -186,6 +246,7 @@ end: {{idle: 10m}}
             program = recorded.path().join("program.ts").display(),
             probe = recorded.path().join("probe.safetensors").display(),
             variables = recorded.oracle.variables,
+            gap = precision.gap,
             target = run.checkpoints[0].display(),
             baseline = run.checkpoints[1].display(),
         );
@@ -212,11 +273,8 @@ end: {{idle: 10m}}
         self.command(arguments).output().unwrap()
     }
 
-    /// The first and only argument names the command; its answer is JSON.
     fn status(&self) -> serde_json::Value {
-        let output = self.output(&["status", "--json"]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
+        serde_json::from_str(&self.command(&["status", "--json"]).succeed()).unwrap()
     }
 
     fn history(&self) -> History {
@@ -247,12 +305,13 @@ end: {{idle: 10m}}
 }
 
 /// The steps up to the decision are evaluated, each once, and every monitor is the oracle's.
-fn assert_pairs(pairs: &[PairRow], oracle: &Oracle) {
+fn assert_pairs(pairs: &[PairRow], recorded: &Recorded, precision: &Precision) {
+    let (oracle, decision) = (&recorded.oracle, recorded.decision().step);
     let evaluated: Vec<u64> = pairs.iter().map(|pair| pair.step).collect();
     let steps = oracle.steps.iter().map(|checked| checked.step);
-    let until_decision: Vec<u64> = steps.take_while(|&step| step <= oracle.decision.step).collect();
+    let until_decision: Vec<u64> = steps.take_while(|&step| step <= decision).collect();
     assert_eq!(evaluated, until_decision);
-    for (name, tolerance) in TOLERANCES {
+    for (name, tolerance) in precision.tolerances() {
         let mut worst: f64 = 0.0;
         for (pair, checked) in pairs.iter().zip(&oracle.steps) {
             let found = pair.monitors.iter().find(|(monitor, _)| monitor.name() == name);
@@ -268,7 +327,7 @@ fn assert_pairs(pairs: &[PairRow], oracle: &Oracle) {
     for pair in pairs {
         let PairRow { step, certified, samples, gap_max, .. } = pair;
         assert_eq!(certified, samples, "not all certified at step {step}");
-        assert!(*gap_max <= 1e-3, "gap {gap_max} at step {step}");
+        assert!(*gap_max <= precision.gap, "gap {gap_max} at step {step}");
     }
 }
 
@@ -277,7 +336,7 @@ fn assert_decision(run: &Run, recorded: &Recorded) -> DeliveryRow {
     let mut decisions = run.history().decisions().unwrap();
     assert_eq!(decisions.len(), 1, "{decisions:?}");
     let row = decisions.remove(0);
-    let expected = &recorded.oracle.decision;
+    let expected = recorded.decision();
     let (step, best_step) = (row.decision.step, row.decision.best_step);
     assert_eq!((step, best_step), (expected.step, Some(expected.best_step)));
     assert_eq!((row.decision.rule.as_str(), row.decision.action.as_str()), (RULE, "stop"));
@@ -286,12 +345,12 @@ fn assert_decision(run: &Run, recorded: &Recorded) -> DeliveryRow {
     assert_eq!(control, row.document);
     assert_eq!((control.generation, control.action.as_str()), (1, "stop"));
     assert_eq!(control.decision_id.as_deref(), Some(row.decision.id.as_str()));
-    assert!(control.at_step > expected.step, "{control:?}");
+    assert_eq!(control.at_step, expected.step, "a stop holds at once");
     let best = control.best.expect("a best pair");
     assert_eq!(best.step, expected.best_step);
     for (directory, path) in run.checkpoints.iter().zip([best.target, best.baseline]) {
         let name = format!("step-{:08}.safetensors", expected.best_step);
-        assert_eq!(Path::new(&path), directory.join(name));
+        assert_eq!(path.map(PathBuf::from), Some(directory.join(name)));
     }
     row
 }
@@ -300,22 +359,20 @@ fn assert_decision(run: &Run, recorded: &Recorded) -> DeliveryRow {
 fn a_recorded_run_is_decided_as_the_oracle_decides() {
     let Some(recorded) = Recorded::get() else { return };
     let there = NETWORKS.map(|network| recorded.path().join(network));
-    let run = Run::new(&recorded, Some(there));
+    let run = Run::new(&recorded, &FINE, Some(there));
     let output = run.output(&["run", "--once"]);
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(EARLY_STOPPED), "{log}");
 
     let pairs = run.history().pairs().unwrap();
-    assert_pairs(&pairs, &recorded.oracle);
+    assert_pairs(&pairs, &recorded, &FINE);
     assert_variables(&run, &recorded.oracle);
     let decision = assert_decision(&run, &recorded);
-    let last = recorded.oracle.steps.last().unwrap().step;
-    assert!(decision.document.at_step <= last + 1, "the step after the newest that is known");
     let status = run.status();
     assert_eq!(status["stopped"], true);
     assert_eq!(status["pairs"], pairs.len());
     assert_eq!(status["certified"], status["samples"]);
-    assert_eq!(status["decisions"][0]["step"], recorded.oracle.decision.step);
+    assert_eq!(status["decisions"][0]["step"], recorded.decision().step);
 
     a_second_start_changes_nothing(&run, &pairs);
     the_report_names_the_decision(&run, &decision);
@@ -348,9 +405,7 @@ fn a_second_start_changes_nothing(run: &Run, pairs: &[PairRow]) {
 
 fn the_report_names_the_decision(run: &Run, row: &DeliveryRow) {
     let page = run.path("report.html");
-    let output = run.command(&["report", "-o"]).arg(&page).output();
-    let output = output.unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    run.command(&["report"]).arg("-o").arg(&page).succeed();
     let text = std::fs::read_to_string(page).unwrap();
     assert!(text.starts_with("<!DOCTYPE html>") && text.trim_end().ends_with("</html>"));
     let step = row.decision.step;
@@ -475,9 +530,7 @@ fn poll_control(run: &Run, network: &str, step: u64) -> bool {
                   print(Control(sys.argv[1], network=sys.argv[2]).poll(int(sys.argv[3])).stop)";
     let mut command = python();
     command.args(["-c", script]).arg(run.path("control")).args([network, &step.to_string()]);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    match String::from_utf8(output.stdout).unwrap().trim() {
+    match command.succeed().trim() {
         "True" => true,
         "False" => false,
         other => panic!("the client says {other}"),
@@ -487,9 +540,9 @@ fn poll_control(run: &Run, network: &str, step: u64) -> bool {
 #[test]
 fn a_daemon_that_is_killed_goes_on_and_decides_once() {
     let Some(recorded) = Recorded::get() else { return };
-    let run = Run::new(&recorded, None);
+    let run = Run::new(&recorded, &DEFAULT, None);
     let steps: Vec<u64> = recorded.oracle.steps.iter().map(|checked| checked.step).collect();
-    let decision = recorded.oracle.decision.step;
+    let decision = recorded.decision().step;
     let before = steps.iter().filter(|&&step| step < decision).count();
     let (first_life, unfinished) = (before / 2, 2);
     assert!(first_life >= 2 && first_life + unfinished < before, "too few steps before {decision}");
@@ -507,10 +560,13 @@ fn a_daemon_that_is_killed_goes_on_and_decides_once() {
             (pairs == Some(done as f64 + 1.0)).then_some(())
         });
     }
-    // Killed while the next checkpoints come in.
+    // Killed in the middle of the next pair: a value table of it is there, the pair hardly.
     for &step in &steps[first_life..first_life + unfinished] {
         write_checkpoints(&recorded, &run, step);
     }
+    daemon.wait_for("a value table of the next pair", || {
+        (run.value_tables().len() > 2 * first_life).then_some(())
+    });
     daemon.kill();
     let earlier = run.count_pairs();
     eprintln!("killed after {earlier} pairs");
@@ -533,13 +589,13 @@ fn a_daemon_that_is_killed_goes_on_and_decides_once() {
     let row = daemon.wait_for("the delivery in the history", || {
         run.history().decisions().unwrap().pop().filter(|row| row.delivered.is_some())
     });
-    assert_eq!(row.document.at_step, decision + 1);
+    assert_eq!(row.document.at_step, decision);
     assert_metrics_agree(&mut daemon, address, &run, earlier);
     assert_waits_for_both_answers(&mut daemon, &run, row.document.at_step);
     assert_eq!(daemon.exit_code(), Some(EARLY_STOPPED));
 
     assert_decision(&run, &recorded);
-    assert_pairs(&run.history().pairs().unwrap(), &recorded.oracle);
+    assert_pairs(&run.history().pairs().unwrap(), &recorded, &DEFAULT);
     assert_checkpoints_are_accounted_for(&run);
     assert!(std::net::TcpStream::connect(address).is_err(), "something still listens");
 }

@@ -4,6 +4,9 @@ use super::Checkpoint;
 use crate::role::Role;
 use std::collections::BTreeMap;
 
+/// Checkpoints of one network that wait; each keeps a file alive that its trainer may have removed.
+const MOST_WAITING: usize = 256;
+
 /// Which pairs are evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pairing {
@@ -37,14 +40,31 @@ impl Pairs {
     }
 
     /// Takes a checkpoint; gives back those that it makes obsolete, with the reason: itself when its
-    /// step is over, or an earlier save of the same step.
-    pub fn add(&mut self, checkpoint: Checkpoint) -> Option<(Checkpoint, &'static str)> {
+    /// step is over, an earlier save of the same step, or the oldest of too many.
+    pub fn add(&mut self, checkpoint: Checkpoint) -> Vec<(Checkpoint, &'static str)> {
         if self.last.is_some_and(|last| checkpoint.step <= last) {
-            return Some((checkpoint, "a pair at this step or a later one is already evaluated"));
+            return vec![(checkpoint, "a pair at this step or a later one is already evaluated")];
         }
         let waiting = &mut self.waiting[checkpoint.role.index()];
-        let replaced = waiting.insert(checkpoint.step, checkpoint);
-        replaced.map(|old| (old, "the step was saved again"))
+        let mut obsolete = Vec::new();
+        if let Some(old) = waiting.insert(checkpoint.step, checkpoint) {
+            obsolete.push((old, "the step was saved again"));
+        }
+        if waiting.len() > MOST_WAITING
+            && let Some((_, oldest)) = waiting.pop_first()
+        {
+            obsolete.push((oldest, "too many checkpoints wait for their partner"));
+        }
+        obsolete
+    }
+
+    /// Takes back a pair that could not be evaluated, so that its step can be saved again: the
+    /// checkpoints in `good` wait for another partner.
+    pub fn take_back(&mut self, last: Option<u64>, good: Option<Checkpoint>) {
+        self.last = last;
+        if let Some(good) = good {
+            self.waiting[good.role.index()].entry(good.step).or_insert(good);
+        }
     }
 
     /// Whether a complete pair waits.
@@ -102,7 +122,7 @@ mod tests {
         let mut pairs = Pairs::new(pairing, None);
         for (role, steps) in [(Role::Target, target), (Role::Baseline, baseline)] {
             for &step in steps {
-                assert!(pairs.add(checkpoint(role, step)).is_none());
+                assert!(pairs.add(checkpoint(role, step)).is_empty());
             }
         }
         pairs
@@ -137,11 +157,29 @@ mod tests {
     #[test]
     fn what_comes_late_is_given_back_with_its_reason() {
         let mut pairs = Pairs::new(Pairing::default(), Some(7));
-        let (late, reason) = pairs.add(checkpoint(Role::Target, 7)).expect("given back");
+        let (late, reason) = pairs.add(checkpoint(Role::Target, 7)).remove(0);
         assert_eq!(late.step, 7);
         assert!(reason.contains("already evaluated"));
-        assert!(pairs.add(checkpoint(Role::Target, 8)).is_none());
-        let (old, _) = pairs.add(checkpoint(Role::Target, 8)).expect("the earlier save");
+        assert!(pairs.add(checkpoint(Role::Target, 8)).is_empty());
+        let (old, _) = pairs.add(checkpoint(Role::Target, 8)).remove(0);
         assert_eq!(old.step, 8);
+    }
+
+    #[test]
+    fn of_too_many_that_wait_the_oldest_is_given_back() {
+        let mut pairs = Pairs::new(Pairing::default(), None);
+        let most = MOST_WAITING as u64;
+        assert!((1..=most).all(|step| pairs.add(checkpoint(Role::Target, step)).is_empty()));
+        let given_back = pairs.add(checkpoint(Role::Target, most + 1));
+        assert_eq!(given_back.iter().map(|(c, _)| c.step).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn a_pair_that_was_taken_back_can_be_completed_again() {
+        let mut pairs = filled(Pairing::default(), &[1, 2], &[1, 2]);
+        let Next { pair: [target, _], .. } = pairs.take_next().expect("a pair");
+        pairs.take_back(None, Some(target));
+        assert!(pairs.add(checkpoint(Role::Baseline, 1)).is_empty(), "saved again");
+        assert_eq!(steps(&mut pairs).0, [1, 2]);
     }
 }

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 /// A pin that can be neither linked nor copied.
 pub fn pin(directory: &Path, role: Role, candidate: &Candidate) -> io::Result<Option<PathBuf>> {
     std::fs::create_dir_all(directory)?;
-    let digest = blake3::hash(candidate.identity.as_bytes()).to_hex();
-    let pin = directory.join(format!("{role}-{}-{}.safetensors", candidate.step, &digest[..12]));
+    let pin = path(directory, role, candidate.step, &candidate.identity);
     remove(&pin)?;
     let source = match std::fs::canonicalize(&candidate.path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -35,6 +34,39 @@ pub fn pin(directory: &Path, role: Role, candidate: &Candidate) -> io::Result<Op
     }
     remove(&pin)?;
     Ok(None)
+}
+
+/// Where a checkpoint is pinned.
+pub fn path(directory: &Path, role: Role, step: u64, identity: &str) -> PathBuf {
+    let digest = blake3::hash(identity.as_bytes()).to_hex();
+    directory.join(format!("{role}-{step}-{}.safetensors", &digest[..12]))
+}
+
+/// Whether a pin still holds what was pinned: a hard link shares the fate of a file that is rewritten in
+/// place; a copy does not.
+pub fn is_intact(pin: &Path, pinned_identity: &str) -> bool {
+    let Ok(metadata) = std::fs::metadata(pin) else { return false };
+    let now = identity(&metadata);
+    let file = |identity: &str| identity.splitn(3, ':').take(2).collect::<Vec<_>>().join(":");
+    now == pinned_identity || file(&now) != file(pinned_identity)
+}
+
+/// Removes every pin that is not in `kept`.
+///
+/// # Errors
+/// A directory that cannot be listed; one that is not there is no error.
+pub fn sweep(directory: &Path, kept: &[PathBuf]) -> io::Result<()> {
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if !kept.contains(&path) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets go of a pin; one that is gone already is no error.
@@ -66,5 +98,22 @@ mod tests {
         assert!(pin(&pins, Role::Target, &candidate).expect("no error").is_none(), "it is gone");
         std::fs::write(&file, "second").expect("written");
         assert!(pin(&pins, Role::Target, &candidate).expect("no error").is_none(), "it is another");
+    }
+
+    #[test]
+    fn a_file_rewritten_in_place_spoils_its_pin() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("step-1.safetensors");
+        std::fs::write(&file, "first").expect("written");
+        let pins = directory.path().join("pins");
+        let candidate = scan(directory.path()).expect("listed").remove(0);
+        let kept = pin(&pins, Role::Target, &candidate).expect("pinned").expect("still there");
+        assert!(is_intact(&kept, &candidate.identity));
+        std::fs::write(&file, "second, in place").expect("written");
+        assert!(!is_intact(&kept, &candidate.identity));
+        sweep(&pins, std::slice::from_ref(&kept)).expect("swept");
+        assert!(kept.exists());
+        sweep(&pins, &[]).expect("swept");
+        assert!(!kept.exists());
     }
 }

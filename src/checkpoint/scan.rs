@@ -1,5 +1,6 @@
 //! What stands in a checkpoint directory.
 
+use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -29,9 +30,11 @@ pub fn scan(directory: &Path) -> std::io::Result<Vec<Candidate>> {
             found.push(Candidate { step, path, identity });
         }
     }
+    // Two names of one file (`last-1.safetensors` as a link) are one checkpoint: that of the real name.
+    found.sort_by_key(|candidate: &Candidate| candidate.path.is_symlink());
+    let mut seen = HashSet::new();
+    found.retain(|candidate| seen.insert(candidate.identity.clone()));
     found.sort_by(|a, b| (a.step, &a.path).cmp(&(b.step, &b.path)));
-    // Two names of one file (`last.safetensors` as a link) are one checkpoint.
-    found.dedup_by(|a, b| a.identity == b.identity);
     Ok(found)
 }
 
@@ -46,16 +49,22 @@ pub fn identity(metadata: &std::fs::Metadata) -> String {
     )
 }
 
-/// The step in the name of a checkpoint: the last number in it. Nothing for names that writers use
-/// for unfinished files, and for names without a number.
+/// The step in the name of a checkpoint: the last whole number in it. Nothing for names that writers
+/// use for unfinished files, and for names without such a number.
 fn step_of(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?;
     let stem = name.strip_suffix(".safetensors")?;
-    let unfinished =
+    let is_unfinished =
         name.starts_with('.') || name.starts_with("tmp-") || stem.ends_with("-unfinished");
-    let end = stem.rfind(|c: char| c.is_ascii_digit()).filter(|_| !unfinished)? + 1;
-    let start = stem[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |before| before + 1);
-    stem[start..end].parse().ok()
+    let numbers = stem.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
+    // Of `epoch7` the digits at the end; not the parts of `0.35`, and not `v2`.
+    let digits = |word: &str| {
+        let start = word.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        let (before, digits) = word.split_at(start);
+        let is_whole = !before.contains('.') && !before.ends_with(['v', 'V']);
+        digits.parse().ok().filter(|_| is_whole)
+    };
+    numbers.rev().find_map(digits).filter(|_| !is_unfinished)
 }
 
 #[cfg(test)]
@@ -68,7 +77,10 @@ mod tests {
         assert_eq!(step("dir/step-00000012.safetensors"), Some(12));
         assert_eq!(step("resnet18-epoch=7.safetensors"), Some(7));
         assert_eq!(step("run2-ckpt-40-final.safetensors"), Some(40));
+        assert_eq!(step("epoch=7-val_loss=0.35.safetensors"), Some(7));
+        assert_eq!(step("model_step100.safetensors"), Some(100));
         for name in [
+            "model-v2.safetensors",
             "step-12.pt",
             "last.safetensors",
             "tmp-12.safetensors",
@@ -87,7 +99,7 @@ mod tests {
         let real = directory.path().join("step-2.safetensors");
         std::fs::write(&real, "x").expect("written");
         std::fs::write(directory.path().join("step-1.safetensors"), "y").expect("written");
-        let link = directory.path().join("last-2.safetensors");
+        let link = directory.path().join("best-1.safetensors");
         std::os::unix::fs::symlink(&real, link).expect("linked");
         let steps: Vec<_> =
             scan(directory.path()).expect("listed").into_iter().map(|c| c.step).collect();

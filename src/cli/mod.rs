@@ -103,14 +103,28 @@ pub fn main() -> Exit {
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "error: {error:#}");
+        let _ = writeln!(std::io::stderr(), "error: {}", describe(&error));
         exit_of(&error)
     })
+}
+
+/// The error and its causes; a cause that the message quotes already is left out.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        match text.as_str() {
+            "" => text = cause,
+            said if said.contains(&cause) => {}
+            _ => text = format!("{text}: {cause}"),
+        }
+    }
+    text
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
     let of_network = |error: &NetworkError| match error {
         NetworkError::Device(_) => Exit::Device,
+        NetworkError::Died => Exit::Internal,
         _ => Exit::Data,
     };
     let of_history = |error: &HistoryError| match error {

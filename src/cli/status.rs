@@ -103,7 +103,8 @@ fn describe_decision(row: &DeliveryRow) {
     ));
     say(format!("            {}", decision.reason));
     if let Some(best) = &row.document.best {
-        say(format!("            best step {}: {}", best.step, best.target));
+        let target = best.target.as_deref().unwrap_or("its checkpoint is gone");
+        say(format!("            best step {}: {target}", best.step));
     }
     if row.delivered.is_none() {
         say("            not delivered");

@@ -3,7 +3,7 @@
 use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, file};
 use crate::network::{DeviceChoice, VariableRule};
-use crate::policy::{Action, Condition, Peaked, Policy, Reached, Rule, Warmup};
+use crate::policy::{Action, Condition, FIRST_PHASE, Peaked, Policy, Reached, Rule, Warmup};
 use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ const DEFAULT_ACKNOWLEDGE: Duration = Duration::from_secs(300);
 pub(super) fn check(path: &Path, file: file::File, checked: Checked) -> Result<Config, Problems> {
     let base = path.parent().map(Path::to_owned).unwrap_or_default();
     // Absolute, so that messages and the history hold paths that mean the same everywhere.
-    let base = std::path::absolute(&base).unwrap_or(base);
+    let base = std::path::absolute(Path::new(".").join(&base)).unwrap_or(base);
     let base = std::fs::canonicalize(&base).unwrap_or(base);
     let mut check = Check { base, checked };
     let config = check.config(path, file);
@@ -275,15 +275,38 @@ impl Check {
             return None;
         }
         let waits = rules.iter().any(|rule| matches!(rule.when, Condition::Peaked(_)));
-        let ends = |rule: &Rule| rule.when.is_budget() && rule.then == Action::Stop;
+        let ends = |rule: &Rule| {
+            let always = rule.phase.is_none() && rule.warmup == Warmup::default();
+            always && rule.when.is_budget() && rule.then == Action::Stop
+        };
         if waits && !rules.iter().any(ends) {
             self.checked.report(
                 "policy.rules",
-                "has a `peaked` rule but no budget, and no criterion is sure to end; add a rule such \
+                "has a `peaked` rule but no budget (a rule without `phase` and `warmup`), and no criterion is sure to end; add a rule such \
                  as `{id: budget, when: {reached: {step: 100000}}, then: {stop: {}}}`",
             );
         }
+        self.phases_exist(&rules);
         Some(Policy { rules })
+    }
+
+    /// A rule for a phase that no rule leads to would never hold.
+    fn phases_exist(&mut self, rules: &[Rule]) {
+        let leads_to = |rule: &Rule| match &rule.then {
+            Action::Phase { to, .. } => Some(to.clone()),
+            Action::Stop => None,
+        };
+        let mut known: Vec<String> = rules.iter().filter_map(leads_to).collect();
+        known.push(FIRST_PHASE.to_owned());
+        for (index, rule) in rules.iter().enumerate() {
+            if let Some(phase) = rule.phase.as_ref().filter(|phase| !known.contains(phase)) {
+                let message = format!(
+                    "is `{phase}`, but the run only knows the phases {}; the rule would never hold",
+                    known.join(", ")
+                );
+                self.checked.report(&format!("policy.rules[{index}].phase"), message);
+            }
+        }
     }
 
     fn rule(&mut self, at: &str, rule: file::Rule, ids: &mut BTreeSet<String>) -> Option<Rule> {

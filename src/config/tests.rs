@@ -93,6 +93,21 @@ fn a_peak_without_a_budget_is_refused() {
 }
 
 #[test]
+fn a_budget_that_may_never_hold_is_none() {
+    for guard in ["phase: plain", "warmup: {min_output_scale: 5}"] {
+        let text =
+            GOOD.replace("    - id: budget\n", &format!("    - id: budget\n      {guard}\n"));
+        assert!(lines(&text)[0].contains("no budget"), "{guard}: {:?}", lines(&text));
+    }
+}
+
+#[test]
+fn a_rule_for_a_phase_that_nothing_leads_to_is_refused() {
+    let text = GOOD.replace("    - id: peak\n", "    - id: peak\n      phase: plian\n");
+    assert!(lines(&text)[0].contains("`plian`"), "{:?}", lines(&text));
+}
+
+#[test]
 fn text_that_is_no_yaml_is_refused_with_its_place() {
     let found = mistakes("name: digits\nstate: [unclosed\n");
     assert!(found[0].place.is_some() && found[0].message.contains("no valid YAML"));

@@ -59,6 +59,18 @@ impl Control {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 
+    /// The least generation that is newer than everything in the directory: 0 where nothing is. A file
+    /// that cannot be read as a document counts as far as its generation can be made out.
+    pub fn next_generation(&self) -> u64 {
+        let names = ["control.json", "ack-target.json", "ack-baseline.json"];
+        let seen = names.into_iter().filter_map(|name| {
+            let bytes = std::fs::read(self.settings.directory.join(name)).ok()?;
+            let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+            value["generation"].as_u64()
+        });
+        seen.max().map_or(0, |newest| newest.saturating_add(1))
+    }
+
     /// The newest answer of a trainer, if it has given one that can be read.
     pub fn acknowledgement(&self, role: Role) -> Option<Acknowledgement> {
         let path = self.settings.directory.join(format!("ack-{role}.json"));
@@ -83,7 +95,7 @@ mod tests {
             acknowledge: Duration::from_secs(1),
         };
         let control = Control::new(settings);
-        let document = Document::start(None);
+        let document = Document::start(control.next_generation());
         control.deliver(&document).expect("written");
         let path = directory.path().join("control/control.json");
         let text = std::fs::read(&path).expect("there");
@@ -98,5 +110,6 @@ mod tests {
         let found = control.acknowledgement(Role::Target).expect("an answer");
         assert_eq!((found.generation, found.step), (2, 7));
         assert!(!control.is_done(Role::Baseline));
+        assert_eq!(control.next_generation(), 3, "newer than the document and than the answer");
     }
 }

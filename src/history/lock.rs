@@ -2,6 +2,7 @@
 
 use super::HistoryError;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::Path;
@@ -29,7 +30,13 @@ impl StateLock {
             .truncate(false)
             .open(&path)
             .map_err(refuse)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        if let Err(error) = locked
+            && error != Errno::WOULDBLOCK
+        {
+            return Err(refuse(error.into()));
+        }
+        if locked.is_err() {
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder);
             let holder = match holder.trim() {

@@ -8,6 +8,8 @@ use crate::signal::Document;
 /// How a checkpoint ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
+    /// Pinned, not evaluated yet.
+    Waiting,
     /// Evaluated in a pair.
     Evaluated,
     /// Passed over: too late, without a partner, or replaced.
@@ -18,11 +20,14 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Evaluated, Self::Skipped, Self::Quarantined];
+    pub const ALL: [Self; 4] = [Self::Waiting, Self::Evaluated, Self::Skipped, Self::Quarantined];
+    /// Those that end a checkpoint's way.
+    pub const FINAL: [Self; 3] = [Self::Evaluated, Self::Skipped, Self::Quarantined];
 
     /// The name in metrics and the history.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
             Self::Evaluated => "evaluated",
             Self::Skipped => "skipped",
             Self::Quarantined => "quarantined",

@@ -61,7 +61,12 @@ impl History {
     fn with(connection: Connection, path: PathBuf) -> Result<Self> {
         connection.busy_timeout(BUSY)?;
         let history = Self { connection, path };
-        let (found, known) = (history.version()?, MIGRATIONS.len() as i64);
+        // The first question to the file: one that is no database is noticed here.
+        let found = history.version().map_err(|error| HistoryError::Directory {
+            path: history.path.parent().unwrap_or(&history.path).to_owned(),
+            source: std::io::Error::other(error),
+        })?;
+        let known = MIGRATIONS.len() as i64;
         match found <= known {
             true => Ok(history),
             false => Err(HistoryError::Newer { path: history.path, found, known }),
@@ -129,6 +134,16 @@ impl History {
     /// SQLite's.
     pub fn record_checkpoint(&self, row: &CheckpointRow, now: f64) -> Result<()> {
         insert_checkpoint(&self.connection, row, now)
+    }
+
+    /// Removes the record of a checkpoint that was waiting and is gone: if it comes again, it is new.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn forget_checkpoint(&self, role: Role, identity: &str) -> Result<()> {
+        let delete = "DELETE FROM checkpoint WHERE network = ? AND identity = ?";
+        self.connection.execute(delete, [role.name(), identity])?;
+        Ok(())
     }
 
     /// Stores a pair, its two checkpoints and its decision in one transaction.

@@ -70,7 +70,12 @@ fn open_libtorch_cuda() {
 #[cfg(not(target_os = "linux"))]
 fn open_libtorch_cuda() {}
 
-/// Sets the threads of libtorch, and forbids TF32: a difference of 2^k outputs amplifies rounding.
+/// What tells the CUDA libraries to compute float32 as float32. A difference of 2^k outputs amplifies the
+/// rounding of TF32, which libtorch allows in convolutions by default and tch cannot forbid. It is read
+/// when they are loaded, so `main` sets it first of all.
+pub const FORBID_TF32: (&str, &str) = ("NVIDIA_TF32_OVERRIDE", "0");
+
+/// Sets the threads of libtorch: its idle ones spin.
 pub fn prepare(threads: usize) {
     let threads = i32::try_from(threads).unwrap_or(i32::MAX);
     tch::set_num_threads(threads);
@@ -79,7 +84,12 @@ pub fn prepare(threads: usize) {
     INTEROP.call_once(|| tch::set_num_interop_threads(1));
 }
 
-/// Version of the libtorch that is loaded, as the path of its library shows it, for `doctor`.
+/// Whether libtorch computes, for `doctor`.
+pub fn self_test() -> bool {
+    tch::Tensor::from_slice(&[1.5f64, 2.5]).sum(tch::Kind::Double).double_value(&[]) == 4.0
+}
+
+/// The libtorch that is loaded, for `doctor`.
 pub fn libtorch_path() -> Option<std::path::PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.contains("libtorch_cpu"))?;

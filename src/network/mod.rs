@@ -78,6 +78,9 @@ pub enum NetworkError {
         /// What is wrong and what to try.
         message: String,
     },
+    /// The network thread is gone.
+    #[error("BUG: the network thread ended before it answered")]
+    Died,
     /// The device is not there.
     #[error("{0}")]
     Device(String),

@@ -107,7 +107,8 @@ pub(super) fn view_to_tensor(view: &safetensors::tensor::TensorView<'_>) -> Resu
         other => return Err(format!("of type {other:?}, which is not supported")),
     };
     let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-    Ok(Tensor::from_data_size(view.data(), &shape, kind))
+    Tensor::f_from_data_size(view.data(), &shape, kind)
+        .map_err(|error| format!("of shape {shape:?}: {}", super::first_lines(&error)))
 }
 
 /// The first value that is not finite, with its index.

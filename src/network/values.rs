@@ -13,13 +13,6 @@ pub struct ProbeValues {
     pub logits: Vec<Vec<f64>>,
 }
 
-impl ProbeValues {
-    /// Whether every value is finite.
-    pub fn is_finite(&self) -> bool {
-        self.values.iter().flatten().chain(self.logits.iter().flatten()).all(|v| v.is_finite())
-    }
-}
-
 /// The features of each probe sample, one [1, …] tensor each.
 pub fn features(
     program: &Program,

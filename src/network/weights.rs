@@ -134,8 +134,13 @@ fn refuse_torn_ties(program: &Program, sources: &[Option<Tensor>]) -> Result<(),
         for ((other_name, other), other_source) in pairs().skip(index + 1) {
             let tied = parameter.numel() > 0 && parameter.data_ptr() == other.data_ptr();
             let Some(other_source) = other_source.as_ref().filter(|_| tied) else { continue };
-            let equal = source.f_equal(other_source).map_err(|error| first_lines(&error))?;
-            if !equal {
+            // NaN in both is the same NaN: diverged weights are no torn ties.
+            let clean = |tensor: &Tensor| match tensor.is_floating_point() {
+                true => tensor.nan_to_num(0.0, None, None),
+                false => tensor.shallow_clone(),
+            };
+            let equal = clean(source).f_equal(&clean(other_source));
+            if !equal.map_err(|error| first_lines(&error))? {
                 return Err(format!(
                     "has different tensors for `{name}` and `{other_name}`, which the program ties"
                 ));

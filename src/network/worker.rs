@@ -43,6 +43,7 @@ pub struct Worker {
     device: Device,
     samples: usize,
     labels: Option<Vec<i64>>,
+    facts: Vec<(&'static str, String)>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -61,13 +62,14 @@ impl Worker {
             }
             Ok(networks) => {
                 let probe = &networks.probe;
-                let facts = (networks.device, probe.samples(), probe.labels.clone());
-                let _ = ready.send(Ok(facts));
+                let (samples, labels) = (probe.samples(), probe.labels.clone());
+                let _ = ready.send(Ok((networks.device, samples, labels, networks.facts())));
                 networks.serve(&received);
             }
         });
-        let (device, samples, labels) = started.recv().unwrap_or_else(|_| Err(died()))?;
-        Ok(Self { commands, device, samples, labels, thread: Some(thread) })
+        let started = started.recv().unwrap_or(Err(NetworkError::Died));
+        let (device, samples, labels, facts) = started?;
+        Ok(Self { commands, device, samples, labels, facts, thread: Some(thread) })
     }
 
     /// The device in use.
@@ -78,6 +80,11 @@ impl Worker {
     /// Number of probe samples.
     pub fn samples(&self) -> usize {
         self.samples
+    }
+
+    /// What must not change within a run: name and value.
+    pub fn facts(&self) -> &[(&'static str, String)] {
+        &self.facts
     }
 
     /// Labels of the probe, where it has them.
@@ -110,8 +117,8 @@ impl Worker {
         command: impl FnOnce(Sender<Result<T, NetworkError>>) -> Command,
     ) -> Result<T, NetworkError> {
         let (reply, answer) = bounded(1);
-        self.commands.send(command(reply)).map_err(|_| died())?;
-        answer.recv().map_err(|_| died())?
+        self.commands.send(command(reply)).map_err(|_| NetworkError::Died)?;
+        answer.recv().map_err(|_| NetworkError::Died)?
     }
 }
 
@@ -121,13 +128,6 @@ impl Drop for Worker {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-fn died() -> NetworkError {
-    NetworkError::Torch {
-        context: "the network thread".to_owned(),
-        message: "BUG: it ended before it answered".to_owned(),
     }
 }
 
@@ -158,15 +158,37 @@ impl Networks {
             });
         }
         let networks = Self { settings, device, programs, probe, cache };
-        networks.check_labels(&sample)?;
+        networks.check_classes(&sample)?;
         networks.check_variables(&sample)?;
         Ok(networks)
     }
 
-    fn check_labels(&self, sample: &Tensor) -> Result<(), NetworkError> {
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let Settings { variables, baseline, .. } = self.settings;
+        let [target, baseline_program] = &self.programs;
+        vec![
+            ("probe file", self.probe.digest.to_hex().to_string()),
+            ("target program", target.digest().to_hex().to_string()),
+            ("baseline program", baseline_program.digest().to_hex().to_string()),
+            ("variable rule", format!("{variables:?}")),
+            ("masking baseline", format!("{baseline:?}")),
+        ]
+    }
+
+    fn check_classes(&self, sample: &Tensor) -> Result<(), NetworkError> {
+        let mut count = None;
         for (role, program) in Role::BOTH.into_iter().zip(&self.programs) {
             let features = program.features(&sample.to_device(self.device.0))?;
             let classes = program.head(&features)?.size()[1];
+            if *count.get_or_insert(classes) != classes {
+                return Err(NetworkError::Program {
+                    path: self.settings.programs[role.index()].clone(),
+                    message: format!(
+                        "has {classes} classes, but the target's has {}; a pair learns one task",
+                        count.unwrap_or_default()
+                    ),
+                });
+            }
             let labels = self.probe.labels.as_deref().unwrap_or_default();
             if let Some(at) = labels.iter().position(|&label| label >= classes) {
                 return Err(NetworkError::Probe {
@@ -224,10 +246,10 @@ impl Networks {
             // An answer that nobody waits for any more is dropped with its question.
             match command {
                 Command::Choose(pair, reply) => {
-                    let _ = reply.send(self.choose(&pair));
+                    let _ = reply.send(guarded(|| self.choose(&pair)));
                 }
                 Command::Evaluate(source, variables, reply) => {
-                    let _ = reply.send(self.evaluate(&source, &variables));
+                    let _ = reply.send(guarded(|| self.evaluate(&source, &variables)));
                 }
             }
         }
@@ -274,13 +296,27 @@ impl Networks {
     /// What the values depend on: program, weights, probe, variables, baseline.
     fn key(&self, program: &Program, weights: blake3::Hash, variables: &Variables) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"convergd values 1 float32");
+        let device = if self.device.0.is_cuda() { "cuda" } else { "cpu" };
+        hasher.update(format!("convergd values 1 float32 {device} ").as_bytes());
         hasher.update(program.digest().as_bytes()).update(weights.as_bytes());
         hasher.update(self.probe.digest.as_bytes());
         let text = format!("{variables:?} {:?}", self.settings.baseline);
         hasher.update(text.as_bytes());
         hasher.finalize()
     }
+}
+
+/// tch panics where libtorch refuses something that was not foreseen; the thread lives on.
+fn guarded<T>(work: impl FnOnce() -> Result<T, NetworkError>) -> Result<T, NetworkError> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        Err(NetworkError::Torch {
+            context: "BUG: libtorch refused something unforeseen".to_owned(),
+            message: text.lines().next().unwrap_or_default().to_owned(),
+        })
+    })
 }
 
 fn read_cached(path: &Path) -> Option<ProbeValues> {

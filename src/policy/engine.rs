@@ -51,8 +51,17 @@ pub fn decide(
         let verdict = rule.observe(memory, observation, state.checks);
         winner = winner.or(verdict.map(|verdict| (rule, verdict)));
     }
-    let decision = winner.map(|(rule, verdict)| enact(&mut state, rule, verdict, observation, now));
+    let decision = winner.map(|(rule, mut verdict)| {
+        verdict.best_step = verdict.best_step.or_else(|| best_known(policy, &state));
+        enact(&mut state, rule, verdict, observation, now)
+    });
     (state, decision)
+}
+
+/// The best step that the first rule with a best knows: what a budget's decision names.
+fn best_known(policy: &Policy, state: &PolicyState) -> Option<u64> {
+    let mut memories = policy.rules.iter().filter_map(|rule| state.rules.get(&rule.id));
+    memories.find_map(|memory| memory.best).map(|(_, step)| step)
 }
 
 fn enact(
@@ -86,7 +95,8 @@ fn enact(
 
 impl Rule {
     fn holds_in(&self, phase: &str) -> bool {
-        self.phase.as_deref().is_none_or(|only| only == phase)
+        let leads_here = matches!(&self.then, Action::Phase { to, .. } if to == phase);
+        !leads_here && self.phase.as_deref().is_none_or(|only| only == phase)
     }
 
     fn observe(
@@ -298,6 +308,28 @@ mod tests {
         assert_eq!((decisions[0].lambda, decisions[0].ramp), (0.8, 10));
         assert_eq!(decisions[1].best_step, Some(4), "the best of the first phase is forgotten");
         assert_eq!(decisions[1].phase, "regularized");
+    }
+
+    #[test]
+    fn a_phase_rule_does_not_hold_in_the_phase_that_it_leads_to() {
+        let to = Action::Phase {
+            to: "regularized".to_owned(),
+            lambda: 0.8,
+            ramp: 0,
+            max_output_scale: None,
+        };
+        let rules = vec![rule("switch", at_step(2), to), rule("budget", at_step(4), Action::Stop)];
+        let steps: Vec<_> =
+            run(rules, &series(&[0.1; 6])).into_iter().map(|d| (d.rule, d.step)).collect();
+        assert_eq!(steps, [("switch".to_owned(), 2), ("budget".to_owned(), 4)]);
+    }
+
+    #[test]
+    fn a_budget_names_the_best_step_that_another_rule_knows() {
+        let rules =
+            vec![rule("peak", peaked(9), Action::Stop), rule("budget", at_step(4), Action::Stop)];
+        let decisions = run(rules, &series(&[0.1, 0.5, 0.4, 0.3]));
+        assert_eq!((decisions[0].rule.as_str(), decisions[0].best_step), ("budget", Some(2)));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! output scales. Observations come in ascending order of step.
 //!
 //! **Rules** stand in order; every rule sees every observation, and the first that fires wins. A rule
-//! holds only in its `phase`, if it names one. Until its warm-up is over it neither fires nor
+//! holds only in its `phase`, if it names one, and never in the phase that it leads to. Until its warm-up is over it neither fires nor
 //! remembers anything: `checks` observations seen, `step` reached, and both output scales at least
 //! `min_output_scale` once (while outputs are tiny there is a spurious early peak).
 //!
@@ -25,7 +25,7 @@
 //! switched on late, at large logits, the regularised phase wrecks training.
 //!
 //! **A decision** names its rule and gives the reason with the values and thresholds that led to it,
-//! its step, and the best step.
+//! its step, and the best step; a rule that follows no monitor names the best step of the first rule that does.
 
 mod engine;
 mod rule;

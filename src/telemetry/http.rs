@@ -76,9 +76,13 @@ fn routes(metrics: Metrics, ready: Arc<AtomicBool>, page: Page) -> Router {
     let show = move || {
         let page = page.clone();
         async move {
-            match page() {
-                Ok(page) => Html(page).into_response(),
-                Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error).into_response(),
+            // On a thread of its own: a scrape does not wait for a long history to be drawn.
+            match tokio::task::spawn_blocking(move || page()).await {
+                Ok(Ok(page)) => Html(page).into_response(),
+                Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, error).into_response(),
+                Err(error) => {
+                    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
+                }
             }
         }
     };

@@ -135,7 +135,7 @@ impl Metrics {
 
     fn start_at_zero(&self) {
         for role in Role::BOTH {
-            for outcome in Outcome::ALL {
+            for outcome in Outcome::FINAL {
                 self.checkpoints_total.with_label_values(&[role.name(), outcome.name()]);
             }
             self.forward_rows_total.with_label_values(&[role.name()]);
@@ -174,6 +174,7 @@ impl Metrics {
 
     /// Shows a pair's strengths by order.
     pub fn show_strengths(&self, strengths: &[Vec<Strength>; 2]) {
+        self.strength.reset();
         for (role, orders) in Role::BOTH.into_iter().zip(strengths) {
             for (order, strength) in orders.iter().enumerate().skip(1) {
                 let order = order.to_string();

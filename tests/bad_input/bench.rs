@@ -1,0 +1,297 @@
+//! A run in a directory of its own, and the program at work on it.
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Far more than anything takes; a wait that reaches it fails.
+const PATIENCE: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(20);
+
+/// The configuration that every test starts from; paths are relative to it.
+const CONFIG: &str = "\
+state: state
+program: program.ts
+probe:
+  file: probe.safetensors
+  variables: {columns: {groups: 4}}
+networks:
+  target: {checkpoints: target}
+  baseline: {checkpoints: baseline}
+interactions: {noise: 0.01}
+compute: {device: cpu}
+policy:
+  rules:
+    - {id: budget, when: {reached: {step: 100}}, then: {stop: {}}}
+control: {directory: control, acknowledge: 60s}
+";
+
+/// The directory with good and bad files, made once; nothing where there is no Python for it.
+pub(crate) fn fixtures() -> Option<&'static Path> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MADE.get_or_init(make).as_deref()
+}
+
+fn make() -> Option<PathBuf> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = project.join(".venv/bin/python");
+    if !python.exists() {
+        eprintln!("skipped: {} is not here; `make setup` makes it", python.display());
+        return None;
+    }
+    // One a process, since two may run at a time; what ended processes have left is removed.
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad_input");
+    for entry in std::fs::read_dir(&all).into_iter().flatten().flatten() {
+        if !Path::new("/proc").join(entry.file_name()).exists() {
+            // Another process may be removing it too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let directory = all.join(std::process::id().to_string());
+    let script = project.join("tests/fixtures/make_bad_input.py");
+    let made = Command::new(python).arg(script).arg(&directory).status().unwrap();
+    assert!(made.success(), "the fixtures cannot be made");
+    Some(directory)
+}
+
+/// Waits for something to come true.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Every part must stand in the text.
+#[track_caller]
+pub(crate) fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in:\n{text}");
+    }
+    assert!(!text.contains("panicked") && !text.contains("BUG"), "{text}");
+}
+
+/// What a command left.
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Finished {
+    #[track_caller]
+    pub(crate) fn expect(&self, code: i32, parts: &[&str]) -> &Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
+        assert_says(&self.err, parts);
+        self
+    }
+}
+
+/// A command at work; it ends with this value.
+pub(crate) struct Running {
+    child: Child,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn err(&self) -> String {
+        std::fs::read_to_string(&self.err).unwrap()
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits until it has said something.
+    pub(crate) fn says(&mut self, part: &str) {
+        let started = Instant::now();
+        while !self.err().contains(part) {
+            assert!(self.is_alive(), "it ended without `{part}`:\n{}", self.err());
+            assert!(started.elapsed() < PATIENCE, "no `{part}` in time:\n{}", self.err());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Finished {
+        let started = Instant::now();
+        let status: ExitStatus = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < PATIENCE, "it does not end:\n{}", self.err());
+            std::thread::sleep(POLL);
+        };
+        let out = std::fs::read_to_string(&self.out).unwrap();
+        Finished { code: status.code(), out, err: self.err() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One run's directory.
+pub(crate) struct Bench {
+    root: tempfile::TempDir,
+    fixtures: &'static Path,
+}
+
+impl Bench {
+    /// A good run without checkpoints; nothing where the fixtures cannot be made.
+    pub(crate) fn empty() -> Option<Self> {
+        let fixtures = fixtures()?;
+        let bench = Self { root: tempfile::tempdir().unwrap(), fixtures };
+        bench.put("program.ts", "program.ts");
+        bench.put("probe.safetensors", "probe.safetensors");
+        bench.configure(&[]);
+        Some(bench)
+    }
+
+    /// A good run with checkpoints of these steps.
+    pub(crate) fn with_steps(steps: &[u64]) -> Option<Self> {
+        let bench = Self::empty()?;
+        for step in steps {
+            bench.add_step("target", *step);
+            bench.add_step("baseline", *step);
+        }
+        Some(bench)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// Copies a fixture; as trainers do, under another name first.
+    pub(crate) fn put(&self, fixture: &str, to: &str) {
+        let to = self.path(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        let partial = to.with_extension("tmp");
+        std::fs::copy(self.fixtures.join(fixture), &partial).unwrap();
+        std::fs::rename(partial, to).unwrap();
+    }
+
+    pub(crate) fn add_step(&self, network: &str, step: u64) {
+        let name = format!("{network}/step-{step:08}.safetensors");
+        self.put(&name, &name);
+    }
+
+    /// Writes the configuration, with parts replaced.
+    pub(crate) fn configure(&self, edits: &[(&str, &str)]) {
+        let mut text = CONFIG.to_owned();
+        for (from, to) in edits {
+            assert!(text.contains(from), "`{from}` is not in the configuration");
+            text = text.replace(from, to);
+        }
+        std::fs::write(self.path("run.yaml"), text).unwrap();
+    }
+
+    /// Starts a command in the directory.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        static STARTED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (out, err) = (self.path(&format!("{number}.out")), self.path(&format!("{number}.err")));
+        let child = Command::new(env!("CARGO_BIN_EXE_convergd"))
+            .args(arguments)
+            .current_dir(self.root.path())
+            .env_remove("RUST_LOG")
+            .env("RUST_BACKTRACE", "0")
+            .env("OMP_WAIT_POLICY", "PASSIVE")
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap())
+            .spawn()
+            .unwrap();
+        Running { child, out, err }
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Finished {
+        self.start(arguments).finish()
+    }
+
+    pub(crate) fn once(&self) -> Finished {
+        self.command(&["run", "--once", "-c", "run.yaml"])
+    }
+
+    pub(crate) fn follow(&self) -> Running {
+        self.start(&["run", "-c", "run.yaml"])
+    }
+
+    /// Both trainers say that they are at their end.
+    pub(crate) fn end_training(&self) {
+        for network in ["target", "baseline"] {
+            std::fs::write(self.path("control").join(format!("done-{network}")), "{}").unwrap();
+        }
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        let finished = self.command(&["status", "--json", "-c", "run.yaml"]);
+        finished.expect(0, &[]);
+        serde_json::from_str(&finished.out).unwrap()
+    }
+
+    fn history(&self) -> Option<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let file = self.path("state/history.sqlite");
+        let connection = Connection::open_with_flags(file, flags).ok()?;
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        Some(connection)
+    }
+
+    /// The rows of a query as text; none while there is no history yet.
+    pub(crate) fn rows(&self, query: &str) -> Vec<Vec<String>> {
+        let Some(history) = self.history() else { return Vec::new() };
+        let Ok(mut statement) = history.prepare(query) else { return Vec::new() };
+        let columns = statement.column_count();
+        let text = |value: rusqlite::types::Value| match value {
+            rusqlite::types::Value::Null => "NULL".to_owned(),
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            rusqlite::types::Value::Real(number) => number.to_string(),
+            rusqlite::types::Value::Text(text) => text,
+            rusqlite::types::Value::Blob(_) => "a blob".to_owned(),
+        };
+        let rows = statement
+            .query_map([], |row| {
+                (0..columns).map(|column| Ok(text(row.get(column)?))).collect::<Result<_, _>>()
+            })
+            .unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    /// Step and monitors of every pair.
+    pub(crate) fn pairs(&self) -> Vec<Vec<String>> {
+        self.rows("SELECT step, monitors FROM pair ORDER BY step")
+    }
+
+    /// How a checkpoint ended, and why.
+    #[track_caller]
+    pub(crate) fn checkpoint(&self, network: &str, step: u64) -> (String, String) {
+        let query = format!(
+            "SELECT outcome, reason FROM checkpoint WHERE network = '{network}' AND step = {step}"
+        );
+        let rows = self.rows(&query);
+        assert_eq!(rows.len(), 1, "{network} {step}: {rows:?}");
+        (rows[0][0].clone(), rows[0][1].clone())
+    }
+
+    /// Nothing waits under the state directory any more.
+    #[track_caller]
+    pub(crate) fn assert_no_pins(&self) {
+        let pins = self.path("state/pins");
+        let left = std::fs::read_dir(pins).map_or(0, |entries| entries.count());
+        assert_eq!(left, 0, "pins are left");
+    }
+}

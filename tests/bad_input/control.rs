@@ -1,0 +1,75 @@
+//! A control directory that cannot be written: decisions are kept and delivered later.
+
+use crate::bench::{Bench, eventually};
+use serde_json::{Value, json};
+
+/// A run that stops at its first pair, with a file where the control directory should be.
+fn obstructed() -> Option<Bench> {
+    let bench = Bench::with_steps(&[1])?;
+    bench.configure(&[("step: 100", "step: 1")]);
+    std::fs::write(bench.path("control"), "in the way").unwrap();
+    Some(bench)
+}
+
+fn is_delivered(bench: &Bench) -> bool {
+    let rows = bench.rows("SELECT delivered FROM decision");
+    assert_eq!(rows.len(), 1);
+    rows[0][0] != "NULL"
+}
+
+fn control(bench: &Bench) -> Value {
+    let text = std::fs::read_to_string(bench.path("control/control.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn an_undelivered_decision_is_kept_and_delivered_when_the_obstacle_is_gone() {
+    let Some(bench) = obstructed() else { return };
+    let mut running = bench.follow();
+    running.says("the decision is kept and tried again");
+    let file = bench.path("control/control.json").display().to_string();
+    running.says(&format!("control file `{file}` cannot be written: "));
+    assert!(!is_delivered(&bench));
+    let status = bench.status();
+    assert_eq!((&status["stopped"], &status["delivered"]), (&json!(true), &json!(null)));
+    let text = bench.command(&["status", "-c", "run.yaml"]);
+    assert!(text.expect(0, &[]).out.contains("not delivered"), "{}", text.out);
+
+    std::fs::remove_file(bench.path("control")).unwrap();
+    eventually("the decision is delivered", || is_delivered(&bench));
+    let control = control(&bench);
+    assert_eq!((&control["action"], &control["decision_id"]), (&json!("stop"), &json!("budget@1")));
+    for network in ["target", "baseline"] {
+        let answer = json!({"schema": 1, "generation": control["generation"], "step": 2});
+        let file = bench.path("control").join(format!("ack-{network}.json"));
+        std::fs::write(file, answer.to_string()).unwrap();
+    }
+    let finished = running.finish();
+    finished.expect(10, &["early-stopped"]);
+    let said = finished.err.matches("the decision is kept and tried again").count();
+    assert_eq!(said, 1, "it is said once, not at every try");
+}
+
+#[test]
+fn a_decision_that_outlives_its_process_is_delivered_by_the_next() {
+    let Some(bench) = obstructed() else { return };
+    bench.once().expect(10, &["cannot be written", "the decision is kept"]);
+    assert!(!is_delivered(&bench));
+    bench.once().expect(10, &["cannot be written", "was stopped before"]);
+    assert!(!is_delivered(&bench));
+    std::fs::remove_file(bench.path("control")).unwrap();
+    bench.once().expect(10, &["was stopped before"]);
+    assert!(is_delivered(&bench));
+    assert_eq!(control(&bench)["action"], json!("stop"));
+    assert_eq!(bench.pairs().len(), 1, "nothing is decided twice");
+}
+
+#[test]
+fn a_dry_run_tells_nobody_however_often_it_is_started() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("step: 100", "step: 1")]);
+    for _ in 0..2 {
+        bench.command(&["run", "--once", "--dry-run", "-c", "run.yaml"]).expect(10, &[]);
+        assert!(!is_delivered(&bench) && !bench.path("control").exists());
+    }
+}

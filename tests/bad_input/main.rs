@@ -1,0 +1,22 @@
+//! Bad input through the real program: every refusal names the file, the place and the value, says
+//! what to try, and loses nothing.
+//!
+//! `tests/fixtures/make_bad_input.py` makes a small run and everything that can be wrong with its
+//! files. Without the virtual environment the tests say so and end.
+#![cfg(feature = "torch")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod bench;
+mod checkpoints;
+mod config;
+mod control;
+mod directories;
+mod extract;
+mod probe_and_program;
+mod state;
