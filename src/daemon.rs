@@ -2,7 +2,7 @@
 //!
 //! Threads: a watcher for each directory, the network (which owns the device), the solver's pool, the
 //! HTTP server, and this loop. Checkpoints arrive over one bounded channel; a full one holds the
-//! watchers up, and what they have pinned is not lost.
+//! watchers up. What waits for its partner is bounded too, by [`Pairs`].
 
 use crate::checkpoint::{self, Checkpoint, Event, Next, Pairs, Watcher};
 use crate::config::Config;
@@ -345,6 +345,9 @@ impl<'a> Daemon<'a> {
                 }
                 stage = Stage::Stopping(decision, Instant::now());
             }
+            if let Some(end) = self.ended(&stage)? {
+                return Ok(end);
+            }
             match &stage {
                 Stage::Following if self.training_ended() => {
                     watchers.rescan();
@@ -355,20 +358,28 @@ impl<'a> Daemon<'a> {
                     watchers.rescan();
                     stage = Stage::drain(End::Stopped(decision.clone()));
                 }
-                Stage::Stopping(decision, since) if since.elapsed() >= self.control.patience() => {
-                    // What has not been delivered cannot be acknowledged; it is tried again.
-                    if self.is_delivered()? {
-                        tracing::warn!("the stop was not acknowledged by both trainers in time");
-                        return Ok(End::Stopped(decision.clone()));
-                    }
-                }
-                Stage::Draining { listed, since, end } if !self.pairs.is_ready() => {
-                    if *listed == [true; 2] || since.elapsed() >= LONGEST_DRAIN {
-                        return Ok(end.clone());
-                    }
-                }
                 _ => {}
             }
+        }
+    }
+
+    /// Whether the run is over in this stage, and how.
+    fn ended(&self, stage: &Stage) -> Result<Option<End>> {
+        match stage {
+            Stage::Draining { listed, since, end } => {
+                let is_last = *listed == [true; 2] || since.elapsed() >= LONGEST_DRAIN;
+                Ok((is_last && !self.pairs.is_ready()).then(|| end.clone()))
+            }
+            Stage::Stopping(decision, since) => {
+                // What has not been delivered cannot be acknowledged; it is tried again.
+                let is_over = since.elapsed() >= self.control.patience() && self.is_delivered()?;
+                if is_over && !self.is_answered()? {
+                    tracing::warn!("the stop was not acknowledged by both trainers in time");
+                    return Ok(Some(End::Stopped(decision.clone())));
+                }
+                Ok(None)
+            }
+            Stage::Following => Ok(None),
         }
     }
 

@@ -18,6 +18,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SEEDS = {"target": 11, "baseline": 22}
 EARLY_STOPPED = 10
+MARKER = ".convergd-demo"
+"""Tells a directory that the demo may empty from one that it must not."""
 
 
 def main() -> int:
@@ -39,10 +41,11 @@ def main() -> int:
 
 def empty(run: Path) -> None:
     """Remove an earlier run, and nothing that is not one."""
-    if run.exists() and any(run.iterdir()) and not (run / "program.ts").exists():
-        sys.exit(f"{run} is not empty and holds no earlier run; give another --run")
+    if run.exists() and any(run.iterdir()) and not (run / MARKER).exists():
+        sys.exit(f"{run} is not empty and holds no earlier demo; give another --run")
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
+    (run / MARKER).touch()
 
 
 def run_all(arguments: argparse.Namespace) -> dict[str, int]:

@@ -20,7 +20,8 @@ The rules:
 3. A file that is missing, half-written, invalid or of an unknown schema changes nothing. Before
    the first valid file the decision is: continue, phase `plain`, λ = 0.
 4. Training does not depend on the sidecar: nothing here raises because of what is or is not on
-   the disk. What could not be written is logged as a warning and tried again at the next poll.
+   the disk. What could not be written is logged as a warning; an acknowledgement is tried again at
+   the next poll.
 
 With several ranks, either rank 0 polls and broadcasts the decision (it can be pickled), or every
 rank polls a shared directory; `at_step` in the future makes the ranks act at the same step. Only

@@ -1,7 +1,8 @@
 //! One thread a directory: waits for it, wakes up on events, scans, checks, pins, reports.
 //!
 //! Events are only wake-ups: a scan on start, on every event, and on a timer is the truth. Where
-//! events cannot be had, the timer alone remains, shorter.
+//! events are refused, the timer alone remains, shorter. (Network file systems take the watch and give no
+//! events; there the long timer is what remains.)
 
 use super::scan::{Candidate, scan};
 use super::{Checkpoint, Settings, format, pin};
@@ -62,6 +63,7 @@ pub struct Watcher {
     known: HashSet<String>,
     unsettled: HashMap<String, Instant>,
     was_waiting: bool,
+    was_unpinnable: bool,
     was_listed: bool,
 }
 
@@ -74,6 +76,7 @@ impl Watcher {
             known,
             unsettled: HashMap::new(),
             was_waiting: false,
+            was_unpinnable: false,
             was_listed: false,
         }
     }
@@ -186,15 +189,20 @@ impl Watcher {
     fn pin(&mut self, candidate: Candidate) -> Option<Event> {
         match pin::pin(&self.pins, self.settings.role, &candidate) {
             Ok(Some(pin)) => {
+                self.was_unpinnable = false;
                 self.settle(&candidate.identity);
                 let Candidate { step, path, identity } = candidate;
                 let role = self.settings.role;
                 Some(Event::Ready(Checkpoint { role, step, path, pin, identity }))
             }
             Ok(None) => None,
+            // Not the checkpoint's fault (a full disk, say): it is tried again, and said once.
             Err(error) => {
-                let reason = format!("cannot be pinned under `{}`: {error}", self.pins.display());
-                Some(self.quarantine(candidate, reason))
+                if !std::mem::replace(&mut self.was_unpinnable, true) {
+                    let (file, pins) = (candidate.path.display(), self.pins.display());
+                    tracing::error!(%file, %error, "cannot be pinned under `{pins}`; trying again");
+                }
+                None
             }
         }
     }

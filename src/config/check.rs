@@ -69,6 +69,10 @@ impl Check {
         let listen = self.listen(file.telemetry.unwrap_or_default().listen);
         let end = file.end.unwrap_or_default();
         let ((target, target_program), (baseline, baseline_program)) = (target?, baseline?);
+        if target.directory == baseline.directory {
+            let message = "is the target's directory too; a network always agrees with itself";
+            self.checked.report("networks.baseline.checkpoints", message);
+        }
         let (probe_file, samples, variables, baseline_value) = probe?;
         Some(Config {
             source: source.to_owned(),

@@ -102,6 +102,12 @@ fn a_budget_that_may_never_hold_is_none() {
 }
 
 #[test]
+fn one_directory_for_both_networks_is_refused() {
+    let text = GOOD.replace("run/baseline", "run/./target");
+    assert!(lines(&text)[0].contains("the target's directory too"), "{:?}", lines(&text));
+}
+
+#[test]
 fn a_rule_for_a_phase_that_nothing_leads_to_is_refused() {
     let text = GOOD.replace("    - id: peak\n", "    - id: peak\n      phase: plian\n");
     assert!(lines(&text)[0].contains("`plian`"), "{:?}", lines(&text));
