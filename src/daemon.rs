@@ -4,24 +4,25 @@
 //! HTTP server, and this loop. Checkpoints arrive over one bounded channel; a full one holds the
 //! watchers up. What waits for its partner is bounded too, by [`Pairs`].
 
-use crate::checkpoint::{self, Checkpoint, Event, Next, Pairs, Watcher};
+mod arrivals;
+mod delivery;
+mod evaluation;
+mod watchers;
+
+use self::watchers::Watchers;
+use crate::checkpoint::{self, Checkpoint, Event, Pairs};
 use crate::config::Config;
 use crate::control::Control;
-use crate::convergence::Monitor;
 use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
-use crate::network::{NetworkError, Source, Variables, Worker};
-use crate::pipeline::{self, Analysis};
+use crate::network::{NetworkError, Variables, Worker};
 use crate::policy::{Decision, PolicyState};
 use crate::role::Role;
-use crate::signal::{Best, Document};
+use crate::signal::Document;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION, Solver};
 use crate::telemetry::{Metrics, http};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use crossbeam_channel::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
@@ -29,8 +30,6 @@ use thiserror::Error;
 const TICK: Duration = Duration::from_millis(100);
 /// How long the last scan is awaited.
 const LONGEST_DRAIN: Duration = Duration::from_secs(60);
-/// Checkpoints that wait in the channel before the watchers are held up.
-const EVENTS: usize = 64;
 
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -114,60 +113,6 @@ pub fn run(
     drop(watchers);
     daemon.release(end.as_ref().ok())?;
     end
-}
-
-/// The watching threads; they end with this value.
-struct Watchers {
-    events: Option<Receiver<Event>>,
-    requests: Vec<Sender<()>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Watchers {
-    /// Checkpoints that are dealt with are not reported again. What was skipped for want of a partner
-    /// after the last pair may still find one.
-    fn start(config: &Config, history: &History, last: Option<u64>) -> Result<Self> {
-        let (sender, events) = bounded(EVENTS);
-        let mut watchers = Self { events: Some(events), requests: Vec::new(), threads: Vec::new() };
-        let mut dealt_with = history.checkpoints(None)?;
-        dealt_with.retain(|row| row.outcome != Outcome::Skipped || last >= Some(row.step));
-        for settings in &config.watch {
-            let own = dealt_with.iter().filter(|row| row.role == settings.role);
-            let known: HashSet<String> = own.map(|row| row.identity.clone()).collect();
-            let watcher = Watcher::new(settings.clone(), config.state.join("pins"), known);
-            let (request, requests) = bounded(1);
-            let sender = sender.clone();
-            watchers.requests.push(request);
-            watchers.threads.push(std::thread::spawn(move || watcher.run(&sender, &requests)));
-        }
-        Ok(watchers)
-    }
-
-    fn next(&self, patience: Duration) -> std::result::Result<Event, RecvTimeoutError> {
-        match &self.events {
-            Some(events) => events.recv_timeout(patience),
-            None => Err(RecvTimeoutError::Disconnected),
-        }
-    }
-
-    /// Asks for one more scan of both directories.
-    fn rescan(&self) {
-        for request in &self.requests {
-            // A request that does not fit means that one is waiting already.
-            let _ = request.try_send(());
-        }
-    }
-}
-
-impl Drop for Watchers {
-    fn drop(&mut self) {
-        // Closing both channels frees a watcher wherever it waits.
-        self.requests.clear();
-        self.events.take();
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
 }
 
 /// Where the loop stands.
@@ -383,340 +328,6 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Waits a tick for the first event, takes what else is there.
-    fn take_events(&mut self, watchers: &Watchers, stage: &mut Stage) -> Result<()> {
-        let mut patience = if self.pairs.is_ready() { Duration::ZERO } else { TICK };
-        loop {
-            match watchers.next(patience) {
-                Ok(event) => self.take(event, stage)?,
-                Err(RecvTimeoutError::Timeout) => return Ok(()),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(DaemonError::Internal("both watchers ended".to_owned()));
-                }
-            }
-            patience = Duration::ZERO;
-        }
-    }
-
-    fn take(&mut self, event: Event, stage: &mut Stage) -> Result<()> {
-        match event {
-            Event::Waiting { role, reason } if self.options.once => {
-                return Err(DaemonError::NothingThere { role, reason });
-            }
-            Event::Waiting { role, reason } => match stage {
-                // Training has ended, and its directory is gone: nothing more is to come.
-                Stage::Draining { listed, .. } => listed[role.index()] = true,
-                _ => tracing::warn!(network = %role, "waiting: {reason}"),
-            },
-            Event::Listed { role } => {
-                if let Stage::Draining { listed, .. } = stage {
-                    listed[role.index()] = true;
-                }
-            }
-            Event::Ready(checkpoint) => {
-                self.last_arrival = Some(Instant::now());
-                let row = checkpoint_row(&checkpoint, Outcome::Waiting);
-                self.history.record_checkpoint(&row, now())?;
-                self.arrive(checkpoint)?;
-            }
-            Event::Quarantined { role, step, path, identity, reason } => {
-                self.last_arrival = Some(Instant::now());
-                let path = path.display().to_string();
-                let reason = Some(reason);
-                let outcome = Outcome::Quarantined;
-                self.record(&CheckpointRow { role, identity, step, path, outcome, reason })?;
-            }
-        }
-        self.show_queue();
-        Ok(())
-    }
-
-    fn arrive(&mut self, checkpoint: Checkpoint) -> Result<()> {
-        let Checkpoint { role, step, .. } = checkpoint;
-        let newest = &mut self.newest[role.index()];
-        *newest = Some(newest.map_or(step, |newest| newest.max(step)));
-        self.metrics.show_checkpoint(role, now());
-        tracing::debug!(network = %role, step, "checkpoint ready");
-        for (obsolete, reason) in self.pairs.add(checkpoint) {
-            self.skip(obsolete, reason)?;
-        }
-        Ok(())
-    }
-
-    fn show_queue(&self) {
-        let waiting: usize = self.pairs.waiting().iter().sum();
-        self.metrics.queue_length.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        let last = self.pairs.last().unwrap_or(0);
-        for role in Role::BOTH {
-            let newest = self.newest[role.index()].unwrap_or(last);
-            self.metrics.show_lag(role, newest.saturating_sub(last));
-        }
-    }
-
-    fn skip(&mut self, checkpoint: Checkpoint, reason: &str) -> Result<()> {
-        self.set_aside(checkpoint, Outcome::Skipped, reason)
-    }
-
-    fn set_aside(&mut self, checkpoint: Checkpoint, outcome: Outcome, reason: &str) -> Result<()> {
-        let mut row = checkpoint_row(&checkpoint, outcome);
-        row.reason = Some(reason.to_owned());
-        self.record(&row)?;
-        unpin(&checkpoint);
-        Ok(())
-    }
-
-    fn record(&mut self, row: &CheckpointRow) -> Result<()> {
-        let CheckpointRow { role, step, outcome, reason, .. } = row;
-        let reason = reason.as_deref().unwrap_or_default();
-        match outcome {
-            Outcome::Quarantined => {
-                tracing::warn!(network = %role, step, path = row.path, "quarantined: {reason}");
-            }
-            _ => tracing::info!(network = %role, step, "{}: {reason}", outcome.name()),
-        }
-        self.metrics.count_checkpoint(*role, *outcome);
-        self.history.record_checkpoint(row, now())?;
-        Ok(())
-    }
-
-    /// Evaluates the next complete pair, if there is one.
-    fn evaluate_next(&mut self) -> Result<Option<Decision>> {
-        let last = self.pairs.last();
-        let Some(Next { pair, skipped }) = self.pairs.take_next() else { return Ok(None) };
-        for (checkpoint, reason) in skipped {
-            self.skip(checkpoint, reason)?;
-        }
-        let decision = self.evaluate(&pair);
-        if let Err(DaemonError::Network(error)) = &decision
-            && error.is_of_checkpoint()
-        {
-            self.quarantine_pair(pair, error, last)?;
-            return Ok(None);
-        }
-        let decision = decision?;
-        pair.iter().for_each(unpin);
-        self.show_queue();
-        Ok(decision)
-    }
-
-    /// One bad checkpoint makes a pair impossible: it is quarantined, and its partner waits for the step
-    /// to be saved again.
-    fn quarantine_pair(
-        &mut self,
-        pair: [Checkpoint; 2],
-        error: &NetworkError,
-        last: Option<u64>,
-    ) -> Result<()> {
-        self.metrics.count_error("values");
-        let bad = match error {
-            NetworkError::Checkpoint { path, .. } => path.clone(),
-            _ => PathBuf::new(),
-        };
-        let mut good = None;
-        for checkpoint in pair {
-            match checkpoint.path == bad {
-                true => self.set_aside(checkpoint, Outcome::Quarantined, &error.to_string())?,
-                false => good = Some(checkpoint),
-            }
-        }
-        self.pairs.take_back(last, good);
-        Ok(())
-    }
-
-    fn evaluate(&mut self, pair: &[Checkpoint; 2]) -> Result<Option<Decision>> {
-        let started = Instant::now();
-        let variables = self.variables(pair)?;
-        let mut values = Vec::with_capacity(2);
-        for checkpoint in pair {
-            refuse_rewritten(checkpoint)?;
-            let evaluated = self.worker.evaluate(source(checkpoint), &variables)?;
-            // A writer may have rewritten the file in place while it was read.
-            refuse_rewritten(checkpoint)?;
-            self.metrics.count_rows(checkpoint.role, evaluated.rows);
-            values.push(evaluated.values);
-        }
-        let valued = Instant::now();
-        let settings = self.config.interactions;
-        let has_labels = self.worker.labels().is_some();
-        let solver =
-            self.solver.get_or_insert_with(|| Solver::new(variables.count, settings.solver));
-        let analysis = self.pool.install(|| {
-            pipeline::analyse([&values[0], &values[1]], &variables, has_labels, &settings, solver)
-        });
-        let extracted = Instant::now();
-        let delivery = self.commit(pair, &analysis)?;
-        for (stage, from, to) in [
-            ("values", started, valued),
-            ("extraction", valued, extracted),
-            ("commit", extracted, Instant::now()),
-        ] {
-            self.metrics.observe_stage(stage, to.duration_since(from).as_secs_f64());
-        }
-        self.log_pair(pair[0].step, &analysis, started.elapsed());
-        if let Some(DeliveryRow { decision, document, .. }) = &delivery {
-            self.announce(decision, document)?;
-        }
-        Ok(delivery.map(|row| row.decision))
-    }
-
-    fn variables(&mut self, pair: &[Checkpoint; 2]) -> Result<Variables> {
-        if let Some(variables) = &self.variables {
-            return Ok(variables.clone());
-        }
-        let chosen = self.worker.choose([source(&pair[0]), source(&pair[1])])?;
-        let text = serde_json::to_string(&chosen).map_err(HistoryError::Value)?;
-        self.history.keep_fact("variables", &text)?;
-        tracing::info!(variables = chosen.count, step = pair[0].step, "variables are chosen");
-        Ok(self.variables.insert(chosen).clone())
-    }
-
-    /// The policy, then one transaction. Signals go out after it.
-    fn commit(
-        &mut self,
-        pair: &[Checkpoint; 2],
-        analysis: &Analysis,
-    ) -> Result<Option<DeliveryRow>> {
-        let (step, time) = (pair[0].step, now());
-        let (policy, decision) =
-            pipeline::decide(&self.config.policy, self.policy.clone(), step, analysis, time);
-        let (monitors, strengths) = match &analysis.convergence {
-            Some(convergence) => (convergence.monitors.clone(), convergence.strengths.clone()),
-            None => Default::default(),
-        };
-        let row = PairRow {
-            step,
-            time,
-            paths: [0, 1].map(|i| pair[i].path.display().to_string()),
-            finite: analysis.convergence.is_some(),
-            samples: analysis.samples,
-            certified: analysis.certified,
-            gap_max: analysis.gap_max,
-            monitors,
-            strengths,
-            policy: policy.clone(),
-        };
-        let delivery = match &decision {
-            Some(decision) => Some(self.document(decision, &row)?),
-            None => None,
-        };
-        let checkpoints = [0, 1].map(|i| {
-            let mut row = checkpoint_row(&pair[i], Outcome::Evaluated);
-            row.reason = analysis.trouble.clone();
-            row
-        });
-        self.history.record_pair(&row, &checkpoints, delivery.as_ref())?;
-        self.policy = policy;
-        self.show_pair(&row);
-        self.metrics.pairs_total.inc();
-        for role in Role::BOTH {
-            self.metrics.count_checkpoint(role, Outcome::Evaluated);
-        }
-        if let Some(row) = &delivery {
-            self.generation = row.document.generation;
-        }
-        Ok(delivery)
-    }
-
-    /// The control document of a decision. A stop holds from the pair's step, so at once; a phase from
-    /// the step after the newest that is known, so that both trainings switch at one step if they can.
-    fn document(&self, decision: &Decision, current: &PairRow) -> Result<DeliveryRow> {
-        let best = match decision.best_step {
-            Some(step) if step == current.step => Some(current.clone()),
-            Some(step) => self.history.pair(step)?,
-            None => None,
-        };
-        // Nobody restores weights whose outputs are not finite, or that are gone.
-        let best = best.filter(|pair| pair.finite).map(|pair| {
-            let [target, baseline] =
-                pair.paths.map(|path| Some(path).filter(|path| Path::new(path).exists()));
-            Best { step: pair.step, target, baseline }
-        });
-        let newest = self.newest.iter().flatten().max().copied().unwrap_or(current.step);
-        let at_step = if decision.action == "stop" { current.step } else { newest + 1 };
-        let document = Document::of(decision, self.generation + 1, at_step, best);
-        Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })
-    }
-
-    fn announce(&mut self, decision: &Decision, document: &Document) -> Result<()> {
-        self.metrics.count_decision(&decision.action);
-        self.metrics.show_phase(&decision.phase, decision.lambda);
-        tracing::info!(
-            rule = decision.rule,
-            action = decision.action,
-            step = decision.step,
-            best_step = decision.best_step,
-            phase = decision.phase,
-            lambda = decision.lambda,
-            dry_run = self.options.dry_run,
-            "decided: {}",
-            decision.reason
-        );
-        if self.options.dry_run { Ok(()) } else { self.deliver(document) }
-    }
-
-    fn deliver(&mut self, document: &Document) -> Result<()> {
-        match self.control.deliver(document) {
-            Ok(()) => {
-                self.metrics.count_delivery(true);
-                self.delivery_fails = false;
-                self.history.record_delivery(document.generation, now())?;
-            }
-            // It stays undelivered in the history, and the next tick or start tries again.
-            Err(error) => {
-                if !std::mem::replace(&mut self.delivery_fails, true) {
-                    self.metrics.count_delivery(false);
-                    tracing::error!("{error}; the decision is kept and tried again");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn write_control(&self, document: &Document) {
-        if let Err(error) = self.control.deliver(document) {
-            self.metrics.count_delivery(false);
-            tracing::error!("{error}");
-        }
-    }
-
-    fn record_acknowledgements(&mut self) -> Result<()> {
-        if self.generation == 0 || self.options.dry_run {
-            return Ok(());
-        }
-        let last = self.history.decisions()?.pop();
-        if let Some(row) = last.filter(|row| row.delivered.is_none()) {
-            self.deliver(&row.document)?;
-        }
-        for role in Role::BOTH {
-            let Some(ack) = self.control.acknowledgement(role) else { continue };
-            if ack.generation == self.generation
-                && self.history.record_acknowledgement(role, &ack)?
-            {
-                tracing::info!(network = %role, step = ack.step, "acknowledged");
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether both trainers have answered the last decision or have ended.
-    fn is_answered(&self) -> Result<bool> {
-        let answers = self.history.acknowledgements(self.generation)?;
-        Ok(Role::BOTH.into_iter().all(|role| {
-            answers.iter().any(|(network, ..)| network == role.name()) || self.control.is_done(role)
-        }))
-    }
-
-    fn is_delivered(&self) -> Result<bool> {
-        let last = self.history.decisions()?.pop();
-        Ok(last.is_none_or(|row| row.delivered.is_some()))
-    }
-
-    /// Whether an earlier stop has nothing left to wait for.
-    fn is_settled(&self) -> Result<bool> {
-        let alone = self.options.once || self.options.dry_run;
-        Ok(alone || (self.is_delivered()? && self.is_answered()?))
-    }
-
     /// Both trainers say so, the last step is reached, or nothing has come for long.
     fn training_ended(&self) -> bool {
         let seen = |role: Role| self.newest[role.index()].is_some();
@@ -726,40 +337,6 @@ impl<'a> Daemon<'a> {
             last_step.is_some_and(|last| self.pairs.last().is_some_and(|step| step >= last));
         let idle = self.last_arrival.is_some_and(|then| then.elapsed() >= self.config.end.idle);
         done || reached || (idle && !self.pairs.is_ready())
-    }
-
-    fn show_pair(&self, row: &PairRow) {
-        self.metrics.pair_step.set(i64::try_from(row.step).unwrap_or(i64::MAX));
-        if row.finite {
-            self.metrics.solver_gap_max.set(row.gap_max);
-            self.metrics.evaluation_last_success.set(row.time);
-        }
-        self.metrics.show_monitors(&row.monitors);
-        self.metrics.show_strengths(&row.strengths);
-    }
-
-    fn log_pair(&self, step: u64, analysis: &Analysis, took: Duration) {
-        let Analysis { convergence, samples, certified, gap_max, trouble } = analysis;
-        let value = |monitor| {
-            convergence
-                .as_ref()
-                .and_then(|c| c.monitors.get(&monitor))
-                .map(|estimate| estimate.value)
-        };
-        if let Some(trouble) = trouble {
-            tracing::warn!(step, "no convergence: {trouble}");
-        }
-        let shown = |monitor| value(monitor).map_or("-".to_owned(), |value| format!("{value:.4}"));
-        tracing::info!(
-            step,
-            score = %shown(Monitor::ConvergenceScore),
-            ratio = %shown(Monitor::ConvergentRatio),
-            probe_loss = %shown(Monitor::ProbeLoss),
-            certified = %format_args!("{certified}/{samples}"),
-            gap_max = %format_args!("{gap_max:.1e}"),
-            seconds = %format_args!("{:.2}", took.as_secs_f64()),
-            "pair"
-        );
     }
 
     /// Takes what the watchers have pinned and not said yet, so that no pin is forgotten.
@@ -808,46 +385,7 @@ fn keep_settings(
     Ok(())
 }
 
-fn source(checkpoint: &Checkpoint) -> Source {
-    let Checkpoint { role, pin, path, .. } = checkpoint.clone();
-    Source { role, file: pin, name: path }
-}
-
-fn refuse_rewritten(checkpoint: &Checkpoint) -> Result<()> {
-    match checkpoint::pin::is_intact(&checkpoint.pin, &checkpoint.identity) {
-        true => Ok(()),
-        false => Err(DaemonError::Network(NetworkError::Checkpoint {
-            path: checkpoint.path.clone(),
-            message: "was rewritten in place before it was evaluated; write checkpoints under \
-                      another name and rename them"
-                .to_owned(),
-        })),
-    }
-}
-
-fn checkpoint_row(checkpoint: &Checkpoint, outcome: Outcome) -> CheckpointRow {
-    CheckpointRow {
-        role: checkpoint.role,
-        identity: checkpoint.identity.clone(),
-        step: checkpoint.step,
-        path: checkpoint.path.display().to_string(),
-        outcome,
-        reason: None,
-    }
-}
-
-fn unpin(checkpoint: &Checkpoint) {
-    if let Err(error) = checkpoint::pin::remove(&checkpoint.pin) {
-        tracing::warn!(pin = %checkpoint.pin.display(), %error, "a pin cannot be removed");
-    }
-}
-
 /// Seconds since 1970.
 pub fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// A page that says why there is none.
-pub fn no_page() -> http::Page {
-    Arc::new(|| Err("no page here".to_owned()))
 }

@@ -1,0 +1,129 @@
+//! What the watchers report: checkpoints that wait, and those that are set aside with a reason.
+
+use super::watchers::Watchers;
+use super::{Daemon, DaemonError, Result, Stage, TICK, now};
+use crate::checkpoint::{self, Checkpoint, Event};
+use crate::history::{CheckpointRow, Outcome};
+use crate::role::Role;
+use crossbeam_channel::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+impl Daemon<'_> {
+    /// Waits a tick for the first event, takes what else is there.
+    pub(super) fn take_events(&mut self, watchers: &Watchers, stage: &mut Stage) -> Result<()> {
+        let mut patience = if self.pairs.is_ready() { Duration::ZERO } else { TICK };
+        loop {
+            match watchers.next(patience) {
+                Ok(event) => self.take(event, stage)?,
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(DaemonError::Internal("both watchers ended".to_owned()));
+                }
+            }
+            patience = Duration::ZERO;
+        }
+    }
+
+    pub(super) fn take(&mut self, event: Event, stage: &mut Stage) -> Result<()> {
+        match event {
+            Event::Waiting { role, reason } if self.options.once => {
+                return Err(DaemonError::NothingThere { role, reason });
+            }
+            Event::Waiting { role, reason } => match stage {
+                // Training has ended, and its directory is gone: nothing more is to come.
+                Stage::Draining { listed, .. } => listed[role.index()] = true,
+                _ => tracing::warn!(network = %role, "waiting: {reason}"),
+            },
+            Event::Listed { role } => {
+                if let Stage::Draining { listed, .. } = stage {
+                    listed[role.index()] = true;
+                }
+            }
+            Event::Ready(checkpoint) => {
+                self.last_arrival = Some(Instant::now());
+                let row = checkpoint_row(&checkpoint, Outcome::Waiting);
+                self.history.record_checkpoint(&row, now())?;
+                self.arrive(checkpoint)?;
+            }
+            Event::Quarantined { role, step, path, identity, reason } => {
+                self.last_arrival = Some(Instant::now());
+                let path = path.display().to_string();
+                let reason = Some(reason);
+                let outcome = Outcome::Quarantined;
+                self.record(&CheckpointRow { role, identity, step, path, outcome, reason })?;
+            }
+        }
+        self.show_queue();
+        Ok(())
+    }
+
+    pub(super) fn arrive(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        let Checkpoint { role, step, .. } = checkpoint;
+        let newest = &mut self.newest[role.index()];
+        *newest = Some(newest.map_or(step, |newest| newest.max(step)));
+        self.metrics.show_checkpoint(role, now());
+        tracing::debug!(network = %role, step, "checkpoint ready");
+        for (obsolete, reason) in self.pairs.add(checkpoint) {
+            self.skip(obsolete, reason)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn show_queue(&self) {
+        let waiting: usize = self.pairs.waiting().iter().sum();
+        self.metrics.queue_length.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        let last = self.pairs.last().unwrap_or(0);
+        for role in Role::BOTH {
+            let newest = self.newest[role.index()].unwrap_or(last);
+            self.metrics.show_lag(role, newest.saturating_sub(last));
+        }
+    }
+
+    pub(super) fn skip(&mut self, checkpoint: Checkpoint, reason: &str) -> Result<()> {
+        self.set_aside(checkpoint, Outcome::Skipped, reason)
+    }
+
+    pub(super) fn set_aside(
+        &mut self,
+        checkpoint: Checkpoint,
+        outcome: Outcome,
+        reason: &str,
+    ) -> Result<()> {
+        let mut row = checkpoint_row(&checkpoint, outcome);
+        row.reason = Some(reason.to_owned());
+        self.record(&row)?;
+        unpin(&checkpoint);
+        Ok(())
+    }
+
+    pub(super) fn record(&mut self, row: &CheckpointRow) -> Result<()> {
+        let CheckpointRow { role, step, outcome, reason, .. } = row;
+        let reason = reason.as_deref().unwrap_or_default();
+        match outcome {
+            Outcome::Quarantined => {
+                tracing::warn!(network = %role, step, path = row.path, "quarantined: {reason}");
+            }
+            _ => tracing::info!(network = %role, step, "{}: {reason}", outcome.name()),
+        }
+        self.metrics.count_checkpoint(*role, *outcome);
+        self.history.record_checkpoint(row, now())?;
+        Ok(())
+    }
+}
+
+pub(super) fn checkpoint_row(checkpoint: &Checkpoint, outcome: Outcome) -> CheckpointRow {
+    CheckpointRow {
+        role: checkpoint.role,
+        identity: checkpoint.identity.clone(),
+        step: checkpoint.step,
+        path: checkpoint.path.display().to_string(),
+        outcome,
+        reason: None,
+    }
+}
+
+pub(super) fn unpin(checkpoint: &Checkpoint) {
+    if let Err(error) = checkpoint::pin::remove(&checkpoint.pin) {
+        tracing::warn!(pin = %checkpoint.pin.display(), %error, "a pin cannot be removed");
+    }
+}

@@ -1,0 +1,110 @@
+//! A decision on its way to the trainers, and their answers.
+
+use super::{Daemon, Result, now};
+use crate::history::{DeliveryRow, PairRow};
+use crate::policy::Decision;
+use crate::role::Role;
+use crate::signal::{Best, Document};
+use std::path::Path;
+
+impl Daemon<'_> {
+    /// The control document of a decision. A stop holds from the pair's step, so at once; a phase from
+    /// the step after the newest that is known, so that both trainings switch at one step if they can.
+    pub(super) fn document(&self, decision: &Decision, current: &PairRow) -> Result<DeliveryRow> {
+        let best = match decision.best_step {
+            Some(step) if step == current.step => Some(current.clone()),
+            Some(step) => self.history.pair(step)?,
+            None => None,
+        };
+        // Nobody restores weights whose outputs are not finite, or that are gone.
+        let best = best.filter(|pair| pair.finite).map(|pair| {
+            let [target, baseline] =
+                pair.paths.map(|path| Some(path).filter(|path| Path::new(path).exists()));
+            Best { step: pair.step, target, baseline }
+        });
+        let newest = self.newest.iter().flatten().max().copied().unwrap_or(current.step);
+        let at_step = if decision.action == "stop" { current.step } else { newest + 1 };
+        let document = Document::of(decision, self.generation + 1, at_step, best);
+        Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })
+    }
+
+    pub(super) fn announce(&mut self, decision: &Decision, document: &Document) -> Result<()> {
+        self.metrics.count_decision(&decision.action);
+        self.metrics.show_phase(&decision.phase, decision.lambda);
+        tracing::info!(
+            rule = decision.rule,
+            action = decision.action,
+            step = decision.step,
+            best_step = decision.best_step,
+            phase = decision.phase,
+            lambda = decision.lambda,
+            dry_run = self.options.dry_run,
+            "decided: {}",
+            decision.reason
+        );
+        if self.options.dry_run { Ok(()) } else { self.deliver(document) }
+    }
+
+    pub(super) fn deliver(&mut self, document: &Document) -> Result<()> {
+        match self.control.deliver(document) {
+            Ok(()) => {
+                self.metrics.count_delivery(true);
+                self.delivery_fails = false;
+                self.history.record_delivery(document.generation, now())?;
+            }
+            // It stays undelivered in the history, and the next tick or start tries again.
+            Err(error) => {
+                if !std::mem::replace(&mut self.delivery_fails, true) {
+                    self.metrics.count_delivery(false);
+                    tracing::error!("{error}; the decision is kept and tried again");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_control(&self, document: &Document) {
+        if let Err(error) = self.control.deliver(document) {
+            self.metrics.count_delivery(false);
+            tracing::error!("{error}");
+        }
+    }
+
+    pub(super) fn record_acknowledgements(&mut self) -> Result<()> {
+        if self.generation == 0 || self.options.dry_run {
+            return Ok(());
+        }
+        let last = self.history.decisions()?.pop();
+        if let Some(row) = last.filter(|row| row.delivered.is_none()) {
+            self.deliver(&row.document)?;
+        }
+        for role in Role::BOTH {
+            let Some(ack) = self.control.acknowledgement(role) else { continue };
+            if ack.generation == self.generation
+                && self.history.record_acknowledgement(role, &ack)?
+            {
+                tracing::info!(network = %role, step = ack.step, "acknowledged");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether both trainers have answered the last decision or have ended.
+    pub(super) fn is_answered(&self) -> Result<bool> {
+        let answers = self.history.acknowledgements(self.generation)?;
+        Ok(Role::BOTH.into_iter().all(|role| {
+            answers.iter().any(|(network, ..)| network == role.name()) || self.control.is_done(role)
+        }))
+    }
+
+    pub(super) fn is_delivered(&self) -> Result<bool> {
+        let last = self.history.decisions()?.pop();
+        Ok(last.is_none_or(|row| row.delivered.is_some()))
+    }
+
+    /// Whether an earlier stop has nothing left to wait for.
+    pub(super) fn is_settled(&self) -> Result<bool> {
+        let alone = self.options.once || self.options.dry_run;
+        Ok(alone || (self.is_delivered()? && self.is_answered()?))
+    }
+}

@@ -1,0 +1,205 @@
+//! One pair: values, extraction, and the transaction that stores it with its decision.
+
+use super::arrivals::{checkpoint_row, unpin};
+use super::{Daemon, DaemonError, Result, now};
+use crate::checkpoint::{self, Checkpoint, Next};
+use crate::convergence::Monitor;
+use crate::history::{DeliveryRow, HistoryError, Outcome, PairRow};
+use crate::network::{NetworkError, Source, Variables};
+use crate::pipeline::{self, Analysis};
+use crate::policy::Decision;
+use crate::role::Role;
+use crate::sparsify::Solver;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+impl Daemon<'_> {
+    /// Evaluates the next complete pair, if there is one.
+    pub(super) fn evaluate_next(&mut self) -> Result<Option<Decision>> {
+        let last = self.pairs.last();
+        let Some(Next { pair, skipped }) = self.pairs.take_next() else { return Ok(None) };
+        for (checkpoint, reason) in skipped {
+            self.skip(checkpoint, reason)?;
+        }
+        let decision = self.evaluate(&pair);
+        if let Err(DaemonError::Network(error)) = &decision
+            && error.is_of_checkpoint()
+        {
+            self.quarantine_pair(pair, error, last)?;
+            return Ok(None);
+        }
+        let decision = decision?;
+        pair.iter().for_each(unpin);
+        self.show_queue();
+        Ok(decision)
+    }
+
+    /// One bad checkpoint makes a pair impossible: it is quarantined, and its partner waits for the step
+    /// to be saved again.
+    pub(super) fn quarantine_pair(
+        &mut self,
+        pair: [Checkpoint; 2],
+        error: &NetworkError,
+        last: Option<u64>,
+    ) -> Result<()> {
+        self.metrics.count_error("values");
+        let bad = match error {
+            NetworkError::Checkpoint { path, .. } => path.clone(),
+            _ => PathBuf::new(),
+        };
+        let mut good = None;
+        for checkpoint in pair {
+            match checkpoint.path == bad {
+                true => self.set_aside(checkpoint, Outcome::Quarantined, &error.to_string())?,
+                false => good = Some(checkpoint),
+            }
+        }
+        self.pairs.take_back(last, good);
+        Ok(())
+    }
+
+    pub(super) fn evaluate(&mut self, pair: &[Checkpoint; 2]) -> Result<Option<Decision>> {
+        let started = Instant::now();
+        let variables = self.variables(pair)?;
+        let mut values = Vec::with_capacity(2);
+        for checkpoint in pair {
+            refuse_rewritten(checkpoint)?;
+            let evaluated = self.worker.evaluate(source(checkpoint), &variables)?;
+            // A writer may have rewritten the file in place while it was read.
+            refuse_rewritten(checkpoint)?;
+            self.metrics.count_rows(checkpoint.role, evaluated.rows);
+            values.push(evaluated.values);
+        }
+        let valued = Instant::now();
+        let settings = self.config.interactions;
+        let has_labels = self.worker.labels().is_some();
+        let solver =
+            self.solver.get_or_insert_with(|| Solver::new(variables.count, settings.solver));
+        let analysis = self.pool.install(|| {
+            pipeline::analyse([&values[0], &values[1]], &variables, has_labels, &settings, solver)
+        });
+        let extracted = Instant::now();
+        let delivery = self.commit(pair, &analysis)?;
+        for (stage, from, to) in [
+            ("values", started, valued),
+            ("extraction", valued, extracted),
+            ("commit", extracted, Instant::now()),
+        ] {
+            self.metrics.observe_stage(stage, to.duration_since(from).as_secs_f64());
+        }
+        self.log_pair(pair[0].step, &analysis, started.elapsed());
+        if let Some(DeliveryRow { decision, document, .. }) = &delivery {
+            self.announce(decision, document)?;
+        }
+        Ok(delivery.map(|row| row.decision))
+    }
+
+    pub(super) fn variables(&mut self, pair: &[Checkpoint; 2]) -> Result<Variables> {
+        if let Some(variables) = &self.variables {
+            return Ok(variables.clone());
+        }
+        let chosen = self.worker.choose([source(&pair[0]), source(&pair[1])])?;
+        let text = serde_json::to_string(&chosen).map_err(HistoryError::Value)?;
+        self.history.keep_fact("variables", &text)?;
+        tracing::info!(variables = chosen.count, step = pair[0].step, "variables are chosen");
+        Ok(self.variables.insert(chosen).clone())
+    }
+
+    /// The policy, then one transaction. Signals go out after it.
+    pub(super) fn commit(
+        &mut self,
+        pair: &[Checkpoint; 2],
+        analysis: &Analysis,
+    ) -> Result<Option<DeliveryRow>> {
+        let (step, time) = (pair[0].step, now());
+        let (policy, decision) =
+            pipeline::decide(&self.config.policy, self.policy.clone(), step, analysis, time);
+        let (monitors, strengths) = match &analysis.convergence {
+            Some(convergence) => (convergence.monitors.clone(), convergence.strengths.clone()),
+            None => Default::default(),
+        };
+        let row = PairRow {
+            step,
+            time,
+            paths: [0, 1].map(|i| pair[i].path.display().to_string()),
+            finite: analysis.convergence.is_some(),
+            samples: analysis.samples,
+            certified: analysis.certified,
+            gap_max: analysis.gap_max,
+            monitors,
+            strengths,
+            policy: policy.clone(),
+        };
+        let delivery = match &decision {
+            Some(decision) => Some(self.document(decision, &row)?),
+            None => None,
+        };
+        let checkpoints = [0, 1].map(|i| {
+            let mut row = checkpoint_row(&pair[i], Outcome::Evaluated);
+            row.reason = analysis.trouble.clone();
+            row
+        });
+        self.history.record_pair(&row, &checkpoints, delivery.as_ref())?;
+        self.policy = policy;
+        self.show_pair(&row);
+        self.metrics.pairs_total.inc();
+        for role in Role::BOTH {
+            self.metrics.count_checkpoint(role, Outcome::Evaluated);
+        }
+        if let Some(row) = &delivery {
+            self.generation = row.document.generation;
+        }
+        Ok(delivery)
+    }
+
+    pub(super) fn show_pair(&self, row: &PairRow) {
+        self.metrics.pair_step.set(i64::try_from(row.step).unwrap_or(i64::MAX));
+        if row.finite {
+            self.metrics.solver_gap_max.set(row.gap_max);
+            self.metrics.evaluation_last_success.set(row.time);
+        }
+        self.metrics.show_monitors(&row.monitors);
+        self.metrics.show_strengths(&row.strengths);
+    }
+
+    pub(super) fn log_pair(&self, step: u64, analysis: &Analysis, took: Duration) {
+        let Analysis { convergence, samples, certified, gap_max, trouble } = analysis;
+        let value = |monitor| {
+            convergence
+                .as_ref()
+                .and_then(|c| c.monitors.get(&monitor))
+                .map(|estimate| estimate.value)
+        };
+        if let Some(trouble) = trouble {
+            tracing::warn!(step, "no convergence: {trouble}");
+        }
+        let shown = |monitor| value(monitor).map_or("-".to_owned(), |value| format!("{value:.4}"));
+        tracing::info!(
+            step,
+            score = %shown(Monitor::ConvergenceScore),
+            ratio = %shown(Monitor::ConvergentRatio),
+            probe_loss = %shown(Monitor::ProbeLoss),
+            certified = %format_args!("{certified}/{samples}"),
+            gap_max = %format_args!("{gap_max:.1e}"),
+            seconds = %format_args!("{:.2}", took.as_secs_f64()),
+            "pair"
+        );
+    }
+}
+
+fn source(checkpoint: &Checkpoint) -> Source {
+    let Checkpoint { role, pin, path, .. } = checkpoint.clone();
+    Source { role, file: pin, name: path }
+}
+
+fn refuse_rewritten(checkpoint: &Checkpoint) -> Result<()> {
+    match checkpoint::pin::is_intact(&checkpoint.pin, &checkpoint.identity) {
+        true => Ok(()),
+        false => Err(DaemonError::Network(NetworkError::Checkpoint {
+            path: checkpoint.path.clone(),
+            message: "was rewritten in place before it was evaluated; write checkpoints under \
+                      another name and rename them"
+                .to_owned(),
+        })),
+    }
+}

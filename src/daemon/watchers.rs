@@ -1,0 +1,66 @@
+//! The watching threads and the channel to them.
+
+use super::Result;
+use crate::checkpoint::{Event, Watcher};
+use crate::config::Config;
+use crate::history::{History, Outcome};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::collections::HashSet;
+use std::time::Duration;
+
+/// Checkpoints that wait in the channel before the watchers are held up.
+const EVENTS: usize = 64;
+
+/// The watching threads; they end with this value.
+pub(super) struct Watchers {
+    events: Option<Receiver<Event>>,
+    requests: Vec<Sender<()>>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Watchers {
+    /// Checkpoints that are dealt with are not reported again. What was skipped for want of a partner
+    /// after the last pair may still find one.
+    pub(super) fn start(config: &Config, history: &History, last: Option<u64>) -> Result<Self> {
+        let (sender, events) = bounded(EVENTS);
+        let mut watchers = Self { events: Some(events), requests: Vec::new(), threads: Vec::new() };
+        let mut dealt_with = history.checkpoints(None)?;
+        dealt_with.retain(|row| row.outcome != Outcome::Skipped || last >= Some(row.step));
+        for settings in &config.watch {
+            let own = dealt_with.iter().filter(|row| row.role == settings.role);
+            let known: HashSet<String> = own.map(|row| row.identity.clone()).collect();
+            let watcher = Watcher::new(settings.clone(), config.state.join("pins"), known);
+            let (request, requests) = bounded(1);
+            let sender = sender.clone();
+            watchers.requests.push(request);
+            watchers.threads.push(std::thread::spawn(move || watcher.run(&sender, &requests)));
+        }
+        Ok(watchers)
+    }
+
+    pub(super) fn next(&self, patience: Duration) -> std::result::Result<Event, RecvTimeoutError> {
+        match &self.events {
+            Some(events) => events.recv_timeout(patience),
+            None => Err(RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Asks for one more scan of both directories.
+    pub(super) fn rescan(&self) {
+        for request in &self.requests {
+            // A request that does not fit means that one is waiting already.
+            let _ = request.try_send(());
+        }
+    }
+}
+
+impl Drop for Watchers {
+    fn drop(&mut self) {
+        // Closing both channels frees a watcher wherever it waits.
+        self.requests.clear();
+        self.events.take();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
