@@ -100,9 +100,10 @@ pub fn run(
     if let Some(decision) = &earlier_stop
         && daemon.is_settled()?
     {
-        tracing::info!(
+        tracing::warn!(
             decision = decision.id,
-            "this run was stopped before; nothing is left to do"
+            "this run was stopped before, and nothing is left to do; a new run needs a new `state` and new \
+             checkpoint directories"
         );
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
@@ -277,7 +278,7 @@ impl<'a> Daemon<'a> {
         };
         loop {
             if interrupts.try_recv().is_ok() {
-                tracing::info!("asked to end; the next start goes on here");
+                tracing::info!("ended; the next start goes on here");
                 return Ok(End::Interrupted);
             }
             self.take_events(watchers, &mut stage)?;
@@ -319,7 +320,9 @@ impl<'a> Daemon<'a> {
                 // What has not been delivered cannot be acknowledged; it is tried again.
                 let is_over = since.elapsed() >= self.control.patience() && self.is_delivered()?;
                 if is_over && !self.is_answered()? {
-                    tracing::warn!("the stop was not acknowledged by both trainers in time");
+                    let missing: Vec<_> = self.unanswered()?.into_iter().map(Role::name).collect();
+                    let missing = missing.join(", ");
+                    tracing::warn!("the stop was not acknowledged in time by: {missing}");
                     return Ok(Some(End::Stopped(decision.clone())));
                 }
                 Ok(None)

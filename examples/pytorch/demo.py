@@ -60,6 +60,11 @@ def run_all(arguments: argparse.Namespace) -> dict[str, int]:
             command = [sys.executable, HERE / "train.py", *options, *pace, *epochs]
             with open(arguments.run / f"{network}.log", "w", encoding="utf-8") as log:
                 processes[network] = subprocess.Popen(command, stdout=log, stderr=log)
+        # A sidecar that cannot start says why; then there is nothing to wait for.
+        while processes["convergd"].poll() is None:
+            time.sleep(0.1)
+        if processes["convergd"].returncode not in (0, EARLY_STOPPED):
+            sys.exit(f"convergd ended with exit code {processes['convergd'].returncode}")
         return {name: process.wait() for name, process in processes.items()}
     finally:
         for process in processes.values():

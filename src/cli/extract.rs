@@ -39,6 +39,12 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Arguments { values, noise, gap, threads, out, .. } = arguments;
+    if let (Ok(values), Ok(out)) = (std::fs::canonicalize(values), std::fs::canonicalize(out))
+        && values == out
+    {
+        let message = "`--out` is the file of `--values`, which would be lost; give another";
+        return Err(BadData(message.to_owned()).into());
+    }
     let tables = read(values).with_context(|| format!("`{}`", values.display()))?;
     let mut problems = Vec::with_capacity(tables.len());
     for (index, table) in tables.iter().enumerate() {

@@ -31,9 +31,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("signals cannot be handled")?;
     let handle = signals.handle();
     let listener = std::thread::spawn(move || {
-        for _ in signals.forever() {
-            // One request waits already when it does not fit.
-            let _ = interrupt.try_send(());
+        for signal in signals.forever() {
+            // The first asks; the second does not wait. The history is whole at any moment.
+            if interrupt.try_send(()).is_ok() {
+                tracing::info!("ending after this pair; once more ends at once");
+            } else {
+                std::process::exit(128 + signal);
+            }
         }
     });
     let options = Options { once: arguments.once, dry_run: arguments.dry_run };

@@ -91,10 +91,17 @@ impl Daemon<'_> {
 
     /// Whether both trainers have answered the last decision or have ended.
     pub(super) fn is_answered(&self) -> Result<bool> {
+        Ok(self.unanswered()?.is_empty())
+    }
+
+    /// The trainers that have neither answered nor ended.
+    pub(super) fn unanswered(&self) -> Result<Vec<Role>> {
         let answers = self.history.acknowledgements(self.generation)?;
-        Ok(Role::BOTH.into_iter().all(|role| {
-            answers.iter().any(|(network, ..)| network == role.name()) || self.control.is_done(role)
-        }))
+        let is_silent = |role: &Role| {
+            answers.iter().all(|(network, ..)| network != role.name())
+                && !self.control.is_done(*role)
+        };
+        Ok(Role::BOTH.into_iter().filter(is_silent).collect())
     }
 
     pub(super) fn is_delivered(&self) -> Result<bool> {

@@ -57,7 +57,7 @@ pub enum HistoryError {
     },
     /// The run was begun with other settings, and its numbers would not be comparable.
     #[error(
-        "history `{path}` was begun with {what} {found}, the configuration now says {wanted}; give a new \
+        "history `{path}` was begun with {what} {found}, now it is {wanted}; give a new \
          `state` directory for the new settings"
     )]
     Mixed {

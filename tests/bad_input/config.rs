@@ -54,8 +54,8 @@ fn settings_do_not_change_within_a_history() {
     let pairs = bench.pairs();
     assert_eq!(pairs.len(), 2);
     for (from, to, parts) in [
-        ("noise: 0.01", "noise: 0.02", ["begun with noise 0.01", "now says 0.02"]),
-        ("noise: 0.01", "noise: 0.01, gap: 0.01", ["begun with gap 0.001", "now says 0.01"]),
+        ("noise: 0.01", "noise: 0.02", ["begun with noise 0.01", "now it is 0.02"]),
+        ("noise: 0.01", "noise: 0.01, gap: 0.01", ["begun with gap 0.001", "now it is 0.01"]),
     ] {
         bench.configure(&[(from, to)]);
         bench
