@@ -8,8 +8,7 @@ use crate::signal::{Best, Document};
 use std::path::Path;
 
 impl Daemon<'_> {
-    /// The control document of a decision. A stop holds from the pair's step, so at once; a phase from
-    /// the step after the newest that is known, so that both trainings switch at one step if they can.
+    /// The control document of a decision.
     pub(super) fn document(&self, decision: &Decision, current: &PairRow) -> Result<DeliveryRow> {
         let best = match decision.best_step {
             Some(step) if step == current.step => Some(current.clone()),
@@ -22,10 +21,19 @@ impl Daemon<'_> {
                 pair.paths.map(|path| Some(path).filter(|path| Path::new(path).exists()));
             Best { step: pair.step, target, baseline }
         });
-        let newest = self.newest.iter().flatten().max().copied().unwrap_or(current.step);
-        let at_step = if decision.action == "stop" { current.step } else { newest + 1 };
+        let at_step = self.at_step(current.step)?;
         let document = Document::of(decision, self.generation + 1, at_step, best);
         Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })
+    }
+
+    /// The step from which a decision at the pair of `step` holds. Trainings that keep pace act at one
+    /// step, the one after the newest that is known. Where one is further ahead than pairs lie apart, the
+    /// other would train on in vain for as long: both act at once.
+    fn at_step(&self, step: u64) -> Result<u64> {
+        let [target, baseline] = self.newest.map(|newest| newest.unwrap_or(step));
+        let between_pairs = self.history.last_pair()?.map_or(step, |pair| step - pair.step);
+        let keep_pace = target.abs_diff(baseline) <= between_pairs;
+        Ok(if keep_pace { target.max(baseline) + 1 } else { step })
     }
 
     pub(super) fn announce(&mut self, decision: &Decision, document: &Document) -> Result<()> {
