@@ -36,7 +36,7 @@ impl Daemon<'_> {
 
     /// One bad checkpoint makes a pair impossible: it is quarantined, and its partner waits for the step
     /// to be saved again.
-    pub(super) fn quarantine_pair(
+    fn quarantine_pair(
         &mut self,
         pair: [Checkpoint; 2],
         error: &NetworkError,
@@ -58,7 +58,7 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    pub(super) fn evaluate(&mut self, pair: &[Checkpoint; 2]) -> Result<Option<Decision>> {
+    fn evaluate(&mut self, pair: &[Checkpoint; 2]) -> Result<Option<Decision>> {
         let started = Instant::now();
         let variables = self.variables(pair)?;
         let mut values = Vec::with_capacity(2);
@@ -94,7 +94,7 @@ impl Daemon<'_> {
         Ok(delivery.map(|row| row.decision))
     }
 
-    pub(super) fn variables(&mut self, pair: &[Checkpoint; 2]) -> Result<Variables> {
+    fn variables(&mut self, pair: &[Checkpoint; 2]) -> Result<Variables> {
         if let Some(variables) = &self.variables {
             return Ok(variables.clone());
         }
@@ -106,7 +106,7 @@ impl Daemon<'_> {
     }
 
     /// The policy, then one transaction. Signals go out after it.
-    pub(super) fn commit(
+    fn commit(
         &mut self,
         pair: &[Checkpoint; 2],
         analysis: &Analysis,
@@ -162,7 +162,7 @@ impl Daemon<'_> {
         self.metrics.show_strengths(&row.strengths);
     }
 
-    pub(super) fn log_pair(&self, step: u64, analysis: &Analysis, took: Duration) {
+    fn log_pair(&self, step: u64, analysis: &Analysis, took: Duration) {
         let Analysis { convergence, samples, certified, gap_max, trouble } = analysis;
         let value = |monitor| {
             convergence
