@@ -6,21 +6,54 @@
 /// One row of a batch of `L` tables: their entries for one subset.
 pub type Row<const L: usize> = [f64; L];
 
-/// Applies `(low, high) -> (low, high)` to every pair of rows that differ in one bit, bit by bit.
+/// Numbers that a first level cache holds with room to spare (16 KiB of doubles): blocks of this
+/// size go through all their stages before the next block is touched.
+const BLOCK_NUMBERS: usize = 2048;
+
+/// Applies `(low, high) -> (low, high)` to every pair of rows that differ in one bit, bit by bit, two
+/// bits a pass over the memory.
 #[inline(always)]
 fn butterflies<const L: usize>(
     table: &mut [Row<L>],
     combine: impl Fn(&mut Row<L>, &mut Row<L>) + Copy,
 ) {
-    let mut half = 1;
-    while half < table.len() {
-        for block in table.chunks_exact_mut(2 * half) {
-            let (low, high) = block.split_at_mut(half);
+    let block = table.len().min((BLOCK_NUMBERS / L).next_power_of_two());
+    for rows in table.chunks_exact_mut(block) {
+        stages(rows, 1, combine);
+    }
+    stages(table, block, combine);
+}
+
+/// The stages of the bits from `first` on, where `first` is the distance of their rows.
+#[inline(always)]
+fn stages<const L: usize>(
+    table: &mut [Row<L>],
+    first: usize,
+    combine: impl Fn(&mut Row<L>, &mut Row<L>) + Copy,
+) {
+    let mut distance = first;
+    while 4 * distance <= table.len() {
+        for block in table.chunks_exact_mut(4 * distance) {
+            let (lower, upper) = block.split_at_mut(2 * distance);
+            let ((a, b), (c, d)) = (lower.split_at_mut(distance), upper.split_at_mut(distance));
+            for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
+                let (mut w, mut x, mut y, mut z) = (*a, *b, *c, *d);
+                combine(&mut w, &mut x);
+                combine(&mut y, &mut z);
+                combine(&mut w, &mut y);
+                combine(&mut x, &mut z);
+                (*a, *b, *c, *d) = (w, x, y, z);
+            }
+        }
+        distance *= 4;
+    }
+    if distance < table.len() {
+        for block in table.chunks_exact_mut(2 * distance) {
+            let (low, high) = block.split_at_mut(distance);
             for (low, high) in low.iter_mut().zip(high) {
                 combine(low, high);
             }
         }
-        half *= 2;
     }
 }
 

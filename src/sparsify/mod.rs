@@ -8,10 +8,14 @@
 //! [`problem`] states it, [`solver`] solves it in batches, and [`certificate`] says, knowing nothing
 //! of the solver, how far an answer can be from the optimum. Only the certificate is believed.
 
+mod basis;
 pub mod certificate;
+mod crossover;
+mod metric;
 pub mod problem;
 pub mod settings;
 pub mod solver;
+mod splitting;
 mod symmetry;
 
 pub use certificate::Certificate;
