@@ -39,7 +39,7 @@ pub fn analyse(
         [_, Err(trouble)] => return Analysis::failed(samples, format!("baseline: {trouble}")),
     };
     let all = || target.iter().chain(&baseline);
-    let certified = all().filter(|solution| solution.status == Status::Certified).count();
+    let certified = all().filter(|solution| solution.status.is_certified()).count();
     let gap_max = all().map(|solution| solution.certificate.gap()).fold(0.0, f64::max);
     let probes = [(target, values[0]), (baseline, values[1])]
         .map(|(solutions, values)| summarise(solutions, values, variables, has_labels));

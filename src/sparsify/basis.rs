@@ -9,7 +9,7 @@
 use faer::linalg::solvers::DenseSolveCore;
 
 /// Pivots below this are taken for zero when the first columns and rows are chosen.
-const LEAST_PIVOT: f64 = 1e-6;
+const LEAST_PIVOT: f64 = 1e-7;
 /// Rows of the inverse are padded to a multiple of this many numbers.
 const PAD: usize = 8;
 
@@ -53,54 +53,45 @@ pub(super) struct Basis {
 }
 
 impl Basis {
-    /// Chooses a nonsingular M among `rows` and `columns`, both with the most wanted first, and
-    /// inverts it. `weights` say how much each row is wanted.
-    #[inline(always)]
+    /// Chooses a nonsingular M among `rows` and `columns`, as large as can be, and inverts it. The
+    /// weights, in (0, 1], say how much each is wanted.
     pub(super) fn choose(
         &mut self,
         length: usize,
-        rows: &[usize],
-        weights: &[f64],
-        columns: &[usize],
+        rows: (Vec<usize>, Vec<f64>),
+        columns: (Vec<usize>, Vec<f64>),
     ) {
-        self.length = length;
-        self.rows.clear();
-        self.columns.clear();
-        self.stride = 0;
-        let mut used = vec![false; rows.len()];
-        let mut eliminated: Vec<(usize, Vec<f64>)> = Vec::new();
-        for &column in columns {
-            if eliminated.len() == rows.len() {
+        (self.length, self.stride) = (length, 0);
+        let (mut rows, row_weights) = rows;
+        let (mut columns, column_weights) = columns;
+        // The many are chosen from; the few are all wanted, but for those that depend on the others.
+        loop {
+            let columns_are_many = columns.len() >= rows.len();
+            let (many, few, weights) = if columns_are_many {
+                (&mut columns, &mut rows, &column_weights)
+            } else {
+                (&mut rows, &mut columns, &row_weights)
+            };
+            let triggers = |many: usize, few: usize| match columns_are_many {
+                true => entry(few, many, length),
+                false => entry(many, few, length),
+            };
+            let matrix = faer::Mat::from_fn(many.len(), few.len(), |i, j| {
+                triggers(many[i], few[j]) * weights[i]
+            });
+            let lu = matrix.partial_piv_lu();
+            let upper = lu.U();
+            let independent = |j: &usize| upper[(*j, *j)].abs() > LEAST_PIVOT;
+            let kept: Vec<usize> = (0..few.len()).filter(independent).map(|j| few[j]).collect();
+            if kept.len() == few.len() {
+                let (order, _) = lu.P().arrays();
+                let chosen = order[..few.len()].iter().map(|&i| many[i]).collect();
+                *many = chosen;
                 break;
             }
-            let mut entries = vec![0.0; rows.len()];
-            for (out, &row) in entries.iter_mut().zip(rows) {
-                *out = entry(row, column, length);
-            }
-            for (pivot, factors) in &eliminated {
-                let factor = entries[*pivot];
-                if factor != 0.0 {
-                    subtract(&mut entries, factor, factors);
-                    entries[*pivot] = 0.0;
-                }
-            }
-            let mut best = (0.0, None);
-            for (i, entry) in entries.iter().enumerate() {
-                let wanted = entry.abs() * weights[i];
-                if !used[i] && entry.abs() > LEAST_PIVOT && wanted > best.0 {
-                    best = (wanted, Some(i));
-                }
-            }
-            let Some(pivot) = best.1 else { continue };
-            used[pivot] = true;
-            let scale = 1.0 / entries[pivot];
-            for entry in &mut entries {
-                *entry *= scale;
-            }
-            eliminated.push((pivot, entries));
-            self.rows.push(rows[pivot]);
-            self.columns.push(column);
+            *few = kept;
         }
+        (self.rows, self.columns) = (rows, columns);
         self.invert();
     }
 
@@ -118,8 +109,7 @@ impl Basis {
         }
         let (rows, columns) = (&self.rows, &self.columns);
         // The inverse of the transpose, column by column, is the inverse, row by row.
-        let transpose =
-            faer::Mat::from_fn(k, k, |i, j| entry(rows[j], columns[i], self.length));
+        let transpose = faer::Mat::from_fn(k, k, |i, j| entry(rows[j], columns[i], self.length));
         let inverse = transpose.partial_piv_lu().inverse();
         for i in 0..k {
             for (j, entry) in self.inverse[i * self.stride..][..k].iter_mut().enumerate() {
@@ -172,7 +162,12 @@ impl Basis {
     /// The change of the basic columns' effects when the entering column, or what the leaving row
     /// must yield, grows by 1.
     #[inline(always)]
-    pub(super) fn primal_direction(&self, primal: Primal, spare: &mut Vec<f64>, out: &mut Vec<f64>) {
+    pub(super) fn primal_direction(
+        &self,
+        primal: Primal,
+        spare: &mut Vec<f64>,
+        out: &mut Vec<f64>,
+    ) {
         match primal {
             Primal::ColumnIn(column) => {
                 spare.clear();

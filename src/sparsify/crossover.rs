@@ -33,6 +33,8 @@ const ROW_MARGIN: f64 = 0.02;
 const COLUMN_MARGIN: f64 = 0.01;
 /// Exchanges after which the inverse is computed afresh.
 const REFRESH: usize = 150;
+/// Weight of the least wanted row or column of the first basis.
+const LEAST_WEIGHT: f64 = 1e-2;
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// An optimal vertex.
@@ -106,9 +108,9 @@ pub(super) struct Crossover {
     /// Signs σ of the basic columns and ε of the tight rows.
     column_signs: Vec<f64>,
     row_signs: Vec<f64>,
-    /// The scaled table, ζ and costs by column (0 where there is no column).
+    /// The scaled table; ζ by row and costs by column, 0 where there is no row or column.
     values: Vec<f64>,
-    zeta: f64,
+    zetas: Vec<f64>,
     costs: Vec<f64>,
     /// Shifts of the values and of the costs at θ = 1.
     value_shift: Vec<f64>,
@@ -124,6 +126,7 @@ pub(super) struct Crossover {
     image_on_rows: Vec<f64>,
     image_on_columns: Vec<f64>,
     spare: Vec<f64>,
+    times: Vec<f64>,
     table: Vec<Row<2>>,
 }
 
@@ -143,7 +146,7 @@ impl Crossover {
             column_signs: Vec::new(),
             row_signs: Vec::new(),
             values: vec![0.0; length],
-            zeta: 0.0,
+            zetas: vec![0.0; length],
             costs: all,
             value_shift: vec![0.0; length],
             cost_shift: vec![0.0; 2 * length],
@@ -156,6 +159,7 @@ impl Crossover {
             image_on_rows: vec![0.0; length],
             image_on_columns: vec![0.0; 2 * length],
             spare: Vec::new(),
+            times: Vec::new(),
             table: vec![[0.0; 2]; length],
         }
     }
@@ -241,7 +245,8 @@ impl Crossover {
     #[inline(always)]
     fn start(&mut self, problem: &Problem, scale: f64, near: &Interactions, dual: &[f64]) {
         let length = self.length;
-        self.zeta = problem.zeta / scale;
+        let zeta = problem.zeta / scale;
+        self.zetas[1..].fill(zeta);
         for (value, v) in self.values.iter_mut().zip(&problem.values) {
             *value = v / scale;
         }
@@ -249,12 +254,18 @@ impl Crossover {
             let of = if column < length { &near.and } else { &near.or };
             of[column % length] / scale
         };
-        let mut columns: Vec<usize> =
-            (0..2 * length).filter(|&c| self.costs[c] > 0.0 && effect(c) != 0.0).collect();
-        columns.sort_by(|&a, &b| effect(b).abs().total_cmp(&effect(a).abs()));
-        let rows: Vec<usize> = (1..length).filter(|&s| dual[s] != 0.0).collect();
-        let weights: Vec<f64> = rows.iter().map(|&s| 1e-3 + dual[s].abs().min(1.0)).collect();
-        self.basis.choose(length, &rows, &weights, &columns);
+        let wanted = |mut indices: Vec<usize>, size: &dyn Fn(usize) -> f64| {
+            indices.sort_by(|&a, &b| size(b).total_cmp(&size(a)));
+            let largest = indices.iter().fold(0.0, |most: f64, &i| most.max(size(i)));
+            let weight = |&i: &usize| (size(i) / largest).sqrt().max(LEAST_WEIGHT);
+            let weights = indices.iter().map(weight).collect();
+            (indices, weights)
+        };
+        let columns = (0..2 * length).filter(|&c| self.costs[c] > 0.0 && effect(c) != 0.0);
+        let columns = wanted(columns.collect(), &|c| effect(c).abs());
+        let rows = (1..length).filter(|&s| dual[s] != 0.0);
+        let rows = wanted(rows.collect(), &|s| dual[s].abs());
+        self.basis.choose(length, rows, columns);
         let Basis { rows, columns, .. } = &self.basis;
         self.column_signs = columns.iter().map(|&c| effect(c).signum()).collect();
         self.row_signs = rows.iter().map(|&s| dual[s].signum()).collect();
@@ -265,11 +276,11 @@ impl Crossover {
         apply(&mut self.table, columns, &effects, &mut self.image_on_rows);
         for s in 1..length {
             let residual = self.values[s] - self.image_on_rows[s];
-            let bound = self.zeta * (1.0 - ROW_MARGIN * random.f64());
+            let bound = zeta * (1.0 - ROW_MARGIN * random.f64());
             self.value_shift[s] = residual.clamp(-bound, bound) - residual;
         }
         for (&s, sign) in rows.iter().zip(&self.row_signs) {
-            self.value_shift[s] = sign * self.zeta - (self.values[s] - self.image_on_rows[s]);
+            self.value_shift[s] = sign * zeta - (self.values[s] - self.image_on_rows[s]);
         }
         apply_transposed(&mut self.table, rows, &duals, &mut self.image_on_columns);
         for c in 0..2 * length {
@@ -289,7 +300,7 @@ impl Crossover {
         let Basis { rows, columns, .. } = &self.basis;
         let right = rows.iter().zip(&self.row_signs);
         self.spare.clear();
-        self.spare.extend(right.map(|(&s, sign)| self.values[s] - sign * self.zeta));
+        self.spare.extend(right.map(|(&s, sign)| self.values[s] - sign * self.zetas[s]));
         self.basis.solve(&self.spare, &mut self.effects.at_zero);
         self.spare.clear();
         self.spare.extend(rows.iter().map(|&s| self.value_shift[s]));
@@ -318,7 +329,7 @@ impl Crossover {
         let shifted = image.iter().zip(&self.cost_shift);
         self.reduced.rate.extend(shifted.map(|(image, shift)| image + shift));
         for (&s, sign) in rows.iter().zip(&self.row_signs) {
-            self.residual.set(s, sign * self.zeta);
+            self.residual.set(s, sign * self.zetas[s]);
         }
         self.residual.set(0, 0.0);
         for (&c, sign) in columns.iter().zip(&self.column_signs) {
@@ -334,7 +345,7 @@ impl Crossover {
 
     /// The largest θ in (0, `theta`] at which a condition breaks.
     #[inline(always)]
-    fn first_event(&self, theta: f64) -> Option<(Event, f64)> {
+    fn first_event(&mut self, theta: f64) -> Option<(Event, f64)> {
         let mut first = (0.0, None);
         let mut consider = |(at, event): (f64, Event)| {
             if at > first.0 {
@@ -348,10 +359,10 @@ impl Crossover {
             consider((at, Event::DualVanishes(place)));
         }
         // Rows and columns of the basis have rate 0.
-        if let Some((at, s)) = highest(&self.residual, |_| self.zeta) {
+        if let Some((at, s)) = reaching(&self.residual, &self.zetas, &mut self.times) {
             consider((at, Event::RowTightens(s, -self.residual.rate[s].signum())));
         }
-        if let Some((at, c)) = highest(&self.reduced, |c| self.costs[c]) {
+        if let Some((at, c)) = reaching(&self.reduced, &self.costs, &mut self.times) {
             consider((at, Event::ColumnActivates(c, -self.reduced.rate[c].signum())));
         }
         first.1.map(|event| (event, first.0.min(theta)))
@@ -365,9 +376,7 @@ impl Crossover {
                 let sign = -self.column_signs[place];
                 self.exchange_from_dual(Dual::ColumnOut(place), sign, theta)
             }
-            Event::RowTightens(row, sign) => {
-                self.exchange_from_dual(Dual::RowIn(row), sign, theta)
-            }
+            Event::RowTightens(row, sign) => self.exchange_from_dual(Dual::RowIn(row), sign, theta),
             Event::DualVanishes(place) => {
                 let sign = self.row_signs[place];
                 self.exchange_from_primal(Primal::RowOut(place), sign, theta)
@@ -381,53 +390,61 @@ impl Crossover {
     /// The dual moves along `sign`·Δp until a tight row's dual vanishes or a column activates.
     #[inline(always)]
     fn exchange_from_dual(&mut self, dual: Dual, sign: f64, theta: f64) -> Option<Exchange> {
-        self.set_dual_direction(dual);
-        let row = nearest(self.on_rows.len(), |place| {
-            let row_sign = self.row_signs[place];
-            (row_sign * self.dual.at(place, theta), -row_sign * sign * self.on_rows[place])
-        });
-        // A column that is none has cost 0 and must not enter.
-        let column = nearest(self.image_on_columns.len(), |c| {
-            let (rate, cost) = (sign * self.image_on_columns[c], self.costs[c]);
-            let distance = cost - rate.signum() * self.reduced.at(c, theta);
-            (distance, if cost > 0.0 { rate.abs() } else { 0.0 })
-        });
-        match (row, column) {
-            (Some((_, place)), None) => self.finish(Primal::RowOut(place), dual, 0.0, sign),
-            (Some((at, place)), Some((other, _))) if at <= other => {
-                self.finish(Primal::RowOut(place), dual, 0.0, sign)
+        let drift = self.set_dual_direction(dual);
+        let row = first_to_vanish(&self.dual, theta, &self.on_rows, sign, &self.row_signs);
+        let images = (&self.image_on_columns[..], sign);
+        let column = first_to_reach(&self.reduced, theta, images, &self.costs, &mut self.times);
+        let (primal, column_sign) = match (row, column) {
+            (Some((at, place)), other) if other.is_none_or(|(other, _)| at <= other) => {
+                (Primal::RowOut(place), 0.0)
             }
             (_, Some((_, column))) => {
                 let column_sign = (sign * self.image_on_columns[column]).signum();
-                self.finish(Primal::ColumnIn(column), dual, column_sign, sign)
+                (Primal::ColumnIn(column), column_sign)
             }
-            (None, None) => None,
+            _ => return None,
+        };
+        match (primal, dual) {
+            (Primal::ColumnIn(column), Dual::ColumnOut(place))
+                if self.basis.columns[place] == column =>
+            {
+                self.flip_column(place);
+                Some(Exchange::Done)
+            }
+            _ => {
+                let drift = drift.max(self.set_primal_direction(primal));
+                Some(self.finish((primal, column_sign), (dual, sign), drift))
+            }
         }
     }
 
     /// The effects move along `sign`·Δw until an effect vanishes or a row tightens.
     #[inline(always)]
     fn exchange_from_primal(&mut self, primal: Primal, sign: f64, theta: f64) -> Option<Exchange> {
-        self.set_primal_direction(primal);
-        let column = nearest(self.on_columns.len(), |place| {
-            let column_sign = self.column_signs[place];
-            let effect = column_sign * self.effects.at(place, theta);
-            (effect, -column_sign * sign * self.on_columns[place])
-        });
-        let row = nearest(self.image_on_rows.len(), |s| {
-            let rate = -sign * self.image_on_rows[s];
-            (self.zeta - rate.signum() * self.residual.at(s, theta), rate.abs())
-        });
-        match (column, row) {
-            (Some((_, place)), None) => self.finish(primal, Dual::ColumnOut(place), sign, 0.0),
-            (Some((at, place)), Some((other, _))) if at <= other => {
-                self.finish(primal, Dual::ColumnOut(place), sign, 0.0)
+        let drift = self.set_primal_direction(primal);
+        let signs = &self.column_signs;
+        let column = first_to_vanish(&self.effects, theta, &self.on_columns, sign, signs);
+        let images = (&self.image_on_rows[..], -sign);
+        let row = first_to_reach(&self.residual, theta, images, &self.zetas, &mut self.times);
+        let (dual, row_sign) = match (column, row) {
+            (Some((at, place)), other) if other.is_none_or(|(other, _)| at <= other) => {
+                (Dual::ColumnOut(place), 0.0)
             }
             (_, Some((_, row))) => {
                 let row_sign = (-sign * self.image_on_rows[row]).signum();
-                self.finish(primal, Dual::RowIn(row), sign, row_sign)
+                (Dual::RowIn(row), row_sign)
             }
-            (None, None) => None,
+            _ => return None,
+        };
+        match (primal, dual) {
+            (Primal::RowOut(place), Dual::RowIn(row)) if self.basis.rows[place] == row => {
+                self.flip_row(place);
+                Some(Exchange::Done)
+            }
+            _ => {
+                let drift = drift.max(self.set_dual_direction(dual));
+                Some(self.finish((primal, sign), (dual, row_sign), drift))
+            }
         }
     }
 
@@ -461,29 +478,15 @@ impl Crossover {
         fix_images(&mut self.image_on_columns, &self.basis.columns, leaving) / largest
     }
 
-    /// Carries out an exchange of which one half was chosen by the event and the other by the ratio
-    /// test. `column_sign` belongs to a column that enters, `row_sign` to a row that enters.
+    /// Carries out an exchange, given both directions and by how much the inverse missed. What enters
+    /// does so with its sign.
     #[inline(always)]
     fn finish(
         &mut self,
-        primal: Primal,
-        dual: Dual,
-        column_sign: f64,
-        row_sign: f64,
-    ) -> Option<Exchange> {
-        if let (Primal::ColumnIn(column), Dual::ColumnOut(place)) = (primal, dual)
-            && self.basis.columns[place] == column
-        {
-            self.flip_column(place);
-            return Some(Exchange::Done);
-        }
-        if let (Primal::RowOut(place), Dual::RowIn(row)) = (primal, dual)
-            && self.basis.rows[place] == row
-        {
-            self.flip_row(place);
-            return Some(Exchange::Done);
-        }
-        let drift = self.set_primal_direction(primal).max(self.set_dual_direction(dual));
+        (primal, column_sign): (Primal, f64),
+        (dual, row_sign): (Dual, f64),
+        drift: f64,
+    ) -> Exchange {
         let (pivot, on_effects) = match dual {
             Dual::ColumnOut(place) => {
                 let pivot = self.on_columns[place];
@@ -492,7 +495,7 @@ impl Crossover {
             }
             Dual::RowIn(row) => {
                 let image = self.image_on_rows[row];
-                let target = row_sign * self.zeta;
+                let target = row_sign * self.zetas[row];
                 let at_zero = (self.residual.at_zero[row] - target) / image;
                 (-image, [at_zero, self.residual.rate[row] / image])
             }
@@ -512,7 +515,7 @@ impl Crossover {
             }
         };
         if drift > MOST_DRIFT || pivot.abs() < LEAST_PIVOT {
-            return Some(Exchange::Drifted);
+            return Exchange::Drifted;
         }
         self.effects.move_along(on_effects, &self.on_columns);
         self.residual.move_along(on_effects.map(|amount| -amount), &self.image_on_rows);
@@ -545,9 +548,9 @@ impl Crossover {
             self.reduced.set(column, column_sign * self.costs[column]);
         }
         if let Dual::RowIn(row) = dual {
-            self.residual.set(row, row_sign * self.zeta);
+            self.residual.set(row, row_sign * self.zetas[row]);
         }
-        Some(Exchange::Done)
+        Exchange::Done
     }
 
     /// The column stays basic with the other sign; expects its dual direction.
@@ -567,16 +570,15 @@ impl Crossover {
     fn flip_row(&mut self, place: usize) {
         let row = self.basis.rows[place];
         let sign = self.row_signs[place];
-        let amount = 2.0 * sign * self.zeta;
+        let amount = 2.0 * sign * self.zetas[row];
         self.effects.move_along([amount, 0.0], &self.on_columns);
         self.residual.move_along([-amount, 0.0], &self.image_on_rows);
-        self.residual.set(row, -sign * self.zeta);
+        self.residual.set(row, -sign * self.zetas[row]);
         self.row_signs[place] = -sign;
     }
 
     fn vertex(&self, scale: f64, pivots: usize) -> Vertex {
-        let mut effects =
-            Interactions { and: vec![0.0; self.length], or: vec![0.0; self.length] };
+        let mut effects = Interactions { and: vec![0.0; self.length], or: vec![0.0; self.length] };
         for (&column, effect) in self.basis.columns.iter().zip(&self.effects.at_zero) {
             let kind = if column < self.length { &mut effects.and } else { &mut effects.or };
             kind[column % self.length] = effect * scale;
@@ -603,43 +605,100 @@ fn vanishing(path: &Path, signs: &[f64]) -> Option<(f64, usize)> {
 }
 
 /// The largest θ above 0 at which some |at_zero + θ·rate| reaches its bound, coming from larger θ.
+/// What has no bound is left out.
 #[inline(always)]
-fn highest(path: &Path, bound: impl Fn(usize) -> f64) -> Option<(f64, usize)> {
-    let mut best = (0.0, None);
-    for (index, (at_zero, rate)) in path.at_zero.iter().zip(&path.rate).enumerate() {
-        let bound = bound(index);
-        if rate.abs() > LEAST_RATE && bound > 0.0 {
-            let at = (-bound.copysign(*rate) - at_zero) / rate;
-            if at > best.0 {
-                best = (at, Some(index));
-            }
-        }
+fn reaching(path: &Path, bounds: &[f64], times: &mut Vec<f64>) -> Option<(f64, usize)> {
+    let count = bounds.len();
+    let (at_zero, rate) = (&path.at_zero[..count], &path.rate[..count]);
+    times.resize(count, 0.0);
+    let times = &mut times[..count];
+    for i in 0..count {
+        let at = (-bounds[i].copysign(rate[i]) - at_zero[i]) / rate[i];
+        let moves = rate[i].abs() > LEAST_RATE && bounds[i] > 0.0;
+        times[i] = if moves { -at } else { 0.0 };
     }
-    best.1.map(|index| (best.0, index))
+    let earliest = least(times);
+    let index = times.iter().position(|&at| at == earliest)?;
+    (earliest < 0.0).then_some((-earliest, index))
 }
 
-/// Among `count` candidates with (distance, speed) the one that arrives first; of those that arrive
-/// about as early, the fastest. Gives the time of arrival and the index.
+/// The smallest number, found in eight strands. NaN is passed over.
 #[inline(always)]
-fn nearest(count: usize, candidate: impl Fn(usize) -> (f64, f64)) -> Option<(f64, usize)> {
+fn least(numbers: &[f64]) -> f64 {
+    let mut strands = [f64::INFINITY; 8];
+    let (chunks, rest) = numbers.as_chunks::<8>();
+    for chunk in chunks {
+        for i in 0..8 {
+            strands[i] = if chunk[i] < strands[i] { chunk[i] } else { strands[i] };
+        }
+    }
+    let smaller = |a: f64, &b: &f64| if b < a { b } else { a };
+    rest.iter().chain(&strands).fold(f64::INFINITY, smaller)
+}
+
+/// Which quantity, kept at its sign and moving along `direction`·`way`, vanishes first: the time and
+/// the place. Of those that vanish about as early, the fastest.
+#[inline(always)]
+fn first_to_vanish(
+    path: &Path,
+    theta: f64,
+    direction: &[f64],
+    way: f64,
+    signs: &[f64],
+) -> Option<(f64, usize)> {
+    let arrival = |i: usize| {
+        let speed = -signs[i] * way * direction[i];
+        ((signs[i] * path.at(i, theta)).max(0.0), speed)
+    };
     let mut latest = f64::INFINITY;
-    for index in 0..count {
-        let (distance, speed) = candidate(index);
-        let at = (distance.max(0.0) + SLACK) / speed;
-        if speed > LEAST_PIVOT && at < latest {
-            latest = at;
+    for i in 0..signs.len() {
+        let (distance, speed) = arrival(i);
+        if speed > LEAST_PIVOT && distance + SLACK < latest * speed {
+            latest = (distance + SLACK) / speed;
         }
     }
-    let mut best = None;
+    let mut first = None;
     let mut fastest = LEAST_PIVOT;
-    for index in 0..count {
-        let (distance, speed) = candidate(index);
-        let at = distance.max(0.0) / speed;
-        if speed > fastest && at <= latest {
-            (best, fastest) = (Some((at, index)), speed);
+    for i in 0..signs.len() {
+        let (distance, speed) = arrival(i);
+        if speed > fastest && distance <= latest * speed {
+            (first, fastest) = (Some((distance / speed, i)), speed);
         }
     }
-    best
+    first
+}
+
+/// Which quantity, kept within ±bound and moving along `images`·`way`, reaches a bound first: the time
+/// and the index. Of those that reach it about as early, the fastest.
+#[inline(always)]
+fn first_to_reach(
+    path: &Path,
+    theta: f64,
+    (images, way): (&[f64], f64),
+    bounds: &[f64],
+    times: &mut Vec<f64>,
+) -> Option<(f64, usize)> {
+    let count = bounds.len();
+    let (at_zero, rate, images) = (&path.at_zero[..count], &path.rate[..count], &images[..count]);
+    times.resize(count, 0.0);
+    let times = &mut times[..count];
+    for i in 0..count {
+        let velocity = way * images[i];
+        let distance = bounds[i] - velocity.signum() * (at_zero[i] + theta * rate[i]);
+        let able = velocity.abs() > LEAST_PIVOT && bounds[i] > 0.0;
+        let distance = if distance > 0.0 { distance } else { 0.0 };
+        times[i] = if able { (distance + SLACK) / velocity.abs() } else { f64::INFINITY };
+    }
+    let latest = least(times);
+    let mut first = None;
+    let mut fastest = 0.0;
+    for (i, &time) in times.iter().enumerate() {
+        let speed = images[i].abs();
+        if time - SLACK / speed <= latest && speed > fastest && time < f64::INFINITY {
+            (first, fastest) = (Some(((time - SLACK / speed).max(0.0), i)), speed);
+        }
+    }
+    first
 }
 
 /// The image of a direction is 0 where the basis fixes it, or 1 at the place that leaves. Makes it so

@@ -11,14 +11,13 @@ pub struct Settings {
     /// Iterations after which a table is given back uncertified. Default 20,000.
     pub most_iterations: usize,
     /// Tight rows up to which a table is taken from its near-optimal point to an optimal vertex, which
-    /// is exact. Time grows with their third power: about 0.1 s at 850. 0 keeps every near-optimal
-    /// answer as it is. Default 1,000, which covers every table of up to 9 variables and nearly every
-    /// table of 10.
+    /// is exact. The time of that grows with their third power. 0 keeps every near-optimal answer as
+    /// it is. Default 512: every table of up to 9 variables, and those of trained networks at 10.
     pub largest_basis: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { gap: 1e-3, iterations: 600, most_iterations: 20_000, largest_basis: 1_000 }
+        Self { gap: 1e-3, iterations: 600, most_iterations: 20_000, largest_basis: 512 }
     }
 }

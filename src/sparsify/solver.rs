@@ -78,6 +78,9 @@ struct Table<'p> {
 /// A table that needs more than the common schedule.
 type Straggler<'p> = (Table<'p>, Paused);
 
+/// What a check makes of a table: done, with its number, or paused.
+type End<'p> = Result<(usize, Solution), Box<Straggler<'p>>>;
+
 /// The buffers of one thread.
 struct Work<'a> {
     splitting: Splitting<'a>,
@@ -143,7 +146,7 @@ impl Solver {
         &self,
         mut items: Vec<T>,
         solutions: &mut [Option<Solution>],
-        advance: impl Fn(&mut Work<'_>, Vec<T>) -> Vec<Result<(usize, Solution), Straggler<'p>>> + Sync,
+        advance: impl Fn(&mut Work<'_>, Vec<T>) -> Vec<End<'p>> + Sync,
     ) -> Vec<Straggler<'p>> {
         let mut groups = Vec::with_capacity(items.len().div_ceil(LANES));
         while !items.is_empty() {
@@ -154,12 +157,13 @@ impl Solver {
             splitting: Splitting::new(&self.plan),
             crossover: Crossover::new(self.variables(), self.costs()),
         };
-        let ended: Vec<_> = groups.into_par_iter().map_init(work, &advance).flatten_iter().collect();
+        let ended: Vec<_> =
+            groups.into_par_iter().map_init(work, &advance).flatten_iter().collect();
         let mut stragglers = Vec::new();
         for end in ended {
             match end {
                 Ok((index, solution)) => solutions[index] = Some(solution),
-                Err(straggler) => stragglers.push(straggler),
+                Err(straggler) => stragglers.push(*straggler),
             }
         }
         stragglers
@@ -171,7 +175,7 @@ impl Solver {
         work: &mut Work<'_>,
         tables: Vec<Table<'p>>,
         check: usize,
-    ) -> Vec<Result<(usize, Solution), Straggler<'p>>> {
+    ) -> Vec<End<'p>> {
         let Work { splitting, crossover } = work;
         splitting.iterate_until(check);
         let mut vertices: Vec<Option<Solution>> = Vec::with_capacity(tables.len());
@@ -201,7 +205,7 @@ impl Solver {
             match (vertex, table.best.take_if(enough)) {
                 (Some(solution), _) => Ok((table.index, solution)),
                 (None, Some(best)) => Ok((table.index, self.certify(table.problem, best, check))),
-                (None, None) => Err((table, splitting.pause(lane))),
+                (None, None) => Err(Box::new((table, splitting.pause(lane)))),
             }
         })
         .collect()

@@ -51,7 +51,7 @@ impl Plan {
 
     /// Bytes of one [`Splitting`], up to what grows with n alone.
     pub(super) fn splitting_bytes(&self) -> usize {
-        ARRAYS * size_of::<Lane>() << self.variables
+        (ARRAYS * size_of::<Lane>()) << self.variables
     }
 }
 
@@ -522,7 +522,7 @@ impl<'a> Splitting<'a> {
                 (self.and[s][lane], self.or[s][lane]) = (x, y);
             }
         }
-        self.residual(|t, zeta| clip(t, zeta));
+        self.residual(clip);
         self.plan.symmetry.solve(&self.factor, &mut self.dual);
         self.adjoint();
         let total = self.or[full];
