@@ -377,6 +377,7 @@ fn keep_settings(
     let settings = config.interactions;
     history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;
     history.keep_fact("solver iterations", &settings.solver.iterations.to_string())?;
+    history.keep_fact("largest basis", &settings.solver.largest_basis.to_string())?;
     history.keep_fact("gap", &settings.solver.gap.to_string())?;
     history.keep_fact("noise", &settings.noise.to_string())?;
     history.keep_fact("salience", &settings.salience.to_string())?;

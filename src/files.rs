@@ -1,8 +1,10 @@
 //! Files that appear whole or not at all.
 
-use std::io::{Error, Result, Write};
+use std::fs::File;
+use std::io::{Error, ErrorKind, Result, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// Replaces `path` by `bytes`: written beside it, synchronised, renamed. A reader sees the old file or
 /// the new one. Directories above it are made.
@@ -10,18 +12,61 @@ use std::path::Path;
 /// # Errors
 /// Whatever the file system says; `path` is unchanged then.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Err(Error::other("a file needs a directory")),
-    };
-    std::fs::create_dir_all(directory)?;
-    let mut file =
-        tempfile::Builder::new().prefix(".tmp-").suffix(".tmp").tempfile_in(directory)?;
-    file.write_all(bytes)?;
-    // Other users' trainers read the control file; tempfile makes files for their owner alone.
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    std::fs::File::open(directory)?.sync_all()
+    let replacement = Replacement::beside(path)?;
+    replacement.file().write_all(bytes)?;
+    replacement.commit()
+}
+
+/// A file that is written piece by piece beside the one that it replaces. It is removed when it is
+/// dropped without [`Replacement::commit`].
+#[derive(Debug)]
+pub struct Replacement {
+    temporary: NamedTempFile,
+    path: PathBuf,
+    directory: PathBuf,
+}
+
+impl Replacement {
+    /// An empty file in the directory of `path`, which is made.
+    ///
+    /// # Errors
+    /// A directory that cannot be made or written, or a `path` that is a directory itself.
+    pub fn beside(path: &Path) -> Result<Self> {
+        let directory = match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => return Err(Error::other("a file needs a directory")),
+        };
+        if path.is_dir() {
+            // The rename would say so too, but at the end of the work.
+            return Err(Error::from(ErrorKind::IsADirectory));
+        }
+        std::fs::create_dir_all(directory)?;
+        let temporary =
+            tempfile::Builder::new().prefix(".tmp-").suffix(".tmp").tempfile_in(directory)?;
+        Ok(Self { temporary, path: path.to_owned(), directory: directory.to_owned() })
+    }
+
+    /// The file to write to.
+    pub fn file(&self) -> &File {
+        self.temporary.as_file()
+    }
+
+    /// Where it lies until it is committed.
+    pub fn temporary(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Synchronises it and gives it its name.
+    ///
+    /// # Errors
+    /// Whatever the file system says; the file that was to be replaced is unchanged then.
+    pub fn commit(self) -> Result<()> {
+        let Self { temporary, path, directory } = self;
+        // Other users' trainers read the control file; tempfile makes files for their owner alone.
+        temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(path).map_err(|error| error.error)?;
+        File::open(directory)?.sync_all()
+    }
 }

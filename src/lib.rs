@@ -45,4 +45,6 @@ pub mod network;
 pub mod pipeline;
 pub mod signal;
 #[cfg(feature = "torch")]
+pub mod tables;
+#[cfg(feature = "torch")]
 pub mod telemetry;

@@ -17,6 +17,8 @@ pub struct Analysis {
     pub samples: usize,
     /// Those whose gap is proven.
     pub certified: usize,
+    /// Those that are optimal up to rounding.
+    pub exact: usize,
     /// The largest gap.
     pub gap_max: f64,
 }
@@ -40,12 +42,13 @@ pub fn analyse(
     };
     let all = || target.iter().chain(&baseline);
     let certified = all().filter(|solution| solution.status.is_certified()).count();
+    let exact = all().filter(|solution| solution.status == Status::Exact).count();
     let gap_max = all().map(|solution| solution.certificate.gap()).fold(0.0, f64::max);
     let probes = [(target, values[0]), (baseline, values[1])]
         .map(|(solutions, values)| summarise(solutions, values, variables, has_labels));
     let pair = Pair { target: &probes[0], baseline: &probes[1], salience: settings.salience };
     let convergence = Some(convergence::compare(&pair));
-    Analysis { convergence, trouble: None, samples, certified, gap_max }
+    Analysis { convergence, trouble: None, samples, certified, exact, gap_max }
 }
 
 /// A pair's analysis → the policy's next state and its decision.
@@ -67,7 +70,7 @@ pub fn decide(
 impl Analysis {
     fn failed(samples: usize, trouble: String) -> Self {
         let trouble = Some(trouble);
-        Self { convergence: None, trouble, samples, certified: 0, gap_max: 0.0 }
+        Self { convergence: None, trouble, samples, certified: 0, exact: 0, gap_max: 0.0 }
     }
 }
 

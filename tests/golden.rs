@@ -4,11 +4,14 @@
 #![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
+use convergd::interaction::naive;
 use convergd::sparsify::{Problem, Settings, Solution, Solver, Status};
 use safetensors::SafeTensors;
+use std::collections::HashSet;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/golden/values.safetensors");
 const VARIABLES: [usize; 3] = [6, 8, 10];
+const NOISES: [&str; 3] = ["0", "0.01", "0.04"];
 
 fn golden() -> Option<Vec<u8>> {
     let file = std::fs::read(GOLDEN).ok();
@@ -30,25 +33,136 @@ fn solve(tables: &[f64], n: usize, noise: f64, settings: Settings) -> Vec<Soluti
     Solver::new(n, settings).solve(&problems)
 }
 
+/// How far an objective may lie from the stored optimum, relative: HiGHS' own tolerance.
+const OPTIMUM_ERROR: f64 = 1e-8;
+
 #[test]
-fn golden_optima_are_met_within_the_certified_gap() {
+fn golden_optima_are_met_exactly_or_within_the_certified_gap() {
     let Some(file) = golden() else { return };
-    for n in VARIABLES {
-        for noise in ["0", "0.01", "0.04"] {
-            let optima = read(&file, &format!("objective_n{n}_r{noise}"));
-            let tables = read(&file, &format!("values_n{n}"));
-            let solutions = solve(&tables, n, noise.parse().unwrap(), Settings::default());
-            for (table, (solution, optimum)) in solutions.iter().zip(&optima).enumerate() {
-                let (certificate, slack) = (solution.certificate, 1e-6 * optimum);
-                let place = format!("n = {n}, noise {noise}, table {table}: {certificate:?}");
-                assert_eq!(solution.status, Status::Certified, "{place}");
-                assert!(certificate.gap() <= 1e-3, "{place}");
-                assert!(certificate.bound <= optimum + slack, "bound above {optimum}: {place}");
-                assert!(certificate.objective >= optimum - slack, "below {optimum}: {place}");
+    for (n, noise) in VARIABLES.into_iter().flat_map(|n| NOISES.map(|noise| (n, noise))) {
+        let optima = read(&file, &format!("objective_n{n}_r{noise}"));
+        let tables = read(&file, &format!("values_n{n}"));
+        let solutions = solve(&tables, n, noise.parse().unwrap(), Settings::default());
+        for (table, (solution, optimum)) in solutions.iter().zip(&optima).enumerate() {
+            let (certificate, slack) = (solution.certificate, OPTIMUM_ERROR * optimum);
+            let place = format!("n = {n}, noise {noise}, table {table}: {certificate:?}");
+            assert!(solution.status.is_certified() && certificate.gap() <= 1e-3, "{place}");
+            assert!(certificate.bound <= optimum + slack, "bound above {optimum}: {place}");
+            assert!(certificate.objective >= optimum - slack, "below {optimum}: {place}");
+            if solution.status == Status::Exact {
+                assert!(certificate.gap() <= 1e-9, "{place}");
+                assert!(certificate.objective <= optimum + slack, "above {optimum}: {place}");
             }
-            let worst = solutions.iter().map(|s| s.iterations).max().unwrap();
-            eprintln!("n = {n}, noise {noise}: at most {worst} iterations");
         }
+        let exact = solutions.iter().filter(|s| s.status == Status::Exact).count();
+        let worst = solutions.iter().map(|s| s.iterations).max().unwrap();
+        eprintln!("n = {n}, noise {noise}: {exact} exact, at most {worst} iterations");
+        // Without room for noise there is no vertex to look for; at n = 10 three tables of random
+        // networks have larger bases than the default takes on.
+        let all = solutions.len();
+        let wanted = if noise == "0" {
+            0
+        } else if n < 10 || noise == "0.04" {
+            all
+        } else {
+            all - 3
+        };
+        assert!(exact >= wanted, "n = {n}, noise {noise}: {exact} exact, not {wanted}");
+    }
+}
+
+#[test]
+fn every_golden_table_with_noise_has_an_exact_vertex() {
+    let Some(file) = golden() else { return };
+    let settings = Settings { largest_basis: 1023, ..Settings::default() };
+    for (n, noise) in VARIABLES.into_iter().flat_map(|n| [(n, "0.01"), (n, "0.04")]) {
+        let tables = read(&file, &format!("values_n{n}"));
+        let solutions = solve(&tables, n, noise.parse().unwrap(), settings);
+        for (table, solution) in solutions.iter().enumerate() {
+            assert_eq!(solution.status, Status::Exact, "n = {n}, noise {noise}, table {table}");
+        }
+    }
+}
+
+/// The paper's universal matching (Theorem 1): the logical model and the stored noise give v on every
+/// state, here by the transforms' naive oracles.
+#[test]
+fn the_logical_model_and_its_noise_give_every_value() {
+    let Some(file) = golden() else { return };
+    for (n, noise) in VARIABLES.into_iter().flat_map(|n| NOISES.map(|noise| (n, noise))) {
+        let tables = read(&file, &format!("values_n{n}"));
+        let share: f64 = noise.parse().unwrap();
+        let solutions = solve(&tables, n, share, Settings::default());
+        for (table, solution) in tables.chunks_exact(1 << n).zip(&solutions) {
+            let problem = Problem::new(table, share).unwrap();
+            let (scale, delta) = (problem.scale(), solution.effects.noise(table));
+            let and = naive::zeta(&solution.effects.and);
+            let or = naive::or(&solution.effects.or);
+            for s in 0..table.len() {
+                let error = (table[s] - table[0] - (and[s] + or[s] + delta[s])).abs();
+                assert!(error <= 1e-9 * scale, "n = {n}, noise {noise}, S = {s:b}: off by {error}");
+                assert!(delta[s].abs() <= problem.zeta + 1e-9 * scale);
+            }
+        }
+    }
+}
+
+/// Signed salient effects: (T, kind, sign) with |effect| > τ.
+fn salient(solution: &Solution, threshold: f64) -> HashSet<(usize, bool, bool)> {
+    let kinds = [(false, &solution.effects.and), (true, &solution.effects.or)];
+    let effects = kinds.into_iter().flat_map(|(or, effects)| {
+        effects.iter().enumerate().map(move |(t, &effect)| (t, or, effect))
+    });
+    let strong = effects.filter(|(_, _, effect)| effect.abs() > threshold);
+    strong.map(|(t, or, effect)| (t, or, effect > 0.0)).collect()
+}
+
+/// Rounding of v, as float32 forwards make it, hardly changes what is salient.
+#[test]
+fn salient_effects_are_stable_under_rounding_of_the_values() {
+    let Some(file) = golden() else { return };
+    let mut random = fastrand::Rng::with_seed(11);
+    for n in VARIABLES {
+        let tables = read(&file, &format!("values_n{n}"));
+        let kinds = read_kinds(&file, &format!("kind_n{n}"));
+        let mut scales = vec![0.0; tables.len()];
+        for (index, table) in tables.chunks_exact(1 << n).enumerate() {
+            let scale = Problem::new(table, 0.01).unwrap().scale();
+            scales[index << n..][..1 << n].fill(scale);
+        }
+        let plain = solve(&tables, n, 0.01, Settings::default());
+        let (mut distance, mut compared) = (0.0, 0);
+        for _ in 0..5 {
+            let noisy: Vec<f64> = tables
+                .iter()
+                .zip(&scales)
+                .map(|(v, scale)| v + 1e-6 * scale * (2.0 * random.f64() - 1.0))
+                .collect();
+            let noisy = solve(&noisy, n, 0.01, Settings::default());
+            for kind in 0..3 {
+                let same: Vec<usize> = (0..kinds.len()).filter(|&i| kinds[i] == kind).collect();
+                let output = |&i: &usize| {
+                    let table = &tables[i << n..][..1 << n];
+                    (table[table.len() - 1] - table[0]).abs()
+                };
+                // τ = 0.02·E|v(N) − v(∅)| over the tables of one network.
+                let threshold = 0.02 * same.iter().map(output).sum::<f64>() / same.len() as f64;
+                for &i in &same {
+                    let (a, b) = (salient(&plain[i], threshold), salient(&noisy[i], threshold));
+                    let union = a.union(&b).count().max(1);
+                    eprintln!(
+                        "ZZ n {n} kind {kind} table {i} {:.4} of {}",
+                        1.0 - a.intersection(&b).count() as f64 / union as f64,
+                        union
+                    );
+                    distance += 1.0 - a.intersection(&b).count() as f64 / union as f64;
+                    compared += 1;
+                }
+            }
+        }
+        let mean = distance / f64::from(compared);
+        eprintln!("n = {n}: mean Jaccard distance {mean:.5} over {compared} tables");
+        assert!(mean <= 0.01, "n = {n}: {mean}");
     }
 }
 

@@ -1,15 +1,25 @@
 //! `convergd extract`: value tables in, sparsest AND-OR interactions with certificates out.
 
 use super::{BadData, Exit, say};
-use crate::files::write_atomically;
-use crate::interaction::subset::variables_of;
 use crate::sparsify::{Problem, Settings, Solution, Solver, Status};
+use crate::tables::{Block, ReadError, Reader, Writer};
 use anyhow::Context;
 use clap::Args;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use serde_json::json;
-use std::path::PathBuf;
-use std::time::Instant;
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::fmt::{Display, Formatter};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Tables in memory at once, for each thread. The solver takes eight at a time, so a thread has eight
+/// rounds a block: enough that it seldom waits for another's slow table at the end of the block, and
+/// few enough that the largest tables (n = 16, 512 KiB each) take 0.3 GB a thread with all that
+/// is made of them.
+const TABLES_A_THREAD: usize = 64;
+/// Uncertified tables that are named: to a reader, and in JSON.
+const NAMED: usize = 5;
+const LISTED: usize = 20;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -22,6 +32,9 @@ pub(super) struct Arguments {
     /// Relative gap to certify
     #[arg(long, default_value_t = 1e-3, value_parser = above_zero, allow_negative_numbers = true)]
     gap: f64,
+    /// Tight rows up to which an answer is taken to an exact vertex; 0: near-optimal answers as they are
+    #[arg(long, value_name = "ROWS", default_value_t = Settings::default().largest_basis)]
+    largest_basis: usize,
     /// Where it runs; `cpu` so far
     #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
     device: String,
@@ -39,41 +52,35 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let Arguments { values, noise, gap, threads, out, .. } = arguments;
-    if let (Ok(values), Ok(out)) = (std::fs::canonicalize(values), std::fs::canonicalize(out))
-        && values == out
-    {
-        let message = "`--out` is the file of `--values`, which would be lost; give another";
-        return Err(BadData(message.to_owned()).into());
+    refuse_same_file(values, out)?;
+    let unreadable = |error: ReadError| {
+        anyhow::Error::from(BadData(error.to_string())).context(format!("`{}`", values.display()))
+    };
+    let unwritable = |error| BadData(format!("`{}` cannot be written: {error}", out.display()));
+    let mut reader = Reader::open(values).map_err(unreadable)?;
+    // From here on a signal waits until there is somebody to remove the file.
+    let signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
+    let mut writer =
+        Writer::create(out, reader.samples(), reader.variables()).map_err(unwritable)?;
+    remove_on_signal(signals, writer.temporary().to_owned());
+    let threads = usize::from(*threads);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    let largest_basis = arguments.largest_basis;
+    let settings = Settings { gap: *gap, largest_basis, ..Settings::default() };
+    let solver = Solver::new(reader.variables(), settings);
+    let mut summary = Summary::new(reader.variables(), *gap);
+    while let Some(block) = reader.read(TABLES_A_THREAD * threads).map_err(unreadable)? {
+        let problems = check(&block, *noise).with_context(|| format!("`{}`", values.display()))?;
+        let started = Instant::now();
+        let solutions = pool.install(|| solver.solve(&problems));
+        summary.add(&solutions, started.elapsed());
+        writer.write(&problems, &solutions).map_err(unwritable)?;
     }
-    let tables = read(values).with_context(|| format!("`{}`", values.display()))?;
-    let mut problems = Vec::with_capacity(tables.len());
-    for (index, table) in tables.iter().enumerate() {
-        let problem = Problem::new(table, *noise).map_err(|error| BadData(error.to_string()));
-        problems.push(problem.with_context(|| format!("`{}`: table {index}", values.display()))?);
-    }
-    let n = problems.first().map_or(0, |problem| problem.variables);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(usize::from(*threads)).build()?;
-    let solver = Solver::new(n, Settings { gap: *gap, ..Settings::default() });
-    let started = Instant::now();
-    let solutions = pool.install(|| solver.solve(&problems));
-    let seconds = started.elapsed().as_secs_f64();
-    write(out, &tables, &solutions)
-        .map_err(|error| BadData(format!("`{}` cannot be written: {error}", out.display())))?;
-    let certified = solutions.iter().filter(|s| s.status == Status::Certified).count();
-    let gap_max = solutions.iter().map(|s| s.certificate.gap()).fold(0.0, f64::max);
-    let samples = solutions.len();
+    writer.finish().map_err(unwritable)?;
     if arguments.json {
-        let value = json!({
-            "samples": samples, "n": n, "seconds": seconds, "gap_max": gap_max,
-            "certified": certified,
-        });
-        say(value.to_string());
+        say(summary.json().to_string());
     } else {
-        say(format!(
-            "{certified} of {samples} tables (n = {n}) certified to {gap:.1e} in {seconds:.3} s; \
-             largest gap {gap_max:.2e}; written to {}",
-            out.display()
-        ));
+        say(format!("{summary}; written to {}", out.display()));
     }
     Ok(Exit::Done)
 }
@@ -88,70 +95,154 @@ fn above_zero(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "it must be a number above 0, such as 1e-3".to_owned())
 }
 
-fn read(path: &std::path::Path) -> anyhow::Result<Vec<Vec<f64>>> {
-    let bytes = std::fs::read(path).map_err(|error| BadData(format!("cannot be read: {error}")))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|error| BadData(format!("is no safetensors file: {error}")))?;
-    let view = file
-        .tensor("values")
-        .map_err(|_| BadData(format!("has no tensor `values`; it has {:?}", file.names())))?;
-    let [samples, length] = *view.shape() else {
-        return Err(
-            BadData(format!("`values` has shape {:?}; it needs [B, 2^n]", view.shape())).into()
-        );
-    };
-    if variables_of(length).is_none() || samples == 0 {
-        let message = format!(
-            "`values` has shape {:?}; it needs [B, 2^n] with B ≥ 1 and n from 2 to 16",
-            view.shape()
-        );
-        return Err(BadData(message).into());
+fn refuse_same_file(values: &Path, out: &Path) -> Result<(), BadData> {
+    match (std::fs::canonicalize(values), std::fs::canonicalize(out)) {
+        (Ok(values), Ok(out)) if values == out => {
+            let message = "`--out` is the file of `--values`, which would be lost; give another";
+            Err(BadData(message.to_owned()))
+        }
+        _ => Ok(()),
     }
-    let numbers: Vec<f64> = match view.dtype() {
-        Dtype::F64 => {
-            view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect()
-        }
-        Dtype::F32 => {
-            let chunks = view.data().as_chunks::<4>().0;
-            chunks.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect()
-        }
-        other => {
-            let message = format!("`values` has type {other:?}; it needs float32 or float64");
-            return Err(BadData(message).into());
-        }
-    };
-    Ok(numbers.chunks_exact(length).map(<[f64]>::to_vec).collect())
 }
 
-fn write(
-    path: &std::path::Path,
-    tables: &[Vec<f64>],
-    solutions: &[Solution],
-) -> anyhow::Result<()> {
-    let rows = |of: &dyn Fn(usize) -> Vec<f64>| -> Vec<u8> {
-        (0..solutions.len()).flat_map(of).flat_map(f64::to_le_bytes).collect()
+/// A signal ends the command at once, and takes the unfinished file with it.
+fn remove_on_signal(mut signals: Signals, unfinished: PathBuf) {
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            // It may be finished, and have its name, by now.
+            let _ = std::fs::remove_file(&unfinished);
+            std::process::exit(128 + signal);
+        }
+    });
+}
+
+/// The problems of a block; what is wrong with a table names it by its place in the file.
+fn check(block: &Block, noise: f64) -> anyhow::Result<Vec<Problem>> {
+    let problem = |(index, table)| {
+        let problem = Problem::new(table, noise).map_err(|error| BadData(error.to_string()));
+        problem.with_context(|| format!("table {index}"))
     };
-    let one = |of: fn(&Solution) -> f64| rows(&|i| vec![of(&solutions[i])]);
-    let wide = [
-        ("and", rows(&|i| solutions[i].effects.and.clone())),
-        ("or", rows(&|i| solutions[i].effects.or.clone())),
-        ("noise", rows(&|i| solutions[i].effects.noise(&tables[i]))),
-    ];
-    let narrow = [
-        ("objective", one(|s| s.certificate.objective)),
-        ("bound", one(|s| s.certificate.bound)),
-        ("gap", one(|s| s.certificate.gap())),
-    ];
-    let iterations: Vec<u8> =
-        solutions.iter().flat_map(|s| (s.iterations as i64).to_le_bytes()).collect();
-    let (samples, length) = (tables.len(), tables.first().map_or(0, Vec::len));
-    let mut tensors = Vec::new();
-    for (name, data) in &wide {
-        tensors.push((*name, TensorView::new(Dtype::F64, vec![samples, length], data)?));
+    block.tables().map(problem).collect()
+}
+
+/// What came out, so far.
+struct Summary {
+    variables: usize,
+    /// The relative gap that was wanted.
+    gap: f64,
+    samples: usize,
+    certified: usize,
+    exact: usize,
+    /// The first uncertified tables, [`LISTED`] at most.
+    not_certified: Vec<usize>,
+    gap_max: f64,
+    /// Time of solving alone.
+    time: Duration,
+}
+
+impl Summary {
+    fn new(variables: usize, gap: f64) -> Self {
+        let not_certified = Vec::new();
+        let time = Duration::ZERO;
+        Self {
+            variables,
+            gap,
+            samples: 0,
+            certified: 0,
+            exact: 0,
+            not_certified,
+            gap_max: 0.0,
+            time,
+        }
     }
-    for (name, data) in &narrow {
-        tensors.push((*name, TensorView::new(Dtype::F64, vec![samples], data)?));
+
+    /// Takes in the answers to the next tables.
+    fn add(&mut self, solutions: &[Solution], time: Duration) {
+        for solution in solutions {
+            let gap = solution.certificate.gap();
+            if gap <= self.gap {
+                self.certified += 1;
+            } else if self.not_certified.len() < LISTED {
+                self.not_certified.push(self.samples);
+            }
+            self.exact += usize::from(solution.status == Status::Exact);
+            self.gap_max = self.gap_max.max(gap);
+            self.samples += 1;
+        }
+        self.time += time;
     }
-    tensors.push(("iterations", TensorView::new(Dtype::I64, vec![samples], &iterations)?));
-    Ok(write_atomically(path, &safetensors::serialize(tensors, None)?)?)
+
+    fn json(&self) -> Value {
+        json!({
+            "samples": self.samples, "n": self.variables, "seconds": self.time.as_secs_f64(),
+            "gap_max": self.gap_max, "certified": self.certified,
+            "exact": self.exact, "not_certified": self.not_certified,
+        })
+    }
+}
+
+impl Display for Summary {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let Self { variables, gap, samples, certified, exact, gap_max, .. } = self;
+        let seconds = self.time.as_secs_f64();
+        write!(
+            f,
+            "{certified} of {samples} tables (n = {variables}) certified to {gap:.1e}, \
+             {exact} of them exact, in {seconds:.3} s; largest gap {gap_max:.2e}"
+        )?;
+        let missed = samples - certified;
+        if missed > 0 {
+            let named: Vec<String> =
+                self.not_certified.iter().take(NAMED).map(ToString::to_string).collect();
+            let more = if missed > named.len() { ", …" } else { "" };
+            let (were, tables) = if missed == 1 { ("was", "table") } else { ("were", "tables") };
+            write!(f, "; {missed} {were} not: {tables} {}{more}", named.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn solutions(samples: usize, uncertified: &[usize]) -> Vec<Solution> {
+        let problem = Problem::new(&[0.0, 1.0, 2.0, 4.0], 0.0).expect("a good table");
+        let solver = Solver::new(2, Settings::default());
+        let mut solutions = solver.solve(&vec![problem; samples]);
+        for &index in uncertified {
+            solutions[index].certificate.bound = solutions[index].certificate.objective / 2.0;
+        }
+        solutions
+    }
+
+    #[test]
+    fn tables_without_a_certificate_are_counted_and_named_across_blocks() {
+        let mut summary = Summary::new(2, 1e-3);
+        summary.add(&solutions(10, &[]), Duration::from_millis(250));
+        let said = summary.to_string();
+        assert!(
+            said.starts_with("10 of 10 tables (n = 2) certified to 1.0e-3 in 0.250 s"),
+            "{said}"
+        );
+        assert!(!said.contains("not"), "{said}");
+
+        summary.add(&solutions(10, &[7]), Duration::from_millis(250));
+        let said = summary.to_string();
+        assert!(
+            said.starts_with("19 of 20 tables (n = 2) certified to 1.0e-3 in 0.500 s"),
+            "{said}"
+        );
+        assert!(said.ends_with("; largest gap 5.00e-1; 1 was not: table 17"), "{said}");
+
+        summary.add(&solutions(10, &[0, 9]), Duration::ZERO);
+        assert!(summary.to_string().ends_with("; 3 were not: tables 17, 20, 29"));
+        assert_eq!(summary.json()["not_certified"], json!([17, 20, 29]));
+
+        summary.add(&solutions(40, &Vec::from_iter(0..40)), Duration::ZERO);
+        assert!(summary.to_string().ends_with("; 43 were not: tables 17, 20, 29, 30, 31, …"));
+        let json = summary.json();
+        assert_eq!((&json["samples"], &json["certified"]), (&json!(70), &json!(27)));
+        assert_eq!(json["not_certified"].as_array().map(Vec::len), Some(LISTED));
+    }
 }

@@ -11,6 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 const DEFAULT_NOISE: f64 = 0.01;
+/// More is not worth its time: a basis of 4,096 takes minutes and a gigabyte.
+const LARGEST_BASIS: usize = 4096;
 const DEFAULT_SALIENCE: f64 = 0.02;
 const DEFAULT_PATIENCE: u32 = 3;
 const DEFAULT_BATCH: usize = 256;
@@ -220,7 +222,10 @@ impl Check {
         let salience =
             self.number("interactions.salience", file.salience, 0.0..=1.0, DEFAULT_SALIENCE);
         let gap = self.number("interactions.gap", file.gap, 1e-9..=0.5, defaults.gap);
-        let solver = sparsify::Settings { gap: gap?, ..defaults };
+        let at = "interactions.largest_basis";
+        let largest_basis =
+            self.count(at, file.largest_basis, 0..=LARGEST_BASIS, defaults.largest_basis);
+        let solver = sparsify::Settings { gap: gap?, largest_basis: largest_basis?, ..defaults };
         Some(Interactions { noise: noise?, salience: salience?, solver })
     }
 

@@ -147,6 +147,8 @@ pub struct Interactions {
     pub salience: Option<f64>,
     /// Certified relative gap of an extraction.
     pub gap: Option<f64>,
+    /// Tight rows up to which an extraction is exact.
+    pub largest_basis: Option<usize>,
 }
 
 /// `compute:`

@@ -163,7 +163,7 @@ impl Daemon<'_> {
     }
 
     fn log_pair(&self, step: u64, analysis: &Analysis, took: Duration) {
-        let Analysis { convergence, samples, certified, gap_max, trouble } = analysis;
+        let Analysis { convergence, samples, certified, exact, gap_max, trouble } = analysis;
         let value = |monitor| {
             convergence
                 .as_ref()
@@ -180,6 +180,7 @@ impl Daemon<'_> {
             ratio = %shown(Monitor::ConvergentRatio),
             probe_loss = %shown(Monitor::ProbeLoss),
             certified = %format_args!("{certified}/{samples}"),
+            exact,
             gap_max = %format_args!("{gap_max:.1e}"),
             seconds = %format_args!("{:.2}", took.as_secs_f64()),
             "pair"

@@ -12,6 +12,10 @@
 //! would break, one exchange of the basis restores it: what breaks in the primal is found on the dual
 //! side and the other way round. At θ = 0 the basis is optimal for the problem itself. The shifts
 //! carry random margins from a fixed seed, so ties are rare and the path is the same every time.
+//!
+//! The optimal vertex is seldom the only one: columns outside the basis whose |Kᵀp| equals their cost
+//! could take part for nothing. Exchanges among these, each one a step that lowers the second costs
+//! ([`Costs::second`]), end at the one canonical answer, wherever they began.
 
 use super::basis::{Basis, Dual, Primal};
 use super::problem::{Costs, Problem};
@@ -28,6 +32,8 @@ const LEAST_PIVOT: f64 = 1e-7;
 const MOST_DRIFT: f64 = 1e-9;
 /// How far a condition may be overstepped so that the largest of nearly equal pivots is taken.
 const SLACK: f64 = 1e-10;
+/// Differences of costs below this are ties.
+const TIE: f64 = 1e-9;
 /// Shares of ζ and c within which the margins of the start lie.
 const ROW_MARGIN: f64 = 0.02;
 const COLUMN_MARGIN: f64 = 0.01;
@@ -112,6 +118,7 @@ pub(super) struct Crossover {
     values: Vec<f64>,
     zetas: Vec<f64>,
     costs: Vec<f64>,
+    second_costs: Vec<f64>,
     /// Shifts of the values and of the costs at θ = 1.
     value_shift: Vec<f64>,
     cost_shift: Vec<f64>,
@@ -148,6 +155,7 @@ impl Crossover {
             values: vec![0.0; length],
             zetas: vec![0.0; length],
             costs: all,
+            second_costs: costs.second.concat(),
             value_shift: vec![0.0; length],
             cost_shift: vec![0.0; 2 * length],
             effects: Path::default(),
@@ -219,15 +227,22 @@ impl Crossover {
         }
         self.start(problem, scale, near, dual);
         let (mut theta, mut pivots, mut fresh) = (1.0, 0, 0);
-        while let Some((event, at)) = self.first_event(theta) {
-            theta = at;
-            match self.exchange(event, theta)? {
-                Exchange::Done => {
-                    pivots += 1;
-                    fresh += 1;
+        loop {
+            let event = if theta > 0.0 { self.first_event(theta) } else { self.worst_tie() };
+            match event {
+                Some((event, at)) => {
+                    theta = at;
+                    match self.exchange(event, theta)? {
+                        Exchange::Done => (pivots, fresh) = (pivots + 1, fresh + 1),
+                        Exchange::Drifted if fresh == 0 => return None,
+                        Exchange::Drifted => fresh = REFRESH,
+                    }
                 }
-                Exchange::Drifted if fresh == 0 => return None,
-                Exchange::Drifted => fresh = REFRESH,
+                None if theta > 0.0 => {
+                    theta = 0.0;
+                    self.weigh_ties();
+                }
+                None => return Some(self.vertex(scale, pivots)),
             }
             if pivots >= most_pivots {
                 return None;
@@ -235,10 +250,54 @@ impl Crossover {
             if fresh >= REFRESH {
                 self.basis.invert();
                 self.recompute();
+                if theta == 0.0 {
+                    self.weigh_ties();
+                }
                 fresh = 0;
             }
         }
-        Some(self.vertex(scale, pivots))
+    }
+
+    /// From here on the rates of the dual are those of the second costs, and the rate of a column is
+    /// by how much it exceeds its own; θ stays 0.
+    #[inline(always)]
+    fn weigh_ties(&mut self) {
+        let Basis { rows, columns, .. } = &self.basis;
+        self.effects.rate.fill(0.0);
+        self.residual.rate.fill(0.0);
+        let signs = columns.iter().zip(&self.column_signs);
+        self.spare.clear();
+        self.spare.extend(signs.map(|(&c, sign)| self.second_costs[c] * sign));
+        self.basis.solve_transposed(&self.spare, &mut self.dual.rate);
+        let image = &mut self.image_on_columns;
+        apply_transposed(&mut self.table, rows, &self.dual.rate, image);
+        for (c, image) in image.iter().enumerate() {
+            let own = self.second_costs[c].copysign(self.reduced.at_zero[c]);
+            self.reduced.rate[c] = image - own;
+        }
+        for &c in columns {
+            self.reduced.rate[c] = 0.0;
+        }
+    }
+
+    /// The exchange on the optimal face that lowers the second costs fastest.
+    #[inline(always)]
+    fn worst_tie(&self) -> Option<(Event, f64)> {
+        let (mut worst, mut event) = (TIE, None);
+        for (c, cost) in self.costs.iter().enumerate() {
+            let (reduced, rate) = (self.reduced.at_zero[c], self.reduced.rate[c]);
+            let sign = reduced.signum();
+            if sign * rate > worst && reduced.abs() > cost - TIE && *cost > 0.0 {
+                (worst, event) = (sign * rate, Some(Event::ColumnActivates(c, sign)));
+            }
+        }
+        for (place, sign) in self.row_signs.iter().enumerate() {
+            let (dual, rate) = (self.dual.at_zero[place], self.dual.rate[place]);
+            if -sign * rate > worst && sign * dual < TIE {
+                (worst, event) = (-sign * rate, Some(Event::DualVanishes(place)));
+            }
+        }
+        event.map(|event| (event, 0.0))
     }
 
     /// The first basis, and the shifts that make it optimal at θ = 1.

@@ -67,6 +67,10 @@ pub struct Costs {
     pub and: Vec<f64>,
     /// d_T, length 2^n; entries of order below 2 are 1 and unused.
     pub or: Vec<f64>,
+    /// Second costs, AND then OR: of all optimal answers the canonical one has the least Σ of these
+    /// times |effect|. Nearly all first costs are 1 and K is 0 or 1, so ties between optimal answers
+    /// are the rule and not the exception.
+    pub second: [Vec<f64>; 2],
 }
 
 impl Costs {
@@ -74,7 +78,14 @@ impl Costs {
     /// amount that differs from variable to variable, so that ties are broken by index.
     pub fn canonical(variables: usize) -> Self {
         let golden = |k: usize| (0.618_033_988_749_894_9 * k as f64).fract();
-        let mut costs = Self { and: vec![1.0; 1 << variables], or: vec![1.0; 1 << variables] };
+        // Effects of low order first, then by index.
+        let second = |kind: usize| {
+            let cost =
+                |t: usize| (order(t) as f64 + scatter(2 * t + kind)) / (variables + 1) as f64;
+            (0..1 << variables).map(cost).collect()
+        };
+        let ones = vec![1.0; 1 << variables];
+        let mut costs = Self { and: ones.clone(), or: ones, second: [second(0), second(1)] };
         for subset in 1..1usize << variables {
             let mut variables = members(subset);
             match (order(subset), variables.next(), variables.next()) {
@@ -98,6 +109,14 @@ impl Costs {
         };
         weigh(&self.and, and) + weigh(&self.or, or)
     }
+}
+
+/// A number in [0, 1) for each index, without any linear relation between them (SplitMix64).
+fn scatter(index: usize) -> f64 {
+    let mut bits = (index as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    ((bits ^ (bits >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]

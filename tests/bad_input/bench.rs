@@ -36,9 +36,13 @@ pub(crate) fn fixtures() -> Option<&'static Path> {
     MADE.get_or_init(make).as_deref()
 }
 
+fn python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
+}
+
 fn make() -> Option<PathBuf> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = project.join(".venv/bin/python");
+    let python = python();
     if !python.exists() {
         eprintln!("skipped: {} is not here; `make setup` makes it", python.display());
         return None;
@@ -220,6 +224,27 @@ impl Bench {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Finished {
         self.start(arguments).finish()
+    }
+
+    /// Runs Python code in the directory; what it prints.
+    #[track_caller]
+    pub(crate) fn python(&self, code: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(python());
+        command.args(["-c", code]).args(arguments).current_dir(self.root.path());
+        let finished = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
+        assert!(finished.status.success(), "{code} {arguments:?}");
+        String::from_utf8(finished.stdout).unwrap()
+    }
+
+    /// The largest resident size that a command of the program had, in bytes.
+    #[track_caller]
+    pub(crate) fn peak_memory(&self, arguments: &[&str]) -> u64 {
+        let code = "\
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+        let said = self.python(code, &[&[env!("CARGO_BIN_EXE_convergd")], arguments].concat());
+        1024 * said.trim().parse::<u64>().unwrap()
     }
 
     pub(crate) fn once(&self) -> Finished {

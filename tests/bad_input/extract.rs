@@ -1,13 +1,51 @@
-//! Value tables that cannot be extracted, and the way there and back for one that can.
+//! Value tables that cannot be extracted, and the way there and back for those that can.
 
-use crate::bench::{Bench, fixtures};
-use safetensors::SafeTensors;
+use crate::bench::{Bench, Finished, eventually, fixtures};
+use convergd::sparsify::{Problem, Settings, Solver};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 
-fn extract(bench: &Bench, values: &str, more: &[&str]) -> crate::bench::Finished {
+/// Tables that one thread takes at a time.
+const BLOCK: usize = 64;
+
+fn extract(bench: &Bench, values: &str, more: &[&str]) -> Finished {
     let values = fixtures().unwrap().join("values").join(format!("{values}.safetensors"));
-    let arguments = ["extract", "--values", values.to_str().unwrap(), "--out", "out.safetensors"];
+    extract_file(bench, values.to_str().unwrap(), more)
+}
+
+fn extract_file(bench: &Bench, values: &str, more: &[&str]) -> Finished {
+    let arguments = ["extract", "--values", values, "--out", "out.safetensors"];
     bench.command(&[&arguments, more].concat())
+}
+
+/// Tables that float32 holds exactly, one after the other.
+fn random_tables(samples: usize, variables: usize) -> Vec<f64> {
+    let mut random = fastrand::Rng::with_seed(3);
+    (0..samples << variables).map(|_| f64::from(random.f32() - 0.5)).collect()
+}
+
+/// Writes `values` between two other tensors.
+fn put_tables(bench: &Bench, name: &str, dtype: Dtype, variables: usize, numbers: &[f64]) {
+    let bytes: Vec<u8> = match dtype {
+        Dtype::F32 => numbers.iter().flat_map(|&number| (number as f32).to_le_bytes()).collect(),
+        _ => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+    };
+    let shape = vec![numbers.len() >> variables, 1 << variables];
+    let other = [255; 16];
+    let other = &other[..2 * dtype.bitsize() / 8];
+    let tensors = [
+        ("a", TensorView::new(dtype, vec![2], other).unwrap()),
+        ("values", TensorView::new(dtype, shape, &bytes).unwrap()),
+        ("z", TensorView::new(dtype, vec![2], other).unwrap()),
+    ];
+    std::fs::write(bench.path(name), safetensors::serialize(tensors, None).unwrap()).unwrap();
+}
+
+/// Unfinished files in the directory.
+fn unfinished(bench: &Bench) -> usize {
+    let entries = std::fs::read_dir(bench.path("")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with(".tmp-")).count()
 }
 
 #[test]
@@ -25,6 +63,7 @@ fn bad_tables_are_refused_with_their_place_and_nothing_is_written() {
     ] {
         extract(&bench, name, &["--json"]).expect(65, parts);
         assert!(!bench.path("out.safetensors").exists());
+        assert_eq!(unfinished(&bench), 0);
     }
     for (option, value, part) in [
         ("--noise", "-0.1", "'-0.1' for '--noise <NOISE>'"),
@@ -80,6 +119,163 @@ fn interactions_of_a_good_file_give_its_values_back() {
             }
         }
     }
+}
+
+#[test]
+fn a_table_gives_the_same_bits_alone_and_in_any_block() {
+    let Some(bench) = Bench::empty() else { return };
+    let samples = 2 * BLOCK + 37;
+    let tables = random_tables(samples, 4);
+    let mut outputs = Vec::new();
+    for (dtype, threads) in [(Dtype::F64, "1"), (Dtype::F64, "3"), (Dtype::F32, "2")] {
+        put_tables(&bench, "values.safetensors", dtype, 4, &tables);
+        extract_file(&bench, "values.safetensors", &["--threads", threads]).expect(0, &[]);
+        outputs.push(std::fs::read(bench.path("out.safetensors")).unwrap());
+    }
+    assert!(outputs.iter().all(|output| *output == outputs[0]), "blocks of other sizes differ");
+
+    let of = |name: &str| numbers(&outputs[0], name, 8);
+    let [and, or, noise] = ["and", "or", "noise"].map(of);
+    let [objective, bound, gap] = ["objective", "bound", "gap"].map(of);
+    let solver = Solver::new(4, Settings::default());
+    for (index, table) in tables.chunks_exact(16).enumerate() {
+        let alone = &solver.solve(&[Problem::new(table, 0.01).unwrap()])[0];
+        let row = 16 * index..16 * (index + 1);
+        assert_eq!(alone.effects.and, and[row.clone()], "table {index}");
+        assert_eq!(alone.effects.or, or[row.clone()], "table {index}");
+        assert_eq!(alone.effects.noise(table), noise[row], "table {index}");
+        let certificate = [objective[index], bound[index], gap[index]];
+        let expected = &alone.certificate;
+        assert_eq!(certificate, [expected.objective, expected.bound, expected.gap()]);
+    }
+
+    for index in [0, BLOCK - 1, BLOCK, samples - 1] {
+        let table = &tables[16 * index..16 * (index + 1)];
+        put_tables(&bench, "values.safetensors", Dtype::F64, 4, table);
+        extract_file(&bench, "values.safetensors", &[]).expect(0, &[]);
+        let output = std::fs::read(bench.path("out.safetensors")).unwrap();
+        let (alone, all) = (
+            SafeTensors::deserialize(&output).unwrap(),
+            SafeTensors::deserialize(&outputs[0]).unwrap(),
+        );
+        for (name, row) in alone.tensors() {
+            let row = row.data();
+            let place = row.len() * index..row.len() * (index + 1);
+            let in_block = &all.tensor(&name).unwrap().data()[place];
+            assert!(row == in_block, "`{name}` of table {index}");
+        }
+    }
+}
+
+#[test]
+fn python_reads_the_file_as_it_was_written() {
+    let Some(bench) = Bench::empty() else { return };
+    put_tables(&bench, "values.safetensors", Dtype::F32, 3, &random_tables(BLOCK + 1, 3));
+    extract_file(&bench, "values.safetensors", &[]).expect(0, &[]);
+    let code = "\
+import sys
+from safetensors.numpy import load_file, save_file
+tensors = load_file(sys.argv[1])
+save_file(tensors, sys.argv[2])
+print(*(f'{name}:{t.dtype}:{t.shape}' for name, t in sorted(tensors.items())), sep='\\n')";
+    let said = bench.python(code, &["out.safetensors", "again.safetensors"]);
+    let expected = "\
+and:float64:(65, 8)
+bound:float64:(65,)
+gap:float64:(65,)
+iterations:int64:(65,)
+noise:float64:(65, 8)
+objective:float64:(65,)
+or:float64:(65, 8)
+";
+    assert_eq!(said, expected);
+    let read = |name: &str| std::fs::read(bench.path(name)).unwrap();
+    let (written, again) = (read("out.safetensors"), read("again.safetensors"));
+    assert_eq!(written.len() % 8, 0);
+    let again = SafeTensors::deserialize(&again).unwrap();
+    for (name, tensor) in SafeTensors::deserialize(&written).unwrap().tensors() {
+        assert!(again.tensor(&name).unwrap() == tensor, "`{name}` is another one in Python");
+    }
+}
+
+#[test]
+fn what_is_found_late_leaves_nothing_and_an_earlier_file_untouched() {
+    let Some(bench) = Bench::empty() else { return };
+    let mut tables = random_tables(2 * BLOCK, 4);
+    tables[16 * (2 * BLOCK - 1) + 5] = f64::NEG_INFINITY;
+    put_tables(&bench, "late.safetensors", Dtype::F64, 4, &tables);
+    let parts = ["late.safetensors`: table 127: v(S) is -inf for S = 0b101"];
+    extract_file(&bench, "late.safetensors", &["--json"]).expect(65, &parts);
+    assert!(!bench.path("out.safetensors").exists());
+    assert_eq!(unfinished(&bench), 0);
+
+    std::fs::write(bench.path("out.safetensors"), "of yesterday").unwrap();
+    let whole = std::fs::read(bench.path("late.safetensors")).unwrap();
+    std::fs::write(bench.path("short.safetensors"), &whole[..whole.len() - 1]).unwrap();
+    let length = format!("short.safetensors`: is {} bytes long", whole.len() - 1);
+    for (name, parts) in [
+        ("late.safetensors", &parts[..]),
+        ("short.safetensors", &[&length, "truncated or still being written"]),
+    ] {
+        extract_file(&bench, name, &[]).expect(65, parts);
+        assert_eq!(std::fs::read(bench.path("out.safetensors")).unwrap(), b"of yesterday");
+        assert_eq!(unfinished(&bench), 0);
+    }
+}
+
+#[test]
+fn values_are_not_overwritten_by_their_interactions() {
+    let Some(bench) = Bench::empty() else { return };
+    bench.put("values/good.safetensors", "out.safetensors");
+    std::os::unix::fs::symlink("out.safetensors", bench.path("link.safetensors")).unwrap();
+    let before = std::fs::read(bench.path("out.safetensors")).unwrap();
+    for values in ["out.safetensors", "./out.safetensors", "link.safetensors"] {
+        extract_file(&bench, values, &[]).expect(65, &["which would be lost; give another"]);
+        assert_eq!(std::fs::read(bench.path("out.safetensors")).unwrap(), before);
+    }
+}
+
+#[test]
+fn tables_that_miss_the_gap_are_told_and_no_failure() {
+    let Some(bench) = Bench::empty() else { return };
+    put_tables(&bench, "values.safetensors", Dtype::F64, 3, &random_tables(BLOCK + 8, 3));
+    let finished = extract_file(&bench, "values.safetensors", &["--json", "--gap", "1e-300"]);
+    let summary: Value = serde_json::from_str(&finished.expect(0, &[]).out).unwrap();
+    let output = std::fs::read(bench.path("out.safetensors")).unwrap();
+    let missed: Vec<usize> = numbers(&output, "gap", 8)
+        .iter()
+        .enumerate()
+        .filter_map(|(index, gap)| (*gap > 1e-300).then_some(index))
+        .collect();
+    assert_eq!(summary["certified"], Value::from(BLOCK + 8 - missed.len()), "{summary}");
+    assert_eq!(summary["not_certified"], Value::from(missed[..missed.len().min(20)].to_vec()));
+}
+
+#[test]
+fn memory_does_not_grow_with_the_number_of_tables() {
+    let Some(bench) = Bench::empty() else { return };
+    let peak = |samples: usize| {
+        put_tables(&bench, "values.safetensors", Dtype::F64, 6, &random_tables(samples, 6));
+        let arguments = ["extract", "--threads", "2", "--values", "values.safetensors", "--out"];
+        bench.peak_memory(&[&arguments[..], &["out.safetensors"]].concat())
+    };
+    let (few, many) = (peak(2_000), peak(20_000));
+    // All in memory, with what is made of them, they would take 100 MB more.
+    assert!(many < few + 5_000_000, "2,000 tables took {few} bytes, 20,000 took {many}");
+}
+
+#[test]
+fn a_signal_ends_the_work_and_takes_the_unfinished_file_with_it() {
+    let Some(bench) = Bench::empty() else { return };
+    put_tables(&bench, "values.safetensors", Dtype::F64, 6, &random_tables(20_000, 6));
+    let arguments = ["extract", "--values", "values.safetensors", "--out", "out.safetensors"];
+    let running = bench.start(&arguments);
+    eventually("an unfinished file", || unfinished(&bench) == 1);
+    let pid = rustix::process::Pid::from_raw(running.pid() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(running.finish().code, Some(128 + 15));
+    assert_eq!(unfinished(&bench), 0);
+    assert!(!bench.path("out.safetensors").exists());
 }
 
 fn numbers(file: &[u8], name: &str, bytes: usize) -> Vec<f64> {
