@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
+# Value tables with known optima; the benches do without where the file is not there.
+GOLDEN ?= $(CURDIR)/../shared/golden/values.safetensors
 # torch-sys asks the `python` (or python3) that it finds first for libtorch.
 export PATH := $(BIN):$(PATH)
 export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build demo demo-phase test test-rust test-core test-python lint format clean
+.PHONY: help setup build demo demo-phase test test-rust test-core test-python bench-solver lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,16 +47,25 @@ test-core: ## the pure core, without libtorch
 test-python: setup
 	cd python && $(BIN)/python -m pytest -q tests
 
+bench-solver: build ## the solver and its peers: certification, cost, memory, rooflines (10 minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
+	$(BIN)/python benches/make_tables.py target/bench
+	cargo bench --locked --no-default-features --bench transforms
+	cargo bench --locked --no-default-features --bench solver -- \
+		--tables target/bench --golden $(GOLDEN)
+	$(BIN)/python benches/peers.py --tables target/bench --golden $(GOLDEN) \
+		--convergd target/release/convergd --out target/bench/peers.json
+
 lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
-	$(BIN)/ruff check --config python/pyproject.toml python examples tests
-	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests
+	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches
+	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches
 
 format:
 	cargo fmt
-	$(BIN)/ruff format --config python/pyproject.toml python examples tests
+	$(BIN)/ruff format --config python/pyproject.toml python examples tests benches
 
 clean:
 	cargo clean
