@@ -18,6 +18,7 @@ use super::symmetry::{Factor, Symmetry};
 use crate::interaction::Interactions;
 use crate::interaction::subset::order;
 use crate::interaction::transform::{Row, moebius, or_inverse, zeta, zeta_adjoint};
+use aligned_vec::{AVec, ConstAlign, avec};
 
 /// Tables that run side by side.
 pub(super) const LANES: usize = 8;
@@ -58,18 +59,24 @@ impl Plan {
 /// Arrays of 2^n rows in a [`Splitting`]: values, dual, two scratch, and three in each of three points.
 const ARRAYS: usize = 13;
 
+/// A table of 2^n rows that starts at a cache line.
+type Rows<const L: usize> = AVec<Row<L>, ConstAlign<64>>;
+
+fn zeros<const L: usize>(length: usize) -> Rows<L> {
+    avec![[64]| [0.0; L]; length]
+}
+
 /// The point t, or its anchor.
 #[derive(Clone)]
 struct Point<const L: usize> {
-    and: Vec<Row<L>>,
-    or: Vec<Row<L>>,
-    noise: Vec<Row<L>>,
+    and: Rows<L>,
+    or: Rows<L>,
+    noise: Rows<L>,
 }
 
 impl<const L: usize> Point<L> {
     fn zero(length: usize) -> Self {
-        let zeros = vec![[0.0; L]; length];
-        Self { and: zeros.clone(), or: zeros.clone(), noise: zeros }
+        Self { and: zeros(length), or: zeros(length), noise: zeros(length) }
     }
 
     fn copy_from(&mut self, other: &Self) {
@@ -99,7 +106,7 @@ pub(super) struct Paused {
 pub(super) struct Splitting<'a> {
     plan: &'a Plan,
     /// v(S) − v(∅), scaled.
-    values: Vec<Lane>,
+    values: Rows<LANES>,
     scale: Lane,
     zeta: Lane,
     metric: Metric<LANES>,
@@ -108,10 +115,10 @@ pub(super) struct Splitting<'a> {
     anchor: Point<LANES>,
     anchor_age: usize,
     iteration: usize,
-    dual: Vec<Lane>,
+    dual: Rows<LANES>,
     /// AND and OR scratch: the reflection 2z − t between iterations, Kᵀp within one.
-    and: Vec<Lane>,
-    or: Vec<Lane>,
+    and: Rows<LANES>,
+    or: Rows<LANES>,
     /// Used by the checks alone.
     spare: Point<LANES>,
 }
@@ -213,11 +220,10 @@ macro_rules! with_best_instructions {
 impl<'a> Splitting<'a> {
     pub(super) fn new(plan: &'a Plan) -> Self {
         let length = 1 << plan.variables;
-        let zeros = || vec![[0.0; LANES]; length];
         let metric = Metric::start(plan.variables, &[0.0; LANES]);
         Self {
             plan,
-            values: zeros(),
+            values: zeros(length),
             scale: [1.0; LANES],
             zeta: [0.0; LANES],
             factor: plan.symmetry.factor(&metric),
@@ -226,9 +232,9 @@ impl<'a> Splitting<'a> {
             anchor: Point::zero(length),
             anchor_age: 0,
             iteration: 0,
-            dual: zeros(),
-            and: zeros(),
-            or: zeros(),
+            dual: zeros(length),
+            and: zeros(length),
+            or: zeros(length),
             spare: Point::zero(length),
         }
     }
@@ -498,7 +504,7 @@ impl<'a> Splitting<'a> {
             let bound = gain[lane] / excess[lane];
             if let Some(best) = best.as_deref_mut().filter(|best| bound > best.bound) {
                 best.bound = bound;
-                for (kept, row) in best.dual.iter_mut().zip(&self.dual) {
+                for (kept, row) in best.dual.iter_mut().zip(self.dual.iter()) {
                     *kept = row[lane];
                 }
             }
