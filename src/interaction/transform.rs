@@ -6,9 +6,9 @@
 /// One row of a batch of `L` tables: their entries for one subset.
 pub type Row<const L: usize> = [f64; L];
 
-/// Numbers that a first level cache holds with room to spare (16 KiB of doubles): blocks of this
-/// size go through all their stages before the next block is touched.
-const BLOCK_NUMBERS: usize = 2048;
+/// Numbers that the first and the second level cache hold with room to spare (16 and 256 KiB of
+/// doubles): a block goes through all its stages before the next one is touched.
+const BLOCK_NUMBERS: [usize; 2] = [1 << 11, 1 << 15];
 
 /// Applies `(low, high) -> (low, high)` to every pair of rows that differ in one bit, bit by bit, two
 /// bits a pass over the memory.
@@ -17,11 +17,15 @@ fn butterflies<const L: usize>(
     table: &mut [Row<L>],
     combine: impl Fn(&mut Row<L>, &mut Row<L>) + Copy,
 ) {
-    let block = table.len().min((BLOCK_NUMBERS / L).next_power_of_two());
-    for rows in table.chunks_exact_mut(block) {
-        stages(rows, 1, combine);
+    let [small, large] =
+        BLOCK_NUMBERS.map(|numbers| table.len().min((numbers / L).next_power_of_two()));
+    for block in table.chunks_exact_mut(large) {
+        for block in block.chunks_exact_mut(small) {
+            stages(block, 1, combine);
+        }
+        stages(block, small, combine);
     }
-    stages(table, block, combine);
+    stages(table, large, combine);
 }
 
 /// The stages of the bits from `first` on, where `first` is the distance of their rows.
@@ -108,10 +112,10 @@ pub fn or_inverse<const L: usize>(table: &mut [Row<L>]) {
 fn complement_from_total<const L: usize>(table: &mut [Row<L>]) {
     let Some(&total) = table.last() else { return };
     let (lower, upper) = table.split_at_mut(table.len() / 2);
-    for (a, b) in lower.iter_mut().zip(upper.iter_mut().rev()) {
-        for lane in 0..L {
-            (a[lane], b[lane]) = (total[lane] - b[lane], total[lane] - a[lane]);
-        }
+    for (low, high) in lower.iter_mut().zip(upper.iter_mut().rev()) {
+        let (a, b) = (*low, *high);
+        *low = std::array::from_fn(|lane| total[lane] - b[lane]);
+        *high = std::array::from_fn(|lane| total[lane] - a[lane]);
     }
 }
 
