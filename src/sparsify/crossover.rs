@@ -39,6 +39,10 @@ const ROW_MARGIN: f64 = 0.02;
 const COLUMN_MARGIN: f64 = 0.01;
 /// Exchanges after which the inverse is computed afresh.
 const REFRESH: usize = 150;
+/// How exactly a fit must give the values, relative to the largest, and how many rows it must have for
+/// each column: what fits by having as many effects as values explains nothing.
+const EXACT_FIT: f64 = 1e-11;
+const LEAST_ROWS_A_COLUMN: usize = 4;
 /// Weight of the least wanted row or column of the first basis.
 const LEAST_WEIGHT: f64 = 1e-2;
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -300,6 +304,32 @@ impl Crossover {
         event.map(|event| (event, 0.0))
     }
 
+    /// Effects on the near-optimal support alone that give every value exactly, where there are such:
+    /// without noise a sparse game is found so to the last digit.
+    pub(super) fn fit(&mut self, problem: &Problem, near: &Interactions) -> Option<Interactions> {
+        let (length, scale) = (self.length, problem.scale());
+        let effect = |column: usize| near_effect(near, column) / scale;
+        let support = (0..2 * length).filter(|&c| self.costs[c] > 0.0 && effect(c) != 0.0);
+        let columns: Vec<usize> = support.collect();
+        if columns.is_empty() || columns.len() > length / LEAST_ROWS_A_COLUMN {
+            return None;
+        }
+        for (value, v) in self.values.iter_mut().zip(&problem.values) {
+            *value = v / scale;
+        }
+        let columns = most_wanted_first(columns, &|c| effect(c).abs());
+        let rows = ((1..length).collect(), vec![1.0; length - 1]);
+        self.basis.choose(length, rows, columns);
+        let Basis { rows, columns, .. } = &self.basis;
+        self.spare.clear();
+        self.spare.extend(rows.iter().map(|&s| self.values[s]));
+        self.basis.solve(&self.spare, &mut self.effects.at_zero);
+        apply(&mut self.table, columns, &self.effects.at_zero, &mut self.image_on_rows);
+        let misses = self.values.iter().zip(&self.image_on_rows);
+        let worst = misses.map(|(v, image)| (v - image).abs()).fold(0.0, f64::max);
+        (worst <= EXACT_FIT).then(|| self.vertex(scale, 0).effects)
+    }
+
     /// The first basis, and the shifts that make it optimal at θ = 1.
     #[inline(always)]
     fn start(&mut self, problem: &Problem, scale: f64, near: &Interactions, dual: &[f64]) {
@@ -309,21 +339,11 @@ impl Crossover {
         for (value, v) in self.values.iter_mut().zip(&problem.values) {
             *value = v / scale;
         }
-        let effect = |column: usize| {
-            let of = if column < length { &near.and } else { &near.or };
-            of[column % length] / scale
-        };
-        let wanted = |mut indices: Vec<usize>, size: &dyn Fn(usize) -> f64| {
-            indices.sort_by(|&a, &b| size(b).total_cmp(&size(a)));
-            let largest = indices.iter().fold(0.0, |most: f64, &i| most.max(size(i)));
-            let weight = |&i: &usize| (size(i) / largest).sqrt().max(LEAST_WEIGHT);
-            let weights = indices.iter().map(weight).collect();
-            (indices, weights)
-        };
+        let effect = |column: usize| near_effect(near, column) / scale;
         let columns = (0..2 * length).filter(|&c| self.costs[c] > 0.0 && effect(c) != 0.0);
-        let columns = wanted(columns.collect(), &|c| effect(c).abs());
+        let columns = most_wanted_first(columns.collect(), &|c| effect(c).abs());
         let rows = (1..length).filter(|&s| dual[s] != 0.0);
-        let rows = wanted(rows.collect(), &|s| dual[s].abs());
+        let rows = most_wanted_first(rows.collect(), &|s| dual[s].abs());
         self.basis.choose(length, rows, columns);
         let Basis { rows, columns, .. } = &self.basis;
         self.column_signs = columns.iter().map(|&c| effect(c).signum()).collect();
@@ -648,6 +668,25 @@ impl Crossover {
         }
         Vertex { effects, dual, pivots }
     }
+}
+
+/// The effect of a column.
+fn near_effect(near: &Interactions, column: usize) -> f64 {
+    let length = near.and.len();
+    let of = if column < length { &near.and } else { &near.or };
+    of[column % length]
+}
+
+/// Sorted by size, the largest first, with weights in (0, 1].
+fn most_wanted_first(
+    mut indices: Vec<usize>,
+    size: &dyn Fn(usize) -> f64,
+) -> (Vec<usize>, Vec<f64>) {
+    indices.sort_by(|&a, &b| size(b).total_cmp(&size(a)));
+    let largest = indices.first().map_or(1.0, |&first| size(first));
+    let weight = |&i: &usize| (size(i) / largest).sqrt().max(LEAST_WEIGHT);
+    let weights = indices.iter().map(weight).collect();
+    (indices, weights)
 }
 
 /// The largest θ above 0 at which a quantity that is kept at its sign vanishes as θ falls.

@@ -177,6 +177,7 @@ impl Solver {
         check: usize,
     ) -> Vec<End<'p>> {
         let Work { splitting, crossover } = work;
+        let problems: Vec<&Problem> = tables.iter().map(|table| table.problem).collect();
         splitting.iterate_until(check);
         let mut vertices: Vec<Option<Solution>> = Vec::with_capacity(tables.len());
         let mut lanes: Vec<Option<Table<'_>>> = Vec::with_capacity(tables.len());
@@ -197,6 +198,14 @@ impl Solver {
                 })
                 .collect();
             splitting.improve(&mut best);
+            for (lane, best) in best.into_iter().enumerate() {
+                let Some(best) = best.filter(|_| problems[lane].zeta == 0.0) else { continue };
+                let near = splitting.iterate(lane).effects;
+                if let Some(effects) = crossover.fit(problems[lane], &near) {
+                    let cost = self.costs().objective(&effects.and, &effects.or);
+                    best.offer(effects, cost, problems[lane].scale());
+                }
+            }
         }
         let last = check >= self.settings.most_iterations;
         let ends = lanes.into_iter().flatten().zip(vertices).enumerate();

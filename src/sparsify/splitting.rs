@@ -29,6 +29,8 @@ const ADAPT_AT: [usize; 2] = [40, 80];
 /// Halpern's anchor is renewed after max(30, 0.3·k) iterations.
 const LEAST_ANCHOR_AGE: usize = 30;
 const ANCHOR_AGE_SHARE: f64 = 0.3;
+/// Share of rounding within which a cost is no worse than another.
+const NO_WORSE: f64 = 1e-9;
 /// Rounds of clipping and projecting that tighten the dual before it is scaled.
 const DUAL_ROUNDS: usize = 10;
 
@@ -149,6 +151,13 @@ impl Best {
             objective: f64::INFINITY,
             dual: vec![0.0; length],
             bound: 0.0,
+        }
+    }
+
+    /// Takes feasible effects if they are no worse than the best so far: exact ones are cleaner.
+    pub(super) fn offer(&mut self, effects: Interactions, cost: f64, scale: f64) {
+        if cost / scale <= self.objective * (1.0 + NO_WORSE) {
+            (self.objective, self.effects) = (cost / scale, effects);
         }
     }
 
