@@ -5,6 +5,9 @@ One file a number of variables n, `tables_n4.safetensors` to `tables_n14.safeten
 - `values` float64 [B, 2^n]: v(S), index = bitmask of S, bit i = variable i; v(∅) not subtracted,
 - `kind` int64 [B]: an index into `KINDS`.
 
+`pairs_n10.safetensors` is a recorded run: `values` float64 [steps, 2, samples, 2^10] of two
+trainings from different seeds at every third epoch, each sample with the same variables throughout.
+
 A table of a network is the log-odds of the label with the absent variables set to zero at the
 split layer, just as the sidecar computes it. Seeds are fixed, so every run makes the same tables.
 """
@@ -13,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +41,11 @@ GRID = 4
 EARLY_EPOCHS = 2
 LATE_EPOCHS = 40
 BATCH = 50
+PAIR_SEEDS = (11, 22)
+PAIR_EPOCHS = 12
+PAIR_EVERY = 3
+PAIR_SAMPLES = 20
+PAIR_VARIABLES = 10
 PLANTED_NOISE = 0.01
 ROWS = 2048
 """Masked copies that go through the network at once."""
@@ -52,23 +62,53 @@ class Networks:
     probe: digits.Part
 
 
-def train() -> Networks:
-    """Train once; keep a copy of the weights on the way."""
-    torch.manual_seed(0)
-    data = digits.load(probe_samples=max(TABLES.values()))
-    net, early = digits.Net(), digits.Net()
+def epochs(net: digits.Net, part: digits.Part, seed: int) -> Iterator[None]:
+    """Train epoch by epoch."""
+    torch.manual_seed(seed)
+    net.load_state_dict(digits.Net().state_dict())
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    for epoch in range(LATE_EPOCHS):
-        if epoch == EARLY_EPOCHS:
-            early.load_state_dict(net.state_dict())
-        for batch in torch.randperm(len(data.training.labels)).split(BATCH):
-            loss = functional.cross_entropy(
-                net(data.training.inputs[batch]), data.training.labels[batch]
-            )
+    while True:
+        for batch in torch.randperm(len(part.labels)).split(BATCH):
+            loss = functional.cross_entropy(net(part.inputs[batch]), part.labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+        yield
+
+
+def train() -> Networks:
+    """Train once; keep a copy of the weights on the way."""
+    data = digits.load(probe_samples=max(TABLES.values()))
+    net, early = digits.Net(), digits.Net()
+    for epoch, _ in enumerate(islice(epochs(net, data.training, seed=0), LATE_EPOCHS), 1):
+        if epoch == EARLY_EPOCHS:
+            early.load_state_dict(net.state_dict())
     return Networks(early.eval(), net.eval(), data.probe)
+
+
+def record_pairs() -> Table:
+    """The value tables of two trainings, [steps, 2, samples, 2^n]."""
+    data = digits.load(probe_samples=PAIR_SAMPLES)
+    random = np.random.default_rng(0)
+    chosen = [
+        torch.from_numpy(np.sort(random.permutation(GRID * GRID)[:PAIR_VARIABLES]))
+        for _ in range(PAIR_SAMPLES)
+    ]
+    runs = []
+    for seed in PAIR_SEEDS:
+        net = digits.Net()
+        training = islice(epochs(net, data.training, seed), PAIR_EPOCHS)
+        runs.append(
+            [
+                [
+                    masked(net, data.probe.inputs[i], int(data.probe.labels[i]), chosen[i])
+                    for i in range(PAIR_SAMPLES)
+                ]
+                for epoch, _ in enumerate(training, 1)
+                if epoch % PAIR_EVERY == 0
+            ]
+        )
+    return np.array(runs).swapaxes(0, 1)
 
 
 def subsets(n: int) -> NDArray[np.bool_]:
@@ -89,6 +129,14 @@ def of_digits(net: digits.Net, image: Tensor, label: int, n: int) -> Table:
     hidden = net.low(image[None])
     strength = functional.avg_pool2d(hidden.abs().sum(1, keepdim=True), 8 // GRID).flatten()
     chosen = strength.argsort(descending=True, stable=True)[:n].sort().values
+    return masked(net, image, label, chosen)
+
+
+@torch.no_grad()
+def masked(net: digits.Net, image: Tensor, label: int, chosen: Tensor) -> Table:
+    """The table of one image over the chosen patches."""
+    hidden = net.low(image[None])
+    n = len(chosen)
     present = torch.ones(1 << n, GRID * GRID)
     present[:, chosen] = torch.from_numpy(subsets(n)).float()
     tables = []
@@ -146,6 +194,7 @@ def main() -> None:
             {"values": np.stack(tables), "kind": np.array(kinds)},
             directory / f"tables_n{n}.safetensors",
         )
+    save_file({"values": record_pairs()}, directory / f"pairs_n{PAIR_VARIABLES}.safetensors")
     print(f"wrote {sum(TABLES.values())} value tables to {directory}")
 
 

@@ -2,12 +2,13 @@
 //!
 //! `make bench-solver`, or
 //! `cargo bench --no-default-features --bench solver -- --tables DIR [--golden FILE]
-//! [--only certification|cost|linear|memory]`.
+//! [--only certification|cost|linear|memory|monitors]`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod common;
 
 use common::{Arguments, header, heading, line, timed};
+use convergd::convergence::{Monitor, NetworkProbe, Pair, compare};
 use convergd::sparsify::{Problem, Settings, Solution, Solver};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -18,6 +19,7 @@ const NOISE: f64 = 0.01;
 const NOISES: [f64; 3] = [0.0, NOISE, 0.04];
 /// The tables of the linearity and memory sections: one full batch, repeated.
 const BATCH: usize = 8;
+const SALIENCE: f64 = 0.02;
 /// Rounds of the linearity section; the best of them counts.
 const ROUNDS: usize = 3;
 
@@ -210,23 +212,25 @@ fn linear(arguments: &Arguments) {
 
 fn memory(arguments: &Arguments) {
     heading("Memory of a call, one thread, by a counting allocator; a table is 8·2^n bytes");
-    let widths = [3, 14, 14, 17, 19, 16];
-    header("n|8 tables|64 tables|batch in tables|answer in tables|prepared", widths);
+    let widths = [3, 14, 14, 14, 19, 16];
+    header("n|8 tables|64 tables|stated batch|answer in tables|prepared", widths);
     for n in [6, 8, 10, 12] {
         let (prepared, solver) = peak_bytes(|| solver(n));
         let peak = |copies: usize| {
             let problems = batches(arguments, n, copies);
             peak_bytes(|| solver.solve(&problems)).0
         };
+        // What the matrix library keeps for its thread is there from the first call on.
+        peak(1);
         let (one, many) = (peak(1), peak(8));
         let table = (8usize << n) as f64;
-        let answer = (many - one) as f64 / (7 * BATCH) as f64;
+        let answer = (many as f64 - one as f64) / (7 * BATCH) as f64;
         line(
             [
                 &n.to_string(),
                 &one.to_string(),
                 &many.to_string(),
-                &format!("{:.2}", one as f64 / table),
+                &solver.batch_bytes().to_string(),
                 &format!("{:.2}", answer / table),
                 &prepared.to_string(),
             ],
@@ -234,9 +238,67 @@ fn memory(arguments: &Arguments) {
         );
     }
     println!(
-        "\nbatch: peak of eight tables, the answers included; answer: growth of the peak by each \
-         further table;\nprepared: peak bytes of preparing for n, once"
+        "\n8, 64 tables: peak bytes of a call, the answers included; stated: `Solver::batch_bytes`; \
+         answer: growth\nof the peak by each further table; prepared: peak bytes of preparing for n, once"
     );
+}
+
+/// Interactions of a recorded pair, solved in three ways, and what that does to the monitor.
+fn monitors(arguments: &Arguments) {
+    heading(
+        "Monitors: `convergent_ratio` of a recorded run, n = 10, noise 0.01; a difference is to exact",
+    );
+    let widths = [5, 8, 10, 8, 12, 10, 14, 10];
+    let names = "step|exact|ms/table|default|difference|ms/table|near-optimal|difference";
+    header(names, widths);
+    let mut worst = [0.0f64; 2];
+    for (step, pair) in arguments.pairs(10).iter().enumerate() {
+        let [exact, default, near] = [1023, Settings::default().largest_basis, 0].map(|largest| {
+            let settings = Settings { gap: GAP, largest_basis: largest, ..Settings::default() };
+            let solver = Solver::new(10, settings);
+            let (seconds, ratio) = timed(|| convergent_ratio(&solver, pair));
+            (ratio, seconds * 1e3 / (2 * pair[0].len()) as f64)
+        });
+        let differences = [default.0 - exact.0, near.0 - exact.0];
+        for (worst, difference) in worst.iter_mut().zip(differences) {
+            *worst = worst.max(difference.abs());
+        }
+        line(
+            [
+                &step.to_string(),
+                &format!("{:.4}", exact.0),
+                &format!("{:.2}", exact.1),
+                &format!("{:.4}", default.0),
+                &format!("{:+.4}", differences[0]),
+                &format!("{:.2}", default.1),
+                &format!("{:.4}", near.0),
+                &format!("{:+.4}", differences[1]),
+            ],
+            widths,
+        );
+    }
+    println!("\nlargest difference: default {:.4}, near-optimal {:.4}", worst[0], worst[1]);
+}
+
+fn odds(log_odds: f64) -> Vec<f64> {
+    let probability = 1.0 / (1.0 + (-log_odds).exp());
+    vec![probability, 1.0 - probability]
+}
+
+fn convergent_ratio(solver: &Solver, pair: &[Vec<Vec<f64>>; 2]) -> f64 {
+    let [target, baseline] = pair.each_ref().map(|tables| {
+        let problems = problems(tables, NOISE);
+        let output = |problem: &Problem| problem.values.last().copied().unwrap();
+        NetworkProbe {
+            interactions: solver.solve(&problems).into_iter().map(|s| s.effects).collect(),
+            outputs: problems.iter().map(output).collect(),
+            // p(y*) from v(N), its log-odds; the ratio does not need it.
+            probabilities: tables.iter().map(|table| odds(table[table.len() - 1])).collect(),
+            ..NetworkProbe::default()
+        }
+    });
+    let pair = Pair { target: &target, baseline: &baseline, salience: SALIENCE };
+    compare(&pair).monitors[&Monitor::ConvergentRatio].value
 }
 
 type Section = fn(&Arguments);
@@ -245,11 +307,12 @@ fn main() {
     let arguments = Arguments::read();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     pool.install(|| {
-        let sections: [(&str, Section); 4] = [
+        let sections: [(&str, Section); 5] = [
             ("certification", certification),
             ("cost", cost),
             ("linear", linear),
             ("memory", memory),
+            ("monitors", monitors),
         ];
         for (name, section) in sections {
             if arguments.wants(name) {

@@ -53,6 +53,22 @@ impl Arguments {
         rows(&numbers(&path, "values").unwrap(), n)
     }
 
+    /// The recorded run of n variables: tables by step and network.
+    ///
+    /// # Panics
+    /// When the file is not there or does not hold the tables of two networks.
+    pub(crate) fn pairs(&self, n: usize) -> Vec<[Vec<Vec<f64>>; 2]> {
+        let path = self.tables.join(format!("pairs_n{n}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let shape = file.tensor("values").unwrap().shape().to_vec();
+        assert_eq!((shape.len(), shape[1], shape[3]), (4, 2, 1 << n), "{}", path.display());
+        let tables = rows(&numbers(&path, "values").unwrap(), n);
+        let steps = tables.chunks_exact(2 * shape[2]);
+        let halves = steps.map(|step| step.split_at(shape[2]));
+        halves.map(|(target, baseline)| [target.to_vec(), baseline.to_vec()]).collect()
+    }
+
     /// The golden tables of n variables with their optima at a noise, where the file has them.
     pub(crate) fn golden(&self, n: usize, noise: f64) -> Vec<(Vec<f64>, f64)> {
         let Some(path) = &self.golden else { return Vec::new() };

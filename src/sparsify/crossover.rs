@@ -43,6 +43,8 @@ const REFRESH: usize = 150;
 /// each column: what fits by having as many effects as values explains nothing.
 const EXACT_FIT: f64 = 1e-11;
 const LEAST_ROWS_A_COLUMN: usize = 4;
+/// Bytes that the matrix library keeps for packing on each thread, by its cache sizes: 4.4 MB here.
+const PACKING: usize = 8 << 20;
 /// Weight of the least wanted row or column of the first basis.
 const LEAST_WEIGHT: f64 = 1e-2;
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -176,12 +178,12 @@ impl Crossover {
         }
     }
 
-    /// Bytes of the buffers with a basis of the given size: the inverse with its margin, and what
-    /// computing it afresh takes (the transpose, its factors, the inverse, and the eliminated columns
-    /// of the first choice).
+    /// Bytes of the buffers with a basis of the given size: the inverse with its margin, what computing
+    /// it afresh takes (the transpose, its factors, the inverse, and the matrix of the first choice),
+    /// and what the matrix products keep for packing.
     pub(super) fn bytes(variables: usize, basis: usize) -> usize {
         let margin = basis + basis / 4;
-        size_of::<f64>() * ((20 << variables) + margin * margin + 4 * basis * basis)
+        size_of::<f64>() * ((20 << variables) + margin * margin + 4 * basis * basis) + PACKING
     }
 
     /// Finds an optimal vertex from a near-optimal sparse point (effects in units of v, dual), or
