@@ -83,7 +83,7 @@ type End<'p> = Result<(usize, Solution), Box<Straggler<'p>>>;
 
 /// The buffers of one thread.
 struct Work<'a> {
-    splitting: Splitting<'a>,
+    splitting: Splitting<'a, LANES>,
     crossover: Crossover,
 }
 
@@ -223,7 +223,7 @@ impl Solver {
     /// An optimal vertex from where the splitting stands, if the certificate agrees that it is one.
     fn cross_over(
         &self,
-        splitting: &Splitting<'_>,
+        splitting: &Splitting<'_, LANES>,
         crossover: &mut Crossover,
         lane: usize,
         problem: &Problem,

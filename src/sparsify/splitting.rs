@@ -22,7 +22,6 @@ use aligned_vec::{AVec, ConstAlign, avec};
 
 /// Tables that run side by side.
 pub(super) const LANES: usize = 8;
-type Lane = Row<LANES>;
 
 /// Iterations at which the metric is adapted.
 const ADAPT_AT: [usize; 2] = [40, 80];
@@ -54,7 +53,7 @@ impl Plan {
 
     /// Bytes of one [`Splitting`], up to what grows with n alone.
     pub(super) fn splitting_bytes(&self) -> usize {
-        (ARRAYS * size_of::<Lane>()) << self.variables
+        (ARRAYS * size_of::<Row<LANES>>()) << self.variables
     }
 }
 
@@ -105,24 +104,24 @@ pub(super) struct Paused {
 
 /// Eight tables on their way. Made once, loaded again for each group; a run allocates nothing but a
 /// new factor when the metric adapts.
-pub(super) struct Splitting<'a> {
+pub(super) struct Splitting<'a, const L: usize> {
     plan: &'a Plan,
     /// v(S) − v(∅), scaled.
-    values: Rows<LANES>,
-    scale: Lane,
-    zeta: Lane,
-    metric: Metric<LANES>,
-    factor: Factor<LANES>,
-    state: Point<LANES>,
-    anchor: Point<LANES>,
+    values: Rows<L>,
+    scale: Row<L>,
+    zeta: Row<L>,
+    metric: Metric<L>,
+    factor: Factor<L>,
+    state: Point<L>,
+    anchor: Point<L>,
     anchor_age: usize,
     iteration: usize,
-    dual: Rows<LANES>,
+    dual: Rows<L>,
     /// AND and OR scratch: the reflection 2z − t between iterations, Kᵀp within one.
-    and: Rows<LANES>,
-    or: Rows<LANES>,
+    and: Rows<L>,
+    or: Rows<L>,
     /// Used by the checks alone.
-    spare: Point<LANES>,
+    spare: Point<L>,
 }
 
 /// What one table has reached: the prox of its state, which is exactly sparse.
@@ -168,7 +167,7 @@ impl Best {
 }
 
 #[inline(always)]
-fn lanes(f: impl FnMut(usize) -> f64) -> Lane {
+fn lanes<const L: usize>(f: impl FnMut(usize) -> f64) -> Row<L> {
     std::array::from_fn(f)
 }
 
@@ -181,14 +180,14 @@ fn clip(x: f64, bound: f64) -> f64 {
 
 /// The next t of an effect with the gradient (Kᵀp)_T, and its 2z − t.
 #[inline(always)]
-fn advance_effect(
-    t: Lane,
-    gradient: Lane,
-    anchor: Lane,
-    (metric, cost): (Lane, f64),
+fn advance_effect<const L: usize>(
+    t: Row<L>,
+    gradient: Row<L>,
+    anchor: Row<L>,
+    (metric, cost): (Row<L>, f64),
     pull: f64,
-) -> (Lane, Lane) {
-    let threshold = lanes(|lane| cost * metric[lane]);
+) -> (Row<L>, Row<L>) {
+    let threshold: Row<L> = lanes(|lane| cost * metric[lane]);
     let next = lanes(|lane| {
         let step = metric[lane] * gradient[lane] - clip(t[lane], threshold[lane]);
         (1.0 - pull) * (t[lane] + 2.0 * step) + pull * anchor[lane]
@@ -205,11 +204,11 @@ macro_rules! with_best_instructions {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f")]
-                fn avx512(splitting: &mut Splitting<'_>, $($argument: $type),*) {
+                fn avx512<const L: usize>(splitting: &mut Splitting<'_, L>, $($argument: $type),*) {
                     splitting.$body($($argument),*);
                 }
                 #[target_feature(enable = "avx2")]
-                fn avx2(splitting: &mut Splitting<'_>, $($argument: $type),*) {
+                fn avx2<const L: usize>(splitting: &mut Splitting<'_, L>, $($argument: $type),*) {
                     splitting.$body($($argument),*);
                 }
                 if std::is_x86_feature_detected!("avx512f") {
@@ -226,15 +225,15 @@ macro_rules! with_best_instructions {
     };
 }
 
-impl<'a> Splitting<'a> {
+impl<'a, const L: usize> Splitting<'a, L> {
     pub(super) fn new(plan: &'a Plan) -> Self {
         let length = 1 << plan.variables;
-        let metric = Metric::start(plan.variables, &[0.0; LANES]);
+        let metric = Metric::start(plan.variables, &[0.0; L]);
         Self {
             plan,
             values: zeros(length),
-            scale: [1.0; LANES],
-            zeta: [0.0; LANES],
+            scale: [1.0; L],
+            zeta: [0.0; L],
             factor: plan.symmetry.factor(&metric),
             metric,
             state: Point::zero(length),
@@ -255,7 +254,7 @@ impl<'a> Splitting<'a> {
         self.metric = Metric::start(self.plan.variables, &self.zeta);
         self.factor = self.plan.symmetry.factor(&self.metric);
         for rows in [&mut self.state.and, &mut self.state.or, &mut self.state.noise] {
-            rows.fill([0.0; LANES]);
+            rows.fill([0.0; L]);
         }
         (self.anchor_age, self.iteration) = (0, 0);
         self.prepare();
@@ -265,7 +264,7 @@ impl<'a> Splitting<'a> {
         self.scale = lanes(|lane| of(lane).scale());
         self.scale = self.scale.map(|scale| if scale == 0.0 { 1.0 } else { scale });
         self.zeta = lanes(|lane| of(lane).zeta / self.scale[lane]);
-        for lane in 0..LANES {
+        for lane in 0..L {
             let (scale, values) = (self.scale[lane], &of(lane).values);
             for (row, value) in self.values.iter_mut().zip(values) {
                 row[lane] = value / scale;
@@ -297,7 +296,7 @@ impl<'a> Splitting<'a> {
     pub(super) fn resume(&mut self, group: &[(&Problem, &Paused)]) {
         let of = |lane: usize| group[lane.min(group.len() - 1)];
         self.load_values(|lane| of(lane).0);
-        for lane in 0..LANES {
+        for lane in 0..L {
             let paused = of(lane).1;
             (self.iteration, self.anchor_age) = (paused.iteration, paused.anchor_age);
             self.state.take_lane(lane, &paused.state, 0);
@@ -337,7 +336,7 @@ impl<'a> Splitting<'a> {
         let Plan { costs, orders, .. } = self.plan;
         for s in 0..orders.len() {
             let (d_and, d_or) = (&self.metric.and[orders[s]], &self.metric.or[orders[s]]);
-            for lane in 0..LANES {
+            for lane in 0..L {
                 let t = self.state.and[s][lane];
                 self.and[s][lane] = t - 2.0 * clip(t, costs.and[s] * d_and[lane]);
                 let t = self.state.or[s][lane];
@@ -353,7 +352,7 @@ impl<'a> Splitting<'a> {
         zeta(&mut self.or);
         let full = self.dual.len() - 1;
         let total = self.or[full];
-        self.dual[0] = [0.0; LANES];
+        self.dual[0] = [0.0; L];
         for s in 1..=full {
             let (x, y, t) = (self.and[s], self.or[full - s], self.state.noise[s]);
             let (v, zeta) = (self.values[s], self.zeta);
@@ -400,7 +399,7 @@ impl<'a> Splitting<'a> {
     }
 
     #[inline(always)]
-    fn advance_row(&mut self, s: usize, total: &Lane, reversed: &Lane, pull: f64) {
+    fn advance_row(&mut self, s: usize, total: &Row<L>, reversed: &Row<L>, pull: f64) {
         let Plan { costs, orders, .. } = self.plan;
         let (k, state, anchor) = (orders[s], &mut self.state, &self.anchor);
         (state.and[s], self.and[s]) = advance_effect(
@@ -428,7 +427,7 @@ impl<'a> Splitting<'a> {
     /// What a table has reached, for a crossover to start from.
     pub(super) fn iterate(&self, lane: usize) -> Iterate {
         let Plan { costs, orders, .. } = self.plan;
-        let shrink = |t: &[Lane], costs: &[f64], d: &[Lane]| -> Vec<f64> {
+        let shrink = |t: &[Row<L>], costs: &[f64], d: &[Row<L>]| -> Vec<f64> {
             let size = |s: usize| costs[s] * d[orders[s]][lane];
             let of = |s: usize| (t[s][lane] - clip(t[s][lane], size(s))) * self.scale[lane];
             (0..orders.len()).map(of).collect()
@@ -469,7 +468,7 @@ impl<'a> Splitting<'a> {
             let total = self.or[full];
             for s in 0..orders.len() {
                 let k = orders[s];
-                for lane in 0..LANES {
+                for lane in 0..L {
                     let x = clip(self.and[s][lane], costs.and[s]);
                     self.and[s][lane] = self.metric.and[k][lane] * x;
                     let y = clip(total[lane] - self.or[full - s][lane], costs.or[s]);
@@ -480,13 +479,13 @@ impl<'a> Splitting<'a> {
             zeta(&mut self.spare.or);
             let total = self.spare.or[full];
             for s in 1..orders.len() {
-                for lane in 0..LANES {
+                for lane in 0..L {
                     let or = total[lane] - self.spare.or[full - s][lane];
                     let noise = self.metric.noise[orders[s]][lane] * self.dual[s][lane];
                     self.dual[s][lane] = self.and[s][lane] + or + noise;
                 }
             }
-            self.dual[0] = [0.0; LANES];
+            self.dual[0] = [0.0; L];
             self.plan.symmetry.solve(&self.factor, &mut self.dual);
         }
     }
@@ -497,9 +496,9 @@ impl<'a> Splitting<'a> {
         let Plan { costs, orders, .. } = self.plan;
         let full = orders.len() - 1;
         let total = self.or[full];
-        let (mut excess, mut gain) = ([0.0f64; LANES], [0.0; LANES]);
+        let (mut excess, mut gain) = ([0.0f64; L], [0.0; L]);
         for s in 1..=full {
-            for lane in 0..LANES {
+            for lane in 0..L {
                 let p = self.dual[s][lane];
                 gain[lane] += p * self.values[s][lane] - self.zeta[lane] * p.abs();
                 excess[lane] = excess[lane].max(self.and[s][lane].abs() / costs.and[s]);
@@ -528,7 +527,7 @@ impl<'a> Splitting<'a> {
         let full = orders.len() - 1;
         for s in 0..orders.len() {
             let k = orders[s];
-            for lane in 0..LANES {
+            for lane in 0..L {
                 let t = self.state.and[s][lane];
                 let x = t - clip(t, costs.and[s] * self.metric.and[k][lane]);
                 let t = self.state.or[s][lane];
@@ -543,7 +542,7 @@ impl<'a> Splitting<'a> {
         let total = self.or[full];
         for s in 1..orders.len() {
             let k = orders[s];
-            for lane in 0..LANES {
+            for lane in 0..L {
                 let or = total[lane] - self.or[full - s][lane];
                 self.spare.and[s][lane] += self.metric.and[k][lane] * self.and[s][lane];
                 self.spare.or[s][lane] += self.metric.or[k][lane] * or;
@@ -554,7 +553,7 @@ impl<'a> Splitting<'a> {
         self.residual(|_, _| 0.0);
         for s in 0..orders.len() {
             let high = 2 * orders[s] >= *variables;
-            for lane in 0..LANES {
+            for lane in 0..L {
                 let residual = self.dual[s][lane];
                 let excess = residual - clip(residual, self.zeta[lane]);
                 self.and[s][lane] = if high { excess } else { 0.0 };
@@ -564,7 +563,7 @@ impl<'a> Splitting<'a> {
         moebius(&mut self.and);
         or_inverse(&mut self.or);
         for s in 1..orders.len() {
-            for lane in 0..LANES {
+            for lane in 0..L {
                 self.spare.and[s][lane] += self.and[s][lane];
                 let spill = self.or[s][lane];
                 let kind = if orders[s] == 1 { &mut self.spare.and } else { &mut self.spare.or };
@@ -581,9 +580,9 @@ impl<'a> Splitting<'a> {
         zeta(&mut self.or);
         let full = self.dual.len() - 1;
         let total = self.or[full];
-        self.dual[0] = [0.0; LANES];
+        self.dual[0] = [0.0; L];
         for s in 1..=full {
-            for lane in 0..LANES {
+            for lane in 0..L {
                 let or = total[lane] - self.or[full - s][lane];
                 let noise = noise(self.state.noise[s][lane], self.zeta[lane]);
                 self.dual[s][lane] = self.values[s][lane] - (self.and[s][lane] + or) - noise;
@@ -595,9 +594,9 @@ impl<'a> Splitting<'a> {
     fn keep_better_primal(&mut self, best: &mut [Option<&mut Best>]) {
         let Plan { costs, orders, .. } = self.plan;
         let (x, y) = (&self.spare.and, &self.spare.or);
-        let mut objective = [0.0; LANES];
+        let mut objective = [0.0; L];
         for s in 1..orders.len() {
-            for lane in 0..LANES {
+            for lane in 0..L {
                 objective[lane] += costs.and[s] * x[s][lane].abs() + costs.or[s] * y[s][lane].abs();
             }
         }
@@ -616,7 +615,7 @@ impl<'a> Splitting<'a> {
     /// it so that z and the dual stay where they are.
     fn adapt_metric(&mut self) {
         self.anchor_age = 0;
-        for lane in 0..LANES {
+        for lane in 0..L {
             self.adapt_lane(lane);
         }
         self.factor = self.plan.symmetry.factor(&self.metric);
@@ -626,17 +625,17 @@ impl<'a> Splitting<'a> {
         let Plan { costs, orders, variables, .. } = self.plan;
         let Self { metric, state, zeta, .. } = self;
         let zeta = zeta[lane];
-        let threshold = |costs: &[f64], d: &[Lane], s: usize| costs[s] * d[orders[s]][lane];
+        let threshold = |costs: &[f64], d: &[Row<L>], s: usize| costs[s] * d[orders[s]][lane];
         // (primal, dual) parts of t in each block.
-        let split_and = |metric: &Metric<LANES>, s: usize, t: f64| {
+        let split_and = |metric: &Metric<L>, s: usize, t: f64| {
             let u = clip(t, threshold(&costs.and, &metric.and, s));
             (t - u, u / metric.and[orders[s]][lane])
         };
-        let split_or = |metric: &Metric<LANES>, s: usize, t: f64| {
+        let split_or = |metric: &Metric<L>, s: usize, t: f64| {
             let u = clip(t, threshold(&costs.or, &metric.or, s));
             (t - u, u / metric.or[orders[s]][lane])
         };
-        let split_noise = |metric: &Metric<LANES>, s: usize, t: f64| {
+        let split_noise = |metric: &Metric<L>, s: usize, t: f64| {
             let z = clip(t, zeta);
             (z, (t - z) / metric.noise[orders[s]][lane])
         };
