@@ -1,6 +1,6 @@
 //! The running sidecar: threads, the event loop, and the end.
 //!
-//! Threads: a watcher for each directory, the network (which owns the device), the solver's pool, the
+//! Threads: a watcher for each directory, the network (which owns the programs), the solver's pool, the
 //! HTTP server, and this loop. Checkpoints arrive over one bounded channel; a full one holds the
 //! watchers up. What waits for its partner is bounded too, by [`Pairs`].
 
@@ -13,6 +13,7 @@ use self::watchers::Watchers;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
 use crate::config::Config;
 use crate::control::Control;
+use crate::extractor::Extractor;
 use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
@@ -20,7 +21,7 @@ use crate::network::{NetworkError, Variables, Worker};
 use crate::policy::{Decision, PolicyState};
 use crate::role::Role;
 use crate::signal::Document;
-use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION, Solver};
+use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
 use crate::telemetry::{Metrics, http};
 use crossbeam_channel::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -149,8 +150,8 @@ struct Daemon<'a> {
     server: Option<http::Server>,
     pairs: Pairs,
     variables: Option<Variables>,
-    solver: Option<Solver>,
-    pool: rayon::ThreadPool,
+    /// Made when the number of variables is known.
+    extractor: Option<Extractor>,
     policy: PolicyState,
     generation: u64,
     /// Whether the last delivery failed: said once, not at every try.
@@ -186,7 +187,6 @@ impl<'a> Daemon<'a> {
         let variables = variables.map_err(HistoryError::Value)?;
         let last = history.last_pair()?;
         let decisions = history.decisions()?;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(config.network.threads).build();
         let policy = last.as_ref().map(|pair| pair.policy.clone()).unwrap_or_default();
         tracing::info!(
             run = config.name, %device, samples = worker.samples(), state = %config.state.display(),
@@ -201,8 +201,7 @@ impl<'a> Daemon<'a> {
             server,
             pairs: Pairs::new(config.pairing, last.as_ref().map(|pair| pair.step)),
             variables,
-            solver: None,
-            pool: pool.map_err(|error| internal(&error))?,
+            extractor: None,
             policy,
             generation: decisions.last().map_or(0, |row| row.document.generation),
             delivery_fails: false,

@@ -36,6 +36,8 @@ pub mod control;
 #[cfg(feature = "torch")]
 pub mod daemon;
 #[cfg(feature = "torch")]
+pub mod extractor;
+#[cfg(feature = "torch")]
 pub mod files;
 #[cfg(feature = "torch")]
 pub mod history;
@@ -48,3 +50,5 @@ pub mod signal;
 pub mod tables;
 #[cfg(feature = "torch")]
 pub mod telemetry;
+#[cfg(feature = "torch")]
+pub mod tensor_solver;

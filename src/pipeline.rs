@@ -2,9 +2,11 @@
 
 use crate::config::Interactions as Settings;
 use crate::convergence::{self, Convergence, NetworkProbe, Pair};
+use crate::extractor::Extractor;
 use crate::network::{ProbeValues, Variables};
 use crate::policy::{self, Decision, Observation, Policy, PolicyState};
-use crate::sparsify::{Problem, ProblemError, Solution, Solver, Status};
+use crate::sparsify::{Problem, ProblemError, Solution, Status};
+use crate::tensor_solver::TensorError;
 
 /// What the tables of a pair tell.
 #[derive(Clone, Debug)]
@@ -26,20 +28,24 @@ pub struct Analysis {
 /// Value tables → interactions with certificates → convergence.
 ///
 /// Both networks go through the same solver with the same schedule.
+///
+/// # Errors
+/// A device that gives up.
 pub fn analyse(
     values: [&ProbeValues; 2],
     variables: &Variables,
     has_labels: bool,
     settings: &Settings,
-    solver: &Solver,
-) -> Analysis {
-    let solved = values.map(|network| solve(network, settings.noise, solver));
+    extractor: &Extractor,
+) -> Result<Analysis, TensorError> {
     let samples = values.iter().map(|network| network.values.len()).sum();
-    let [target, baseline] = match solved {
+    let problems = match values.map(|network| problems(network, settings.noise)) {
         [Ok(target), Ok(baseline)] => [target, baseline],
-        [Err(trouble), _] => return Analysis::failed(samples, format!("target: {trouble}")),
-        [_, Err(trouble)] => return Analysis::failed(samples, format!("baseline: {trouble}")),
+        [Err(trouble), _] => return Ok(Analysis::failed(samples, format!("target: {trouble}"))),
+        [_, Err(trouble)] => return Ok(Analysis::failed(samples, format!("baseline: {trouble}"))),
     };
+    let mut target = extractor.solve(&problems.concat())?;
+    let baseline = target.split_off(problems[0].len());
     let all = || target.iter().chain(&baseline);
     let certified = all().filter(|solution| solution.status.is_certified()).count();
     let exact = all().filter(|solution| solution.status == Status::Exact).count();
@@ -48,7 +54,7 @@ pub fn analyse(
         .map(|(solutions, values)| summarise(solutions, values, variables, has_labels));
     let pair = Pair { target: &probes[0], baseline: &probes[1], salience: settings.salience };
     let convergence = Some(convergence::compare(&pair));
-    Analysis { convergence, trouble: None, samples, certified, exact, gap_max }
+    Ok(Analysis { convergence, trouble: None, samples, certified, exact, gap_max })
 }
 
 /// A pair's analysis → the policy's next state and its decision.
@@ -74,13 +80,12 @@ impl Analysis {
     }
 }
 
-fn solve(values: &ProbeValues, noise: f64, solver: &Solver) -> Result<Vec<Solution>, String> {
+fn problems(values: &ProbeValues, noise: f64) -> Result<Vec<Problem>, String> {
     let problem = |(sample, table): (usize, &Vec<f64>)| {
         Problem::new(table, noise)
             .map_err(|error: ProblemError| format!("sample {sample}: {error}"))
     };
-    let problems: Result<Vec<_>, _> = values.values.iter().enumerate().map(problem).collect();
-    Ok(solver.solve(&problems?))
+    values.values.iter().enumerate().map(problem).collect()
 }
 
 fn summarise(

@@ -1,7 +1,9 @@
 //! `convergd extract`: value tables in, sparsest AND-OR interactions with certificates out.
 
 use super::{BadData, Exit, say};
-use crate::sparsify::{Problem, Settings, Solution, Solver, Status};
+use crate::extractor::Extractor;
+use crate::network::DeviceChoice;
+use crate::sparsify::{Problem, Settings, Solution, Status};
 use crate::tables::{Block, ReadError, Reader, Writer};
 use anyhow::Context;
 use clap::Args;
@@ -12,11 +14,6 @@ use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Tables in memory at once, for each thread. The solver takes eight at a time, so a thread has eight
-/// rounds a block: enough that it seldom waits for another's slow table at the end of the block, and
-/// few enough that the largest tables (n = 16, 512 KiB each) take 0.3 GB a thread with all that
-/// is made of them.
-const TABLES_A_THREAD: usize = 64;
 /// Uncertified tables that are named: to a reader, and in JSON.
 const NAMED: usize = 5;
 const LISTED: usize = 20;
@@ -35,10 +32,10 @@ pub(super) struct Arguments {
     /// Tight rows up to which an answer is taken to an exact vertex; 0: near-optimal answers as they are
     #[arg(long, value_name = "ROWS", default_value_t = Settings::default().largest_basis)]
     largest_basis: usize,
-    /// Where it runs; `cpu` so far
-    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
-    device: String,
-    /// Threads
+    /// Where the splitting runs: `cpu`, `cuda`, `cuda:N`, or `auto` for CUDA where there is a device
+    #[arg(long, default_value = "cpu")]
+    device: DeviceChoice,
+    /// Threads of the CPU, where every answer is taken to its exact vertex
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     threads: u16,
     /// safetensors file that is written: `and`, `or`, `noise` [B, 2^n], `objective`, `bound`, `gap`,
@@ -51,28 +48,26 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let Arguments { values, noise, gap, threads, out, .. } = arguments;
+    let Arguments { values, noise, gap, largest_basis, threads, out, .. } = arguments;
     refuse_same_file(values, out)?;
     let unreadable = |error: ReadError| {
         anyhow::Error::from(BadData(error.to_string())).context(format!("`{}`", values.display()))
     };
     let unwritable = |error| BadData(format!("`{}` cannot be written: {error}", out.display()));
     let mut reader = Reader::open(values).map_err(unreadable)?;
+    let settings = Settings { gap: *gap, largest_basis: *largest_basis, ..Settings::default() };
+    let device = arguments.device.find()?;
+    let extractor = Extractor::new(reader.variables(), settings, device, usize::from(*threads))?;
     // From here on a signal waits until there is somebody to remove the file.
     let signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
     let mut writer =
         Writer::create(out, reader.samples(), reader.variables()).map_err(unwritable)?;
     remove_on_signal(signals, writer.temporary().to_owned());
-    let threads = usize::from(*threads);
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    let largest_basis = arguments.largest_basis;
-    let settings = Settings { gap: *gap, largest_basis, ..Settings::default() };
-    let solver = Solver::new(reader.variables(), settings);
     let mut summary = Summary::new(reader.variables(), *gap);
-    while let Some(block) = reader.read(TABLES_A_THREAD * threads).map_err(unreadable)? {
+    while let Some(block) = reader.read(extractor.tables_a_call()).map_err(unreadable)? {
         let problems = check(&block, *noise).with_context(|| format!("`{}`", values.display()))?;
         let started = Instant::now();
-        let solutions = pool.install(|| solver.solve(&problems));
+        let solutions = extractor.solve(&problems)?;
         summary.add(&solutions, started.elapsed());
         writer.write(&problems, &solutions).map_err(unwritable)?;
     }
@@ -205,6 +200,7 @@ impl Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sparsify::Solver;
 
     fn solutions(samples: usize, uncertified: &[usize]) -> Vec<Solution> {
         let problem = Problem::new(&[0.0, 1.0, 2.0, 4.0], 0.0).expect("a good table");
@@ -222,7 +218,9 @@ mod tests {
         summary.add(&solutions(10, &[]), Duration::from_millis(250));
         let said = summary.to_string();
         assert!(
-            said.starts_with("10 of 10 tables (n = 2) certified to 1.0e-3 in 0.250 s"),
+            said.starts_with(
+                "10 of 10 tables (n = 2) certified to 1.0e-3, 0 of them exact, in 0.250 s"
+            ),
             "{said}"
         );
         assert!(!said.contains("not"), "{said}");
@@ -230,7 +228,9 @@ mod tests {
         summary.add(&solutions(10, &[7]), Duration::from_millis(250));
         let said = summary.to_string();
         assert!(
-            said.starts_with("19 of 20 tables (n = 2) certified to 1.0e-3 in 0.500 s"),
+            said.starts_with(
+                "19 of 20 tables (n = 2) certified to 1.0e-3, 0 of them exact, in 0.500 s"
+            ),
             "{said}"
         );
         assert!(said.ends_with("; largest gap 5.00e-1; 1 was not: table 17"), "{said}");

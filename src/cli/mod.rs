@@ -11,6 +11,7 @@ use crate::config::{Config, Problems};
 use crate::daemon::DaemonError;
 use crate::history::HistoryError;
 use crate::network::NetworkError;
+use crate::tensor_solver::TensorError;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
@@ -139,6 +140,8 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             return Exit::Data;
         } else if let Some(error) = cause.downcast_ref::<NetworkError>() {
             return of_network(error);
+        } else if let Some(TensorError::Torch(_)) = cause.downcast_ref() {
+            return Exit::Device;
         } else if let Some(error) = cause.downcast_ref::<HistoryError>() {
             return of_history(error);
         } else if let Some(error) = cause.downcast_ref::<DaemonError>() {
@@ -162,4 +165,19 @@ struct BadData(String);
 /// Prints to standard output; a closed pipe ends the output, not the command.
 fn say(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_device_that_gives_up_ends_with_its_own_code() {
+        let gave_up = || Err::<(), _>(TensorError::Torch("CUDA out of memory".to_owned()));
+        let error = gave_up().context("`values.safetensors`").unwrap_err();
+        assert_eq!(exit_of(&error), Exit::Device);
+        let said = describe(&error);
+        assert!(said.contains("CUDA out of memory") && said.contains("`cpu`"), "{said}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, file};
-use crate::network::{DeviceChoice, VariableRule};
+use crate::network::{DeviceChoice, UnknownDevice, VariableRule};
 use crate::policy::{Action, Condition, FIRST_PHASE, Peaked, Policy, Reached, Rule, Warmup};
 use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
@@ -11,6 +11,9 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 const DEFAULT_NOISE: f64 = 0.01;
+/// A run compares networks by their interactions, and near-optimal ones shift that: so every table of
+/// up to 10 variables is solved exactly.
+const RUN_LARGEST_BASIS: usize = 1023;
 /// More is not worth its time: a basis of 4,096 takes minutes and a gigabyte.
 const LARGEST_BASIS: usize = 4096;
 const DEFAULT_SALIENCE: f64 = 0.02;
@@ -224,25 +227,18 @@ impl Check {
         let gap = self.number("interactions.gap", file.gap, 1e-9..=0.5, defaults.gap);
         let at = "interactions.largest_basis";
         let largest_basis =
-            self.count(at, file.largest_basis, 0..=LARGEST_BASIS, defaults.largest_basis);
+            self.count(at, file.largest_basis, 0..=LARGEST_BASIS, RUN_LARGEST_BASIS);
         let solver = sparsify::Settings { gap: gap?, largest_basis: largest_basis?, ..defaults };
         Some(Interactions { noise: noise?, salience: salience?, solver })
     }
 
     fn device(&mut self, device: Option<String>) -> Option<DeviceChoice> {
         let device = device.unwrap_or_else(|| "auto".to_owned());
-        let choice = match (device.as_str(), device.strip_prefix("cuda:")) {
-            ("auto", _) => Some(DeviceChoice::Auto),
-            ("cpu", _) => Some(DeviceChoice::Cpu),
-            ("cuda", _) => Some(DeviceChoice::Cuda(0)),
-            (_, Some(index)) => index.parse().ok().map(DeviceChoice::Cuda),
-            _ => None,
-        };
-        if choice.is_none() {
-            let message = format!("is `{device}`; write `auto`, `cpu`, `cuda` or `cuda:N`");
-            self.checked.report("compute.device", message);
+        let choice: Result<DeviceChoice, UnknownDevice> = device.parse();
+        if let Err(error) = choice {
+            self.checked.report("compute.device", format!("is `{device}`; {error}"));
         }
-        choice
+        choice.ok()
     }
 
     fn control(&mut self, control: file::Control) -> Option<control::Settings> {

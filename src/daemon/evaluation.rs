@@ -4,12 +4,13 @@ use super::arrivals::{checkpoint_row, unpin};
 use super::{Daemon, DaemonError, Result, now};
 use crate::checkpoint::{self, Checkpoint, Next};
 use crate::convergence::Monitor;
+use crate::extractor::Extractor;
 use crate::history::{DeliveryRow, HistoryError, Outcome, PairRow};
-use crate::network::{NetworkError, Source, Variables};
+use crate::network::{Device, NetworkError, ProbeValues, Source, Variables};
 use crate::pipeline::{self, Analysis};
 use crate::policy::Decision;
 use crate::role::Role;
-use crate::sparsify::Solver;
+use crate::tensor_solver::TensorError;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -71,13 +72,7 @@ impl Daemon<'_> {
             values.push(evaluated.values);
         }
         let valued = Instant::now();
-        let settings = self.config.interactions;
-        let has_labels = self.worker.labels().is_some();
-        let solver =
-            self.solver.get_or_insert_with(|| Solver::new(variables.count, settings.solver));
-        let analysis = self.pool.install(|| {
-            pipeline::analyse([&values[0], &values[1]], &variables, has_labels, &settings, solver)
-        });
+        let analysis = self.analyse([&values[0], &values[1]], &variables)?;
         let extracted = Instant::now();
         let delivery = self.commit(pair, &analysis)?;
         for (stage, from, to) in [
@@ -92,6 +87,37 @@ impl Daemon<'_> {
             self.announce(decision, document)?;
         }
         Ok(delivery.map(|row| row.decision))
+    }
+
+    /// Extracts where the networks are. Beside a training the memory of a GPU can run out: from then on
+    /// the CPU does it, with the same answers.
+    fn analyse(&mut self, values: [&ProbeValues; 2], variables: &Variables) -> Result<Analysis> {
+        let device = self.worker.device();
+        let analysis = match self.analyse_on(device, values, variables) {
+            Err(error @ TensorError::Torch(_)) if !device.is_cpu() => {
+                tracing::warn!(%device, "extraction moves to the CPU until the next start: {error}");
+                self.extractor = None;
+                self.analyse_on(Device::CPU, values, variables)
+            }
+            analysis => analysis,
+        };
+        analysis.map_err(|error| DaemonError::Internal(error.to_string()))
+    }
+
+    /// Extracts on the device, or where it was done before.
+    fn analyse_on(
+        &mut self,
+        device: Device,
+        values: [&ProbeValues; 2],
+        variables: &Variables,
+    ) -> std::result::Result<Analysis, TensorError> {
+        let (settings, threads) = (self.config.interactions, self.config.network.threads);
+        let has_labels = self.worker.labels().is_some();
+        let extractor = match &mut self.extractor {
+            Some(extractor) => extractor,
+            none => none.insert(Extractor::new(variables.count, settings.solver, device, threads)?),
+        };
+        pipeline::analyse(values, variables, has_labels, &settings, extractor)
     }
 
     fn variables(&mut self, pair: &[Checkpoint; 2]) -> Result<Variables> {

@@ -13,9 +13,38 @@ pub enum DeviceChoice {
     Cuda(usize),
 }
 
+/// A text that names no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write `auto`, `cpu`, `cuda` or `cuda:N`")]
+pub struct UnknownDevice;
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        match (text, text.strip_prefix("cuda:")) {
+            ("auto", _) => Ok(Self::Auto),
+            ("cpu", _) => Ok(Self::Cpu),
+            ("cuda", _) => Ok(Self::Cuda(0)),
+            (_, Some(index)) => index.parse().map(Self::Cuda).map_err(|_| UnknownDevice),
+            _ => Err(UnknownDevice),
+        }
+    }
+}
+
 /// A device that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device(pub(crate) tch::Device);
+
+impl Device {
+    /// The CPU, which is always there.
+    pub const CPU: Self = Self(tch::Device::Cpu);
+
+    /// Whether it is the CPU.
+    pub fn is_cpu(self) -> bool {
+        self == Self::CPU
+    }
+}
 
 impl std::fmt::Display for Device {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -34,13 +63,13 @@ impl DeviceChoice {
     pub fn find(self) -> Result<Device, NetworkError> {
         let devices = if self == Self::Cpu { 0 } else { cuda_devices() };
         match self {
-            Self::Cpu => Ok(Device(tch::Device::Cpu)),
-            Self::Auto if devices == 0 => Ok(Device(tch::Device::Cpu)),
+            Self::Cpu => Ok(Device::CPU),
+            Self::Auto if devices == 0 => Ok(Device::CPU),
             Self::Auto => Ok(Device(tch::Device::Cuda(0))),
             Self::Cuda(index) if index < devices => Ok(Device(tch::Device::Cuda(index))),
             Self::Cuda(index) => Err(NetworkError::Device(format!(
-                "`compute.device` asks for cuda:{index}, but libtorch sees {devices} CUDA devices; \
-                 `convergd doctor` says more, `compute.device: auto` takes what is there"
+                "cuda:{index} is asked for, but libtorch sees {devices} CUDA devices; \
+                 `convergd doctor` says more, the device `auto` takes what is there"
             ))),
         }
     }
@@ -94,4 +123,34 @@ pub fn libtorch_path() -> Option<std::path::PathBuf> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.contains("libtorch_cpu"))?;
     line.split_whitespace().last().map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_from_their_names() {
+        let named = [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ];
+        for (text, device) in named {
+            assert_eq!(text.parse(), Ok(device));
+        }
+        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "cpu:0"] {
+            assert_eq!(text.parse::<DeviceChoice>(), Err(UnknownDevice), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_cuda_device_that_is_not_there_says_what_to_try() {
+        let missing = cuda_devices();
+        let error = DeviceChoice::Cuda(missing).find().unwrap_err();
+        assert!(matches!(error, NetworkError::Device(_)));
+        let text = error.to_string();
+        assert!(text.contains(&format!("cuda:{missing}")) && text.contains("auto"), "{text}");
+    }
 }

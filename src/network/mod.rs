@@ -1,4 +1,4 @@
-//! Networks in libtorch: the only module (with a later `loss`) that names tch.
+//! Networks in libtorch: with `tensor_solver`, the only module that names tch.
 //!
 //! A [`program`] is a TorchScript file with `features` and `head` (DESIGN section 4); [`weights`] copies
 //! a checkpoint into it by name; [`probe`] is the held-out samples, [`variables`] says what is masked;
@@ -12,7 +12,7 @@ pub mod variables;
 pub mod weights;
 pub mod worker;
 
-pub use device::{Device, DeviceChoice};
+pub use device::{Device, DeviceChoice, UnknownDevice};
 pub use probe::Probe;
 pub use program::Program;
 pub use values::ProbeValues;

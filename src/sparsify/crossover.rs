@@ -23,6 +23,8 @@ use crate::interaction::Interactions;
 use crate::interaction::subset::order;
 use crate::interaction::transform::{Row, zeta};
 
+/// Shifts below this are rounding: there exchanges among ties could go on for ever.
+const LEAST_SHIFT: f64 = 1e-12;
 /// Rates below this do not move anything.
 const LEAST_RATE: f64 = 1e-12;
 /// Entries of a direction below this cannot be pivots.
@@ -424,10 +426,10 @@ impl Crossover {
         }
     }
 
-    /// The largest θ in (0, `theta`] at which a condition breaks.
+    /// The largest θ above [`LEAST_SHIFT`], at most `theta`, at which a condition breaks.
     #[inline(always)]
     fn first_event(&mut self, theta: f64) -> Option<(Event, f64)> {
-        let mut first = (0.0, None);
+        let mut first = (LEAST_SHIFT, None);
         let mut consider = |(at, event): (f64, Event)| {
             if at > first.0 {
                 first = (at, Some(event));

@@ -4,15 +4,15 @@ use crate::interaction::transform::Row;
 
 /// Metric before adaptation: D_x = 0.02·2^(−0.3(|T| − n/2)), D_y = 0.02, D_δ = ζ/scale clipped from
 /// below at 1e-4 (the values that did best on tables of real networks).
-const START: f64 = 0.02;
-const DECAY: f64 = 0.3;
-const LEAST_NOISE: f64 = 1e-4;
+pub(crate) const START: f64 = 0.02;
+pub(crate) const DECAY: f64 = 0.3;
+pub(crate) const LEAST_NOISE: f64 = 1e-4;
 /// How far an adaptation goes (in logarithms), how much each order counts against its whole block,
 /// and the pseudo-count that keeps empty orders near the block.
-const DAMPING: f64 = 0.7;
-const BY_ORDER: f64 = 0.6;
-const SHRINK: f64 = 0.02;
-const FACTOR: f64 = 0.5;
+pub(crate) const DAMPING: f64 = 0.7;
+pub(crate) const BY_ORDER: f64 = 0.6;
+pub(crate) const SHRINK: f64 = 0.02;
+pub(crate) const FACTOR: f64 = 0.5;
 
 /// Diagonal of the metric by order 0..=n, one value a lane.
 #[derive(Clone)]

@@ -11,11 +11,11 @@
 mod basis;
 pub mod certificate;
 mod crossover;
-mod metric;
+pub(crate) mod metric;
 pub mod problem;
 pub mod settings;
 pub mod solver;
-mod splitting;
+pub(crate) mod splitting;
 mod symmetry;
 
 pub use certificate::Certificate;

@@ -9,7 +9,7 @@ use super::certificate::Certificate;
 use super::crossover::Crossover;
 use super::problem::{Costs, Problem};
 use super::settings::Settings;
-use super::splitting::{Best, LANES, Paused, Plan, Splitting};
+use super::splitting::{Best, FEW_LANES, Iterate, LANES, Paused, Plan, Splitting};
 use crate::interaction::Interactions;
 use rayon::prelude::*;
 
@@ -21,9 +21,14 @@ pub const SOLVER_VERSION: u32 = 2;
 /// A vertex whose certificate proves this gap is exact up to rounding.
 pub const EXACT_GAP: f64 = 1e-9;
 /// Beyond the common schedule a table is looked at again after 15 % more iterations.
-const CHECK_GROWTH: f64 = 1.15;
+pub(crate) const CHECK_GROWTH: f64 = 1.15;
 /// Exchanges after which a crossover gives up; a hundred is usual.
 const MOST_PIVOTS: usize = 5_000;
+
+/// Whether a crossover is worth a try: at first, and each time that the iterations have doubled.
+pub(crate) fn is_due(tried: usize, iterations: usize) -> bool {
+    iterations >= 2 * tried
+}
 
 /// How a table ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,17 +78,17 @@ struct Table<'p> {
     best: Option<Best>,
     /// Iterations after which a crossover failed last; 0 before the first.
     tried: usize,
+    /// Where it stands, after the first check.
+    paused: Option<Paused>,
 }
 
-/// A table that needs more than the common schedule.
-type Straggler<'p> = (Table<'p>, Paused);
-
 /// What a check makes of a table: done, with its number, or paused.
-type End<'p> = Result<(usize, Solution), Box<Straggler<'p>>>;
+type End<'p> = Result<(usize, Solution), Box<Table<'p>>>;
 
 /// The buffers of one thread.
 struct Work<'a> {
-    splitting: Splitting<'a, LANES>,
+    full: Splitting<'a, LANES>,
+    few: Splitting<'a, FEW_LANES>,
     crossover: Crossover,
 }
 
@@ -119,73 +124,72 @@ impl Solver {
         let fits = problems.iter().all(|problem| problem.variables == self.variables());
         assert!(fits, "every problem has {} variables", self.variables());
         let most = self.settings.most_iterations.max(1);
+        let mut stragglers = Vec::new();
         let mut check = self.settings.iterations.clamp(1, most);
         let tables = problems.iter().enumerate();
-        let tables = tables.map(|(index, problem)| Table { index, problem, best: None, tried: 0 });
+        let fresh = |(index, problem)| Table { index, problem, best: None, tried: 0, paused: None };
         let mut solutions: Vec<Option<Solution>> = problems.iter().map(|_| None).collect();
-        let mut stragglers = self.for_groups(tables.collect(), &mut solutions, |work, tables| {
-            let problems: Vec<&Problem> = tables.iter().map(|table| table.problem).collect();
-            work.splitting.load(&problems);
-            self.advance(work, tables, check)
-        });
-        while !stragglers.is_empty() {
+        let mut open: Vec<Table<'_>> = tables.map(fresh).collect();
+        while !open.is_empty() {
+            for end in self.advance_all(open, check) {
+                match end {
+                    Ok((index, solution)) => solutions[index] = Some(solution),
+                    Err(table) => stragglers.push(*table),
+                }
+            }
+            open = std::mem::take(&mut stragglers);
             check = ((check as f64 * CHECK_GROWTH).ceil() as usize).min(most);
-            stragglers = self.for_groups(stragglers, &mut solutions, |work, stragglers| {
-                let resumed: Vec<(&Problem, &Paused)> =
-                    stragglers.iter().map(|(table, paused)| (table.problem, paused)).collect();
-                work.splitting.resume(&resumed);
-                let tables = stragglers.into_iter().map(|(table, _)| table).collect();
-                self.advance(work, tables, check)
-            });
         }
         solutions.into_iter().flatten().collect()
     }
 
-    /// Runs `advance` on groups of eight, keeps what is done and gives back the rest, in order.
-    fn for_groups<'p, T: Send>(
-        &self,
-        mut items: Vec<T>,
-        solutions: &mut [Option<Solution>],
-        advance: impl Fn(&mut Work<'_>, Vec<T>) -> Vec<End<'p>> + Sync,
-    ) -> Vec<Straggler<'p>> {
-        let mut groups = Vec::with_capacity(items.len().div_ceil(LANES));
-        while !items.is_empty() {
-            let rest = items.split_off(items.len().min(LANES));
-            groups.push(std::mem::replace(&mut items, rest));
+    /// Iterates tables, all equally far, until `check`, in groups of eight.
+    fn advance_all<'p>(&self, mut tables: Vec<Table<'p>>, check: usize) -> Vec<End<'p>> {
+        let mut groups = Vec::with_capacity(tables.len().div_ceil(LANES));
+        while !tables.is_empty() {
+            let rest = tables.split_off(tables.len().min(LANES));
+            groups.push(std::mem::replace(&mut tables, rest));
         }
         let work = || Work {
-            splitting: Splitting::new(&self.plan),
+            full: Splitting::new(&self.plan),
+            few: Splitting::new(&self.plan),
             crossover: Crossover::new(self.variables(), self.costs()),
         };
-        let ended: Vec<_> =
-            groups.into_par_iter().map_init(work, &advance).flatten_iter().collect();
-        let mut stragglers = Vec::new();
-        for end in ended {
-            match end {
-                Ok((index, solution)) => solutions[index] = Some(solution),
-                Err(straggler) => stragglers.push(*straggler),
+        let advance = |Work { full, few, crossover }: &mut Work<'_>, group: Vec<Table<'p>>| {
+            if group.len() <= FEW_LANES {
+                self.advance(few, crossover, group, check)
+            } else {
+                self.advance(full, crossover, group, check)
             }
-        }
-        stragglers
+        };
+        groups.into_par_iter().map_init(work, advance).flatten_iter().collect()
     }
 
-    /// Iterates the loaded tables until `check` and looks at each: done, or paused.
-    fn advance<'p>(
+    /// Iterates a group until `check` and looks at each table: done, or paused.
+    fn advance<'p, const L: usize>(
         &self,
-        work: &mut Work<'_>,
+        splitting: &mut Splitting<'_, L>,
+        crossover: &mut Crossover,
         tables: Vec<Table<'p>>,
         check: usize,
     ) -> Vec<End<'p>> {
-        let Work { splitting, crossover } = work;
         let problems: Vec<&Problem> = tables.iter().map(|table| table.problem).collect();
+        let paused = tables.iter().map(|table| Some((table.problem, table.paused.as_ref()?)));
+        match paused.collect::<Option<Vec<_>>>() {
+            Some(paused) => splitting.resume(&paused),
+            None => splitting.load(&problems),
+        }
         splitting.iterate_until(check);
         let mut vertices: Vec<Option<Solution>> = Vec::with_capacity(tables.len());
         let mut lanes: Vec<Option<Table<'_>>> = Vec::with_capacity(tables.len());
         for (lane, mut table) in tables.into_iter().enumerate() {
-            let due = check >= 2 * table.tried;
-            let vertex = due.then(|| self.cross_over(splitting, crossover, lane, table.problem));
+            let due = is_due(table.tried, check);
+            let near = due.then(|| splitting.iterate(lane));
+            let vertex = near.and_then(|near| {
+                self.finish(crossover, table.problem, &near, splitting.iteration())
+            });
             table.tried = if due { check } else { table.tried };
-            vertices.push(vertex.flatten());
+            vertices.push(vertex);
             lanes.push(Some(table));
         }
         if vertices.iter().any(Option::is_none) {
@@ -213,22 +217,41 @@ impl Solver {
             let enough = |best: &mut Best| last || best.reaches(self.settings.gap);
             match (vertex, table.best.take_if(enough)) {
                 (Some(solution), _) => Ok((table.index, solution)),
-                (None, Some(best)) => Ok((table.index, self.certify(table.problem, best, check))),
-                (None, None) => Err(Box::new((table, splitting.pause(lane)))),
+                (None, Some(Best { effects, dual, .. })) => {
+                    Ok((table.index, self.certify(table.problem, effects, dual, check)))
+                }
+                (None, None) => {
+                    table.paused = Some(splitting.pause(lane));
+                    Err(Box::new(table))
+                }
             }
         })
         .collect()
     }
 
-    /// An optimal vertex from where the splitting stands, if the certificate agrees that it is one.
-    fn cross_over(
+    /// Optimal vertices from where a splitting stands after so many iterations, in parallel on the
+    /// current rayon pool; `None` where none is found.
+    #[cfg(feature = "torch")]
+    pub(crate) fn finish_all(
         &self,
-        splitting: &Splitting<'_, LANES>,
+        tables: Vec<(&Problem, Iterate)>,
+        iterations: usize,
+    ) -> Vec<Option<Solution>> {
+        let crossover = || Crossover::new(self.variables(), self.costs());
+        let finish = |crossover: &mut Crossover, (problem, near): (&Problem, Iterate)| {
+            self.finish(crossover, problem, &near, iterations)
+        };
+        tables.into_par_iter().map_init(crossover, finish).collect()
+    }
+
+    /// An optimal vertex from a near-optimal point, if the certificate agrees that it is one.
+    fn finish(
+        &self,
         crossover: &mut Crossover,
-        lane: usize,
         problem: &Problem,
+        near: &Iterate,
+        iterations: usize,
     ) -> Option<Solution> {
-        let near = splitting.iterate(lane);
         let tight = near.dual.iter().filter(|p| **p != 0.0).count();
         let active = near.effects.and.iter().chain(&near.effects.or).filter(|e| **e != 0.0).count();
         if tight.min(active) > self.settings.largest_basis {
@@ -240,14 +263,20 @@ impl Solver {
             effects: vertex.effects,
             dual: vertex.dual,
             certificate,
-            iterations: splitting.iteration(),
+            iterations,
             pivots: vertex.pivots,
             status: Status::Exact,
         })
     }
 
-    fn certify(&self, problem: &Problem, best: Best, iterations: usize) -> Solution {
-        let Best { effects, dual, .. } = best;
+    /// A feasible answer with what its certificate proves.
+    pub(crate) fn certify(
+        &self,
+        problem: &Problem,
+        effects: Interactions,
+        dual: Vec<f64>,
+        iterations: usize,
+    ) -> Solution {
         let certificate = Certificate::check(problem, self.costs(), &effects, &dual);
         let reached = certificate.gap() <= self.settings.gap;
         let status = if reached { Status::Certified } else { Status::GapNotReached };

@@ -22,16 +22,18 @@ use aligned_vec::{AVec, ConstAlign, avec};
 
 /// Tables that run side by side.
 pub(super) const LANES: usize = 8;
+/// Lanes for a few tables that are left over.
+pub(super) const FEW_LANES: usize = 4;
 
 /// Iterations at which the metric is adapted.
-const ADAPT_AT: [usize; 2] = [40, 80];
+pub(crate) const ADAPT_AT: [usize; 2] = [40, 80];
 /// Halpern's anchor is renewed after max(30, 0.3·k) iterations.
-const LEAST_ANCHOR_AGE: usize = 30;
-const ANCHOR_AGE_SHARE: f64 = 0.3;
+pub(crate) const LEAST_ANCHOR_AGE: usize = 30;
+pub(crate) const ANCHOR_AGE_SHARE: f64 = 0.3;
 /// Share of rounding within which a cost is no worse than another.
 const NO_WORSE: f64 = 1e-9;
 /// Rounds of clipping and projecting that tighten the dual before it is scaled.
-const DUAL_ROUNDS: usize = 10;
+pub(crate) const DUAL_ROUNDS: usize = 10;
 
 /// What all tables of n variables share.
 pub(super) struct Plan {
@@ -51,9 +53,9 @@ impl Plan {
         }
     }
 
-    /// Bytes of one [`Splitting`], up to what grows with n alone.
+    /// Bytes of the splittings of one thread, up to what grows with n alone.
     pub(super) fn splitting_bytes(&self) -> usize {
-        (ARRAYS * size_of::<Row<LANES>>()) << self.variables
+        (ARRAYS * size_of::<Row<{ LANES + FEW_LANES }>>()) << self.variables
     }
 }
 
@@ -125,11 +127,11 @@ pub(super) struct Splitting<'a, const L: usize> {
 }
 
 /// What one table has reached: the prox of its state, which is exactly sparse.
-pub(super) struct Iterate {
+pub(crate) struct Iterate {
     /// Soft-thresholded effects, near-feasible, in units of v.
-    pub(super) effects: Interactions,
+    pub(crate) effects: Interactions,
     /// Dual of the noise bounds, exactly zero where a bound is slack.
-    pub(super) dual: Vec<f64>,
+    pub(crate) dual: Vec<f64>,
 }
 
 /// The best feasible effects and the best dual of one table so far.

@@ -70,9 +70,41 @@ fn bad_tables_are_refused_with_their_place_and_nothing_is_written() {
         ("--noise", "nan", "0 or more, such as 0.01"),
         ("--gap", "0", "above 0, such as 1e-3"),
         ("--threads", "0", "'--threads <THREADS>'"),
-        ("--device", "tpu", "possible values: cpu"),
+        ("--device", "tpu", "write `auto`, `cpu`, `cuda` or `cuda:N`"),
     ] {
         extract(&bench, "good", &[option, value]).expect(64, &[part]);
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_is_missing_and_nothing_is_written() {
+    let Some(bench) = Bench::empty() else { return };
+    let parts = ["cuda:99 is asked for, but libtorch sees", "`convergd doctor`", "`auto`"];
+    extract(&bench, "good", &["--device", "cuda:99"]).expect(69, &parts);
+    assert!(!bench.path("out.safetensors").exists());
+    assert_eq!(unfinished(&bench), 0);
+}
+
+#[test]
+fn a_cuda_device_gives_the_answers_of_the_cpu() {
+    let Some(bench) = Bench::empty() else { return };
+    put_tables(&bench, "values.safetensors", Dtype::F64, 5, &random_tables(BLOCK + 1, 5));
+    let on = |device: &str| {
+        let finished = extract_file(&bench, "values.safetensors", &["--device", device]);
+        (finished.code != Some(69)).then(|| {
+            finished.expect(0, &[]);
+            std::fs::read(bench.path("out.safetensors")).unwrap()
+        })
+    };
+    let Some(found) = on("cuda") else {
+        eprintln!("skipped: libtorch sees no CUDA device");
+        return;
+    };
+    let wanted = on("cpu").unwrap();
+    for name in ["and", "or", "objective", "bound"] {
+        let pairs = numbers(&found, name, 8).into_iter().zip(numbers(&wanted, name, 8));
+        let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        assert!(apart < 1e-9, "`{name}` differs by {apart:e}");
     }
 }
 
