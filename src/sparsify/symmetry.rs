@@ -19,6 +19,10 @@ use crate::interaction::transform::{Row, or, single, zeta};
 /// Rows whose stages are done together, so that they stay in the first level cache.
 const BLOCK_ROWS: usize = 256;
 
+/// Rows whose stages are one list of rotations: there a stage is too short for a loop of its own.
+const SMALL_ROWS: usize = 32;
+const SMALL_STAGES: usize = SMALL_ROWS.trailing_zeros() as usize;
+
 /// A rotation without its common factor: up ← up + on_up·down, down ← down + on_down·up.
 #[derive(Clone, Copy)]
 struct Rotation {
@@ -52,6 +56,9 @@ pub(super) struct Symmetry {
     into: Vec<Vec<Rotation>>,
     /// Rotations of each stage, back again.
     back: Vec<Vec<Rotation>>,
+    /// The first stages, on every block of [`SMALL_ROWS`], in the order in which they are applied.
+    small_into: Vec<Rotation>,
+    small_back: Vec<Rotation>,
     paths: Vec<Path>,
     /// Blocks of Z, row-major, by k.
     zeta_blocks: Vec<Vec<f64>>,
@@ -79,8 +86,16 @@ impl Symmetry {
         for path in &mut paths {
             path.scales = path.positions.iter().map(|&position| scales[position]).collect();
         }
-        let mut symmetry =
-            Self { n, into, back, paths, zeta_blocks: Vec::new(), or_blocks: Vec::new() };
+        let mut symmetry = Self {
+            n,
+            small_into: unrolled(&into).flatten().collect(),
+            small_back: unrolled(&back).rev().flatten().collect(),
+            into,
+            back,
+            paths,
+            zeta_blocks: Vec::new(),
+            or_blocks: Vec::new(),
+        };
         for k in 0..=n / 2 {
             let zeta_block = symmetry.block_of(k, zeta);
             let or_block = symmetry.block_of(k, or);
@@ -118,7 +133,8 @@ impl Symmetry {
         let together = table.len().min(BLOCK_ROWS);
         let inner = together.trailing_zeros() as usize;
         for rows in table.chunks_exact_mut(together) {
-            for (stage, rotations) in self.into[..inner].iter().enumerate() {
+            let done = rotate_small(rows, &self.small_into);
+            for (stage, rotations) in self.into[..inner].iter().enumerate().skip(done) {
                 rotate(rows, stage, rotations);
             }
         }
@@ -137,9 +153,11 @@ impl Symmetry {
             rotate(table, stage, rotations);
         }
         for rows in table.chunks_exact_mut(together) {
-            for (stage, rotations) in self.back[..inner].iter().enumerate().rev() {
+            let small = if inner < SMALL_STAGES { 0 } else { SMALL_STAGES };
+            for (stage, rotations) in self.back[..inner].iter().enumerate().skip(small).rev() {
                 rotate(rows, stage, rotations);
             }
+            rotate_small(rows, &self.small_back);
         }
     }
 
@@ -210,14 +228,43 @@ fn rotate<const L: usize>(table: &mut [Row<L>], stage: usize, rotations: &[Rotat
         for &Rotation { up, down, on_up, on_down } in rotations {
             let (up, down) = (up as usize, down as usize);
             let (a, b) = (block[up], block[down]);
-            for lane in 0..L {
-                block[up][lane] = a[lane] + on_up * b[lane];
-            }
-            for lane in 0..L {
-                block[down][lane] = b[lane] + on_down * a[lane];
-            }
+            block[up] = std::array::from_fn(|lane| a[lane] + on_up * b[lane]);
+            block[down] = std::array::from_fn(|lane| b[lane] + on_down * a[lane]);
         }
     }
+}
+
+/// Applies the first stages to each block of [`SMALL_ROWS`]; gives their number, 0 where the table is
+/// smaller than a block.
+#[inline(always)]
+fn rotate_small<const L: usize>(table: &mut [Row<L>], rotations: &[Rotation]) -> usize {
+    let (blocks, _) = table.as_chunks_mut::<SMALL_ROWS>();
+    if blocks.is_empty() {
+        return 0;
+    }
+    for block in blocks {
+        for &Rotation { up, down, on_up, on_down } in rotations {
+            // The masks change nothing but that no bounds need to be checked.
+            let (up, down) = (up as usize % SMALL_ROWS, down as usize % SMALL_ROWS);
+            let (a, b) = (block[up], block[down]);
+            block[up] = std::array::from_fn(|lane| a[lane] + on_up * b[lane]);
+            block[down] = std::array::from_fn(|lane| b[lane] + on_down * a[lane]);
+        }
+    }
+    SMALL_STAGES
+}
+
+/// The first stages, each repeated for all its blocks within [`SMALL_ROWS`] rows.
+fn unrolled(stages: &[Vec<Rotation>]) -> impl DoubleEndedIterator<Item = Vec<Rotation>> + use<'_> {
+    stages.iter().take(SMALL_STAGES).enumerate().map(|(stage, rotations)| {
+        let starts = (0..SMALL_ROWS).step_by(2 << stage).map(|start| start as u32);
+        let moved = |start: u32, rotation: &Rotation| Rotation {
+            up: rotation.up + start,
+            down: rotation.down + start,
+            ..*rotation
+        };
+        starts.flat_map(|start| rotations.iter().map(move |r| moved(start, r))).collect()
+    })
 }
 
 /// The rotations into the spin basis without their cosines, and the scales that these add up to.
