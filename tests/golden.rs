@@ -150,11 +150,6 @@ fn salient_effects_are_stable_under_rounding_of_the_values() {
                 for &i in &same {
                     let (a, b) = (salient(&plain[i], threshold), salient(&noisy[i], threshold));
                     let union = a.union(&b).count().max(1);
-                    eprintln!(
-                        "ZZ n {n} kind {kind} table {i} {:.4} of {}",
-                        1.0 - a.intersection(&b).count() as f64 / union as f64,
-                        union
-                    );
                     distance += 1.0 - a.intersection(&b).count() as f64 / union as f64;
                     compared += 1;
                 }

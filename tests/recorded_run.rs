@@ -32,30 +32,52 @@ const RULE: &str = "convergence-peaked";
 /// Pairs of trainings are made with these seeds until one is clear.
 const SEEDS: [u64; 4] = [7, 9, 11, 13];
 
-/// How well extractions are solved, and how far monitors may then lie from the oracle's optima.
+/// How well extractions are solved, and how far monitors may then lie from the oracle's.
 struct Precision {
+    name: &'static str,
+    /// What the configuration says of the solver.
+    settings: &'static str,
     /// Certified gap.
     gap: f64,
-    convergent_ratio: f64,
     interaction_cosine: f64,
+    convergent_ratio: f64,
+    convergence_score: f64,
 }
 
-/// As configured by default: near-optimal effects leave the ratio of so few samples some room.
-const DEFAULT: Precision =
-    Precision { gap: 1e-3, convergent_ratio: 0.05, interaction_cosine: 0.04 };
-/// Closer to the optimum, closer to the oracle.
-const FINE: Precision = Precision { gap: 1e-4, convergent_ratio: 0.02, interaction_cosine: 0.02 };
-/// Of `convergence_score`, for both.
-const SCORE_TOLERANCE: f64 = 0.02;
+/// As configured by default: the canonical answer on both sides. What differs are the last digits of
+/// float32 forwards, about 1e-7 of v, which the effects take over (measured: 7e-7 at most).
+const EXACT: Precision = Precision {
+    name: "exact",
+    settings: "",
+    gap: 1e-9,
+    interaction_cosine: 1e-5,
+    convergent_ratio: 1e-5,
+    convergence_score: 1e-5,
+};
+/// Near-optimal effects leave the ratio of so few samples some room (measured: 5e-3).
+const NEAR_OPTIMAL: Precision = Precision {
+    name: "near-optimal",
+    settings: ", gap: 1e-4, largest_basis: 0",
+    gap: 1e-4,
+    interaction_cosine: 0.02,
+    convergent_ratio: 0.02,
+    convergence_score: 0.02,
+};
+/// Nearer to its threshold than this, relative to the output scale, an effect may be salient on one
+/// side alone.
+const LEAST_SALIENCE_MARGIN: f64 = 1e-5;
+/// How far one such effect moves what is made of salient effects.
+const AT_THRESHOLD: f64 = 5e-3;
 /// Of what comes from plain forwards.
 const FORWARD_TOLERANCE: f64 = 1e-5;
 
 impl Precision {
-    fn tolerances(&self) -> [(&'static str, f64); 6] {
+    fn tolerances(&self, salience_margin: f64) -> [(&'static str, f64); 6] {
+        let at_threshold = if salience_margin < LEAST_SALIENCE_MARGIN { AT_THRESHOLD } else { 0.0 };
         [
-            ("convergent_ratio", self.convergent_ratio),
+            ("convergent_ratio", self.convergent_ratio.max(at_threshold)),
+            ("convergence_score", self.convergence_score.max(at_threshold)),
             ("interaction_cosine", self.interaction_cosine),
-            ("convergence_score", SCORE_TOLERANCE),
             ("probe_loss", FORWARD_TOLERANCE),
             ("output_scale_target", FORWARD_TOLERANCE),
             ("output_scale_baseline", FORWARD_TOLERANCE),
@@ -74,6 +96,8 @@ struct Oracle {
 #[derive(Deserialize)]
 struct Checked {
     step: u64,
+    /// How near any effect lies to its threshold, relative to the output scale.
+    salience_margin: f64,
     monitors: BTreeMap<String, f64>,
 }
 
@@ -91,7 +115,7 @@ impl Oracle {
         let decision = self.decision.as_ref()?;
         let before = self.steps.iter().filter(|checked| checked.step < decision.step).count();
         let goes_on = self.steps.iter().any(|checked| checked.step > decision.step);
-        let is_clear = decision.margin > 2.0 * SCORE_TOLERANCE;
+        let is_clear = decision.margin > 2.0 * NEAR_OPTIMAL.convergence_score;
         (is_clear && goes_on && before >= 6).then_some(decision)
     }
 }
@@ -224,7 +248,7 @@ probe:
 networks:
   target: {{checkpoints: {target}}}
   baseline: {{checkpoints: {baseline}}}
-interactions: {{noise: 0.01, salience: 0.02, gap: {gap}}}
+interactions: {{noise: 0.01, salience: 0.02{settings}}}
 compute: {{device: cpu, threads: 1}}
 policy:
   rules:
@@ -246,7 +270,7 @@ end: {{idle: 10m}}
             program = recorded.path().join("program.ts").display(),
             probe = recorded.path().join("probe.safetensors").display(),
             variables = recorded.oracle.variables,
-            gap = precision.gap,
+            settings = precision.settings,
             target = run.checkpoints[0].display(),
             baseline = run.checkpoints[1].display(),
         );
@@ -311,18 +335,22 @@ fn assert_pairs(pairs: &[PairRow], recorded: &Recorded, precision: &Precision) {
     let steps = oracle.steps.iter().map(|checked| checked.step);
     let until_decision: Vec<u64> = steps.take_while(|&step| step <= decision).collect();
     assert_eq!(evaluated, until_decision);
-    for (name, tolerance) in precision.tolerances() {
-        let mut worst: f64 = 0.0;
-        for (pair, checked) in pairs.iter().zip(&oracle.steps) {
+    let mut worst: BTreeMap<&str, f64> = BTreeMap::new();
+    for (pair, checked) in pairs.iter().zip(&oracle.steps) {
+        let step = pair.step;
+        for (name, tolerance) in precision.tolerances(checked.salience_margin) {
             let found = pair.monitors.iter().find(|(monitor, _)| monitor.name() == name);
-            let found =
-                found.unwrap_or_else(|| panic!("no `{name}` at step {}", pair.step)).1.value;
-            let (step, wanted) = (pair.step, checked.monitors[name]);
+            let found = found.unwrap_or_else(|| panic!("no `{name}` at step {step}")).1.value;
+            let wanted = checked.monitors[name];
             let difference = (found - wanted).abs();
             assert!(difference <= tolerance, "`{name}` at step {step}: {found}, oracle {wanted}");
-            worst = worst.max(difference);
+            let worst = worst.entry(name).or_default();
+            *worst = worst.max(difference);
         }
-        eprintln!("`{name}`: largest difference {worst:.1e} over {} pairs", pairs.len());
+    }
+    for (name, worst) in worst {
+        let (precision, pairs) = (precision.name, pairs.len());
+        eprintln!("{precision}: `{name}` differs by {worst:.1e} at most over {pairs} pairs");
     }
     for pair in pairs {
         let PairRow { step, certified, samples, gap_max, .. } = pair;
@@ -359,13 +387,13 @@ fn assert_decision(run: &Run, recorded: &Recorded) -> DeliveryRow {
 fn a_recorded_run_is_decided_as_the_oracle_decides() {
     let Some(recorded) = Recorded::get() else { return };
     let there = NETWORKS.map(|network| recorded.path().join(network));
-    let run = Run::new(&recorded, &FINE, Some(there));
+    let run = Run::new(&recorded, &NEAR_OPTIMAL, Some(there));
     let output = run.output(&["run", "--once"]);
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(EARLY_STOPPED), "{log}");
 
     let pairs = run.history().pairs().unwrap();
-    assert_pairs(&pairs, &recorded, &FINE);
+    assert_pairs(&pairs, &recorded, &NEAR_OPTIMAL);
     assert_variables(&run, &recorded.oracle);
     let decision = assert_decision(&run, &recorded);
     let status = run.status();
@@ -540,7 +568,7 @@ fn poll_control(run: &Run, network: &str, step: u64) -> bool {
 #[test]
 fn a_daemon_that_is_killed_goes_on_and_decides_once() {
     let Some(recorded) = Recorded::get() else { return };
-    let run = Run::new(&recorded, &DEFAULT, None);
+    let run = Run::new(&recorded, &EXACT, None);
     let steps: Vec<u64> = recorded.oracle.steps.iter().map(|checked| checked.step).collect();
     let decision = recorded.decision().step;
     let before = steps.iter().filter(|&&step| step < decision).count();
@@ -595,7 +623,7 @@ fn a_daemon_that_is_killed_goes_on_and_decides_once() {
     assert_eq!(daemon.exit_code(), Some(EARLY_STOPPED));
 
     assert_decision(&run, &recorded);
-    assert_pairs(&run.history().pairs().unwrap(), &recorded, &DEFAULT);
+    assert_pairs(&run.history().pairs().unwrap(), &recorded, &EXACT);
     assert_checkpoints_are_accounted_for(&run);
     assert!(std::net::TcpStream::connect(address).is_err(), "something still listens");
 }

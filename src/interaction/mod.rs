@@ -14,4 +14,4 @@ pub mod naive;
 pub mod subset;
 pub mod transform;
 
-pub use logical_model::{Interactions, Kind};
+pub use logical_model::{Fidelity, Interactions, Kind};

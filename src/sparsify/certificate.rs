@@ -42,7 +42,10 @@ impl Certificate {
             objective: costs.objective(&effects.and, &effects.or),
             bound: lower_bound(problem, costs, dual),
             violation,
-            feasible: violation <= ROUNDING * scale && !misplaced && effects.and[0] == 0.0,
+            feasible: violation.is_finite()
+                && violation <= ROUNDING * scale
+                && !misplaced
+                && effects.and[0] == 0.0,
         }
     }
 

@@ -34,6 +34,9 @@ const LEAST_PIVOT: f64 = 1e-7;
 const MOST_DRIFT: f64 = 1e-9;
 /// How far a condition may be overstepped so that the largest of nearly equal pivots is taken.
 const SLACK: f64 = 1e-10;
+/// What a condition may be broken by at θ = 0, so that rounding causes no exchanges. Highly symmetric
+/// tables would go round in circles there.
+const ROUNDING: f64 = 1e-11;
 /// Differences of costs below this are ties.
 const TIE: f64 = 1e-9;
 /// Shares of ζ and c within which the margins of the start lie.
@@ -693,21 +696,23 @@ fn most_wanted_first(
     (indices, weights)
 }
 
-/// The largest θ above 0 at which a quantity that is kept at its sign vanishes as θ falls.
+/// The largest θ above 0 at which a quantity that is kept at its sign vanishes as θ falls, if it then
+/// goes on beyond rounding.
 #[inline(always)]
 fn vanishing(path: &Path, signs: &[f64]) -> Option<(f64, usize)> {
     let mut best = (0.0, None);
     for (place, sign) in signs.iter().enumerate() {
         let (at_zero, rate) = (path.at_zero[place], path.rate[place]);
-        if sign * rate > LEAST_RATE && -at_zero / rate > best.0 {
+        let breaks = sign * at_zero < -ROUNDING && sign * rate > LEAST_RATE;
+        if breaks && -at_zero / rate > best.0 {
             best = (-at_zero / rate, Some(place));
         }
     }
     best.1.map(|place| (best.0, place))
 }
 
-/// The largest θ above 0 at which some |at_zero + θ·rate| reaches its bound, coming from larger θ.
-/// What has no bound is left out.
+/// The largest θ above 0 at which some |at_zero + θ·rate| reaches its bound, coming from larger θ, if
+/// it then goes on beyond rounding. What has no bound is left out.
 #[inline(always)]
 fn reaching(path: &Path, bounds: &[f64], times: &mut Vec<f64>) -> Option<(f64, usize)> {
     let count = bounds.len();
@@ -716,8 +721,9 @@ fn reaching(path: &Path, bounds: &[f64], times: &mut Vec<f64>) -> Option<(f64, u
     let times = &mut times[..count];
     for i in 0..count {
         let at = (-bounds[i].copysign(rate[i]) - at_zero[i]) / rate[i];
+        let breaks = at_zero[i].abs() > bounds[i] + ROUNDING;
         let moves = rate[i].abs() > LEAST_RATE && bounds[i] > 0.0;
-        times[i] = if moves { -at } else { 0.0 };
+        times[i] = if moves && breaks { -at } else { 0.0 };
     }
     let earliest = least(times);
     let index = times.iter().position(|&at| at == earliest)?;

@@ -17,6 +17,8 @@ pub mod settings;
 pub mod solver;
 pub(crate) mod splitting;
 mod symmetry;
+#[cfg(test)]
+mod tests;
 
 pub use certificate::Certificate;
 pub use problem::{Problem, ProblemError};

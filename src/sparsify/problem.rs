@@ -20,8 +20,14 @@ pub enum ProblemError {
         /// The offending value.
         value: f64,
     },
+    /// The difference of two values is beyond the range of a double.
+    #[error("v(S) − v(∅) is beyond the range of a double for S = {subset:#b}; scale v down")]
+    Range {
+        /// The bitmask of S.
+        subset: usize,
+    },
     /// The noise share is negative or not finite.
-    #[error("`noise` is {0}, but it must be a finite share of 0 or more")]
+    #[error("`noise` is {0}, but it must be a share of 0 or more that gives a finite ζ")]
     Noise(f64),
 }
 
@@ -50,7 +56,13 @@ impl Problem {
             return Err(ProblemError::NotFinite { subset, value: values[subset] });
         }
         let values: Vec<f64> = values.iter().map(|v| v - values[0]).collect();
+        if let Some(subset) = values.iter().position(|v| !v.is_finite()) {
+            return Err(ProblemError::Range { subset });
+        }
         let zeta = noise * values[values.len() - 1].abs();
+        if !zeta.is_finite() {
+            return Err(ProblemError::Noise(noise));
+        }
         Ok(Self { variables, values, zeta })
     }
 
@@ -131,6 +143,10 @@ mod tests {
         let error = Problem::new(&values, 0.01).err();
         assert_eq!(error, Some(ProblemError::NotFinite { subset: 5, value: f64::NEG_INFINITY }));
         assert_eq!(Problem::new(&[0.0; 8], -0.1).err(), Some(ProblemError::Noise(-0.1)));
+        let far = [-1.7e308, 0.0, 1.7e308, 0.0];
+        assert_eq!(Problem::new(&far, 0.0).err(), Some(ProblemError::Range { subset: 2 }));
+        let wide = [0.0, 0.0, 0.0, 1e300];
+        assert_eq!(Problem::new(&wide, 1e10).err(), Some(ProblemError::Noise(1e10)));
     }
 
     #[test]

@@ -37,7 +37,9 @@ pub enum Status {
     Exact,
     /// The certificate proves a gap of at most the wanted one.
     Certified,
-    /// The iterations ran out first: the answer is feasible and carries its true gap, no more.
+    /// The iterations ran out first: the answer carries its true gap, no more. It is feasible up to
+    /// rounding; only where v is as small as the least doubles (below 1e-315) may that fail, and the
+    /// gap is infinite then.
     GapNotReached,
 }
 
