@@ -8,7 +8,6 @@
 //! [`problem`] states it, [`solver`] solves it in batches, and [`certificate`] says, knowing nothing
 //! of the solver, how far an answer can be from the optimum. Only the certificate is believed.
 
-mod basis;
 pub mod certificate;
 mod crossover;
 pub(crate) mod metric;

@@ -12,13 +12,22 @@
 //! At a fixed point z is optimal and p is the dual. Tables are scaled by max|v|; eight run side by
 //! side, each with its own metric, and what happens in one lane does not depend on the others.
 
-use super::metric::{Metric, Sizes, take_lane};
+mod adapt;
+mod answer;
+mod point;
+
+pub(super) use answer::Best;
+#[cfg(feature = "torch")]
+pub(crate) use answer::DUAL_ROUNDS;
+pub(super) use point::Paused;
+
+use super::metric::Metric;
 use super::problem::{Costs, Problem};
 use super::symmetry::{Factor, Symmetry};
 use crate::interaction::Interactions;
 use crate::interaction::subset::order;
-use crate::interaction::transform::{Row, moebius, or_inverse, zeta, zeta_adjoint};
-use aligned_vec::{AVec, ConstAlign, avec};
+use crate::interaction::transform::{Row, zeta, zeta_adjoint};
+use point::{Point, Rows, zeros};
 
 /// Tables that run side by side.
 pub(super) const LANES: usize = 8;
@@ -30,10 +39,6 @@ pub(crate) const ADAPT_AT: [usize; 2] = [40, 80];
 /// Halpern's anchor is renewed after max(30, 0.3·k) iterations.
 pub(crate) const LEAST_ANCHOR_AGE: usize = 30;
 pub(crate) const ANCHOR_AGE_SHARE: f64 = 0.3;
-/// Share of rounding within which a cost is no worse than another.
-const NO_WORSE: f64 = 1e-9;
-/// Rounds of clipping and projecting that tighten the dual before it is scaled.
-pub(crate) const DUAL_ROUNDS: usize = 10;
 
 /// What all tables of n variables share.
 pub(super) struct Plan {
@@ -61,48 +66,6 @@ impl Plan {
 
 /// Arrays of 2^n rows in a [`Splitting`]: values, dual, two scratch, and three in each of three points.
 const ARRAYS: usize = 13;
-
-/// A table of 2^n rows that starts at a cache line.
-type Rows<const L: usize> = AVec<Row<L>, ConstAlign<64>>;
-
-fn zeros<const L: usize>(length: usize) -> Rows<L> {
-    avec![[64]| [0.0; L]; length]
-}
-
-/// The point t, or its anchor.
-#[derive(Clone)]
-struct Point<const L: usize> {
-    and: Rows<L>,
-    or: Rows<L>,
-    noise: Rows<L>,
-}
-
-impl<const L: usize> Point<L> {
-    fn zero(length: usize) -> Self {
-        Self { and: zeros(length), or: zeros(length), noise: zeros(length) }
-    }
-
-    fn copy_from(&mut self, other: &Self) {
-        self.and.copy_from_slice(&other.and);
-        self.or.copy_from_slice(&other.or);
-        self.noise.copy_from_slice(&other.noise);
-    }
-
-    fn take_lane<const M: usize>(&mut self, lane: usize, from: &Point<M>, from_lane: usize) {
-        take_lane(&mut self.and, lane, &from.and, from_lane);
-        take_lane(&mut self.or, lane, &from.or, from_lane);
-        take_lane(&mut self.noise, lane, &from.noise, from_lane);
-    }
-}
-
-/// Where one table stands, taken out of its lane so that it can go on in another.
-pub(super) struct Paused {
-    state: Point<1>,
-    anchor: Point<1>,
-    metric: Metric<1>,
-    anchor_age: usize,
-    iteration: usize,
-}
 
 /// Eight tables on their way. Made once, loaded again for each group; a run allocates nothing but a
 /// new factor when the metric adapts.
@@ -132,40 +95,6 @@ pub(crate) struct Iterate {
     pub(crate) effects: Interactions,
     /// Dual of the noise bounds, exactly zero where a bound is slack.
     pub(crate) dual: Vec<f64>,
-}
-
-/// The best feasible effects and the best dual of one table so far.
-pub(super) struct Best {
-    /// Feasible effects, in units of v.
-    pub(super) effects: Interactions,
-    /// Their cost, scaled.
-    objective: f64,
-    pub(super) dual: Vec<f64>,
-    /// The lower bound behind `dual`, scaled.
-    bound: f64,
-}
-
-impl Best {
-    pub(super) fn new(length: usize) -> Self {
-        Self {
-            effects: Interactions { and: vec![0.0; length], or: vec![0.0; length] },
-            objective: f64::INFINITY,
-            dual: vec![0.0; length],
-            bound: 0.0,
-        }
-    }
-
-    /// Takes feasible effects if they are no worse than the best so far: exact ones are cleaner.
-    pub(super) fn offer(&mut self, effects: Interactions, cost: f64, scale: f64) {
-        if cost / scale <= self.objective * (1.0 + NO_WORSE) {
-            (self.objective, self.effects) = (cost / scale, effects);
-        }
-    }
-
-    /// Whether the gap is at most the wanted one, by the solver's own reckoning.
-    pub(super) fn reaches(&self, gap: f64) -> bool {
-        self.objective - self.bound <= gap * self.objective
-    }
 }
 
 #[inline(always)]
@@ -444,229 +373,6 @@ impl<'a, const L: usize> Splitting<'a, L> {
                 or: shrink(&self.state.or, &costs.or, &self.metric.or),
             },
             dual: (0..orders.len()).map(|s| if s == 0 { 0.0 } else { dual(s) }).collect(),
-        }
-    }
-
-    #[inline(always)]
-    fn improve_answers(&mut self, best: &mut [Option<&mut Best>]) {
-        self.evaluate_dual();
-        self.improve_dual(best);
-        self.repair_primal(best);
-        self.prepare();
-    }
-
-    /// Keeps the best dual of each lane, first as it is, then after rounds that alternately clip
-    /// Kᵀp into the feasible box and project back onto the range of Kᵀ in the metric.
-    #[inline(always)]
-    fn improve_dual(&mut self, best: &mut [Option<&mut Best>]) {
-        let Plan { costs, orders, .. } = self.plan;
-        let full = orders.len() - 1;
-        for round in 0..=DUAL_ROUNDS {
-            self.adjoint();
-            self.keep_better_dual(best);
-            if round == DUAL_ROUNDS {
-                break;
-            }
-            let total = self.or[full];
-            for s in 0..orders.len() {
-                let k = orders[s];
-                for lane in 0..L {
-                    let x = clip(self.and[s][lane], costs.and[s]);
-                    self.and[s][lane] = self.metric.and[k][lane] * x;
-                    let y = clip(total[lane] - self.or[full - s][lane], costs.or[s]);
-                    self.spare.or[s][lane] = self.metric.or[k][lane] * y;
-                }
-            }
-            zeta(&mut self.and);
-            zeta(&mut self.spare.or);
-            let total = self.spare.or[full];
-            for s in 1..orders.len() {
-                for lane in 0..L {
-                    let or = total[lane] - self.spare.or[full - s][lane];
-                    let noise = self.metric.noise[orders[s]][lane] * self.dual[s][lane];
-                    self.dual[s][lane] = self.and[s][lane] + or + noise;
-                }
-            }
-            self.dual[0] = [0.0; L];
-            self.plan.symmetry.solve(&self.factor, &mut self.dual);
-        }
-    }
-
-    /// Compares each lane's dual (with Kᵀp in the scratch) with its best bound.
-    #[inline(always)]
-    fn keep_better_dual(&mut self, best: &mut [Option<&mut Best>]) {
-        let Plan { costs, orders, .. } = self.plan;
-        let full = orders.len() - 1;
-        let total = self.or[full];
-        let (mut excess, mut gain) = ([0.0f64; L], [0.0; L]);
-        for s in 1..=full {
-            for lane in 0..L {
-                let p = self.dual[s][lane];
-                gain[lane] += p * self.values[s][lane] - self.zeta[lane] * p.abs();
-                excess[lane] = excess[lane].max(self.and[s][lane].abs() / costs.and[s]);
-                if orders[s] > 1 {
-                    let or = total[lane] - self.or[full - s][lane];
-                    excess[lane] = excess[lane].max(or.abs() / costs.or[s]);
-                }
-            }
-        }
-        for (lane, best) in best.iter_mut().enumerate() {
-            let bound = gain[lane] / excess[lane];
-            if let Some(best) = best.as_deref_mut().filter(|best| bound > best.bound) {
-                best.bound = bound;
-                for (kept, row) in best.dual.iter_mut().zip(self.dual.iter()) {
-                    *kept = row[lane];
-                }
-            }
-        }
-    }
-
-    /// Makes z feasible: one projection onto K w = v in the metric, then what still exceeds ζ goes
-    /// into AND effects where |S| ≥ n/2 and into OR effects below. Keeps the best of each lane.
-    #[inline(always)]
-    fn repair_primal(&mut self, best: &mut [Option<&mut Best>]) {
-        let Plan { costs, orders, variables, .. } = self.plan;
-        let full = orders.len() - 1;
-        for s in 0..orders.len() {
-            let k = orders[s];
-            for lane in 0..L {
-                let t = self.state.and[s][lane];
-                let x = t - clip(t, costs.and[s] * self.metric.and[k][lane]);
-                let t = self.state.or[s][lane];
-                let y = t - clip(t, costs.or[s] * self.metric.or[k][lane]);
-                (self.spare.and[s][lane], self.spare.or[s][lane]) = (x, y);
-                (self.and[s][lane], self.or[s][lane]) = (x, y);
-            }
-        }
-        self.residual(clip);
-        self.plan.symmetry.solve(&self.factor, &mut self.dual);
-        self.adjoint();
-        let total = self.or[full];
-        for s in 1..orders.len() {
-            let k = orders[s];
-            for lane in 0..L {
-                let or = total[lane] - self.or[full - s][lane];
-                self.spare.and[s][lane] += self.metric.and[k][lane] * self.and[s][lane];
-                self.spare.or[s][lane] += self.metric.or[k][lane] * or;
-            }
-        }
-        self.and.copy_from_slice(&self.spare.and);
-        self.or.copy_from_slice(&self.spare.or);
-        self.residual(|_, _| 0.0);
-        for s in 0..orders.len() {
-            let high = 2 * orders[s] >= *variables;
-            for lane in 0..L {
-                let residual = self.dual[s][lane];
-                let excess = residual - clip(residual, self.zeta[lane]);
-                self.and[s][lane] = if high { excess } else { 0.0 };
-                self.or[s][lane] = if high { 0.0 } else { excess };
-            }
-        }
-        moebius(&mut self.and);
-        or_inverse(&mut self.or);
-        for s in 1..orders.len() {
-            for lane in 0..L {
-                self.spare.and[s][lane] += self.and[s][lane];
-                let spill = self.or[s][lane];
-                let kind = if orders[s] == 1 { &mut self.spare.and } else { &mut self.spare.or };
-                kind[s][lane] += spill;
-            }
-        }
-        self.keep_better_primal(best);
-    }
-
-    /// dual ← v − Z and − O or − noise(t, ζ) (0 at ∅); destroys the scratch.
-    #[inline(always)]
-    fn residual(&mut self, noise: impl Fn(f64, f64) -> f64) {
-        zeta(&mut self.and);
-        zeta(&mut self.or);
-        let full = self.dual.len() - 1;
-        let total = self.or[full];
-        self.dual[0] = [0.0; L];
-        for s in 1..=full {
-            for lane in 0..L {
-                let or = total[lane] - self.or[full - s][lane];
-                let noise = noise(self.state.noise[s][lane], self.zeta[lane]);
-                self.dual[s][lane] = self.values[s][lane] - (self.and[s][lane] + or) - noise;
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn keep_better_primal(&mut self, best: &mut [Option<&mut Best>]) {
-        let Plan { costs, orders, .. } = self.plan;
-        let (x, y) = (&self.spare.and, &self.spare.or);
-        let mut objective = [0.0; L];
-        for s in 1..orders.len() {
-            for lane in 0..L {
-                objective[lane] += costs.and[s] * x[s][lane].abs() + costs.or[s] * y[s][lane].abs();
-            }
-        }
-        for (lane, best) in best.iter_mut().enumerate() {
-            let better = best.as_deref_mut().filter(|best| objective[lane] < best.objective);
-            let Some(best) = better else { continue };
-            best.objective = objective[lane];
-            for s in 1..orders.len() {
-                best.effects.and[s] = x[s][lane] * self.scale[lane];
-                best.effects.or[s] = y[s][lane] * self.scale[lane];
-            }
-        }
-    }
-
-    /// Moves D, per order and block, towards the ratio of the sizes of z and of its dual, and t with
-    /// it so that z and the dual stay where they are.
-    fn adapt_metric(&mut self) {
-        self.anchor_age = 0;
-        for lane in 0..L {
-            self.adapt_lane(lane);
-        }
-        self.factor = self.plan.symmetry.factor(&self.metric);
-    }
-
-    fn adapt_lane(&mut self, lane: usize) {
-        let Plan { costs, orders, variables, .. } = self.plan;
-        let Self { metric, state, zeta, .. } = self;
-        let zeta = zeta[lane];
-        let threshold = |costs: &[f64], d: &[Row<L>], s: usize| costs[s] * d[orders[s]][lane];
-        // (primal, dual) parts of t in each block.
-        let split_and = |metric: &Metric<L>, s: usize, t: f64| {
-            let u = clip(t, threshold(&costs.and, &metric.and, s));
-            (t - u, u / metric.and[orders[s]][lane])
-        };
-        let split_or = |metric: &Metric<L>, s: usize, t: f64| {
-            let u = clip(t, threshold(&costs.or, &metric.or, s));
-            (t - u, u / metric.or[orders[s]][lane])
-        };
-        let split_noise = |metric: &Metric<L>, s: usize, t: f64| {
-            let z = clip(t, zeta);
-            (z, (t - z) / metric.noise[orders[s]][lane])
-        };
-        let n = *variables;
-        let first_or = (1..orders.len()).filter(|&s| orders[s] > 1);
-        let old = metric.clone();
-        let (mut and, mut or) = (Sizes::new(n), Sizes::new(n));
-        let mut noise = Sizes::new(n);
-        for s in 1..orders.len() {
-            and.add(orders[s], split_and(&old, s, state.and[s][lane]));
-            noise.add(orders[s], split_noise(&old, s, state.noise[s][lane]));
-        }
-        for s in first_or.clone() {
-            or.add(orders[s], split_or(&old, s, state.or[s][lane]));
-        }
-        and.adapt(1, &mut metric.and, lane);
-        or.adapt(2, &mut metric.or, lane);
-        if zeta > 0.0 {
-            noise.adapt(1, &mut metric.noise, lane);
-        }
-        for s in 1..orders.len() {
-            let (z, p) = split_and(&old, s, state.and[s][lane]);
-            state.and[s][lane] = z + p * metric.and[orders[s]][lane];
-            let (z, p) = split_noise(&old, s, state.noise[s][lane]);
-            state.noise[s][lane] = z + p * metric.noise[orders[s]][lane];
-        }
-        for s in first_or {
-            let (z, p) = split_or(&old, s, state.or[s][lane]);
-            state.or[s][lane] = z + p * metric.or[orders[s]][lane];
         }
     }
 }

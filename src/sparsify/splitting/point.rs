@@ -1,0 +1,52 @@
+//! The point that the splitting moves, and a table on its own between two groups.
+
+use crate::interaction::transform::Row;
+use crate::sparsify::metric::{Metric, take_lane};
+use aligned_vec::{AVec, ConstAlign, avec};
+
+/// A table of 2^n rows that starts at a cache line.
+pub(super) type Rows<const L: usize> = AVec<Row<L>, ConstAlign<64>>;
+
+pub(super) fn zeros<const L: usize>(length: usize) -> Rows<L> {
+    avec![[64]| [0.0; L]; length]
+}
+
+/// The point t, or its anchor.
+#[derive(Clone)]
+pub(super) struct Point<const L: usize> {
+    pub(super) and: Rows<L>,
+    pub(super) or: Rows<L>,
+    pub(super) noise: Rows<L>,
+}
+
+impl<const L: usize> Point<L> {
+    pub(super) fn zero(length: usize) -> Self {
+        Self { and: zeros(length), or: zeros(length), noise: zeros(length) }
+    }
+
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        self.and.copy_from_slice(&other.and);
+        self.or.copy_from_slice(&other.or);
+        self.noise.copy_from_slice(&other.noise);
+    }
+
+    pub(super) fn take_lane<const M: usize>(
+        &mut self,
+        lane: usize,
+        from: &Point<M>,
+        from_lane: usize,
+    ) {
+        take_lane(&mut self.and, lane, &from.and, from_lane);
+        take_lane(&mut self.or, lane, &from.or, from_lane);
+        take_lane(&mut self.noise, lane, &from.noise, from_lane);
+    }
+}
+
+/// Where one table stands, taken out of its lane so that it can go on in another.
+pub(in crate::sparsify) struct Paused {
+    pub(super) state: Point<1>,
+    pub(super) anchor: Point<1>,
+    pub(super) metric: Metric<1>,
+    pub(super) anchor_age: usize,
+    pub(super) iteration: usize,
+}
