@@ -30,8 +30,11 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 1e-3, value_parser = above_zero, allow_negative_numbers = true)]
     gap: f64,
     /// Tight rows up to which an answer is taken to an exact vertex; 0: near-optimal answers as they are
-    #[arg(long, value_name = "ROWS", default_value_t = Settings::default().largest_basis)]
-    largest_basis: usize,
+    #[arg(
+        long, value_name = "ROWS", default_value_t = 512,
+        value_parser = clap::value_parser!(u16).range(..=4096)
+    )]
+    largest_basis: u16,
     /// Where the splitting runs: `cpu`, `cuda`, `cuda:N`, or `auto` for CUDA where there is a device
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
@@ -55,7 +58,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     };
     let unwritable = |error| BadData(format!("`{}` cannot be written: {error}", out.display()));
     let mut reader = Reader::open(values).map_err(unreadable)?;
-    let settings = Settings { gap: *gap, largest_basis: *largest_basis, ..Settings::default() };
+    let settings =
+        Settings { gap: *gap, largest_basis: usize::from(*largest_basis), ..Settings::default() };
     let device = arguments.device.find()?;
     let extractor = Extractor::new(reader.variables(), settings, device, usize::from(*threads))?;
     // From here on a signal waits until there is somebody to remove the file.

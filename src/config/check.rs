@@ -11,8 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 const DEFAULT_NOISE: f64 = 0.01;
-/// A run compares networks by their interactions, and near-optimal ones shift that: so every table of
-/// up to 10 variables is solved exactly.
+/// A run compares networks by their interactions, and near-optimal ones shift that: so no table of up
+/// to 10 variables is too large for an exact answer.
 const RUN_LARGEST_BASIS: usize = 1023;
 /// More is not worth its time: a basis of 4,096 takes minutes and a gigabyte.
 const LARGEST_BASIS: usize = 4096;

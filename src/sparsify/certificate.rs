@@ -1,7 +1,8 @@
 //! How good an answer is, computed from the answer alone.
 //!
 //! The certificate takes a table, effects and a dual vector, wherever they come from, and checks
-//! them against the definition of the problem. It shares no code with the solver.
+//! them against the definition of the problem. It knows nothing of the solver and shares with it only
+//! the costs and the subset transforms, which are tested against their definitions.
 //!
 //! *Primal.* The effects are feasible when |δ_S| ≤ ζ for every S ≠ ∅; then their cost is an upper
 //! bound of the optimum. *Dual.* For any p with |Σ_{S⊇T} p_S| ≤ c_T and |Σ_{S∩T≠∅} p_S| ≤ d_T, the
@@ -50,10 +51,11 @@ impl Certificate {
     }
 
     /// The relative gap (objective − bound) / objective, in [0, 1]; 0 where both are 0 and infinite
-    /// where the answer is not feasible.
+    /// where the answer is not feasible or its cost is beyond the range of a double.
     pub fn gap(&self) -> f64 {
         match self {
             Self { feasible: false, .. } => f64::INFINITY,
+            Self { objective, .. } if !objective.is_finite() => f64::INFINITY,
             Self { objective, .. } if *objective == 0.0 => 0.0,
             Self { objective, bound, .. } => ((objective - bound) / objective).max(0.0),
         }
@@ -125,6 +127,13 @@ mod tests {
             assert!(!certificate.feasible, "wrong answer {index} was accepted");
             assert_eq!(certificate.gap(), f64::INFINITY);
         }
+    }
+
+    #[test]
+    fn a_cost_beyond_the_range_of_a_double_proves_nothing() {
+        let certificate =
+            Certificate { objective: f64::INFINITY, bound: 0.0, violation: 0.0, feasible: true };
+        assert_eq!(certificate.gap(), f64::INFINITY);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use thiserror::Error;
 /// Size η of the tie-break in the costs (DESIGN section 6).
 pub const TIE_BREAK: f64 = 0.01;
 
+/// Larger values could take sums over 2^n of them beyond the range of a double.
+pub const LARGEST_VALUE: f64 = f64::MAX / (1u64 << 24) as f64;
+
 /// Why a value table cannot be extracted.
 #[derive(Debug, Error, PartialEq)]
 pub enum ProblemError {
@@ -20,8 +23,8 @@ pub enum ProblemError {
         /// The offending value.
         value: f64,
     },
-    /// The difference of two values is beyond the range of a double.
-    #[error("v(S) − v(∅) is beyond the range of a double for S = {subset:#b}; scale v down")]
+    /// The difference of two values is beyond [`LARGEST_VALUE`].
+    #[error("v(S) − v(∅) is larger than {LARGEST_VALUE:.1e} for S = {subset:#b}; scale v down")]
     Range {
         /// The bitmask of S.
         subset: usize,
@@ -56,7 +59,7 @@ impl Problem {
             return Err(ProblemError::NotFinite { subset, value: values[subset] });
         }
         let values: Vec<f64> = values.iter().map(|v| v - values[0]).collect();
-        if let Some(subset) = values.iter().position(|v| !v.is_finite()) {
+        if let Some(subset) = values.iter().position(|v| v.is_nan() || v.abs() > LARGEST_VALUE) {
             return Err(ProblemError::Range { subset });
         }
         let zeta = noise * values[values.len() - 1].abs();
@@ -143,7 +146,7 @@ mod tests {
         let error = Problem::new(&values, 0.01).err();
         assert_eq!(error, Some(ProblemError::NotFinite { subset: 5, value: f64::NEG_INFINITY }));
         assert_eq!(Problem::new(&[0.0; 8], -0.1).err(), Some(ProblemError::Noise(-0.1)));
-        let far = [-1.7e308, 0.0, 1.7e308, 0.0];
+        let far = [-1e300, 0.0, 1.7e308, 0.0];
         assert_eq!(Problem::new(&far, 0.0).err(), Some(ProblemError::Range { subset: 2 }));
         let wide = [0.0, 0.0, 0.0, 1e300];
         assert_eq!(Problem::new(&wide, 1e10).err(), Some(ProblemError::Noise(1e10)));

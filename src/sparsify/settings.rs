@@ -12,8 +12,8 @@ pub struct Settings {
     pub most_iterations: usize,
     /// Tight rows up to which a table is taken from its near-optimal point to an optimal vertex, which
     /// is exact. The time of that grows with their third power. 0 keeps every near-optimal answer as
-    /// it is. Default 512, where the time is of the order of the schedule's: every table of up to 9
-    /// variables, and most of trained networks at 10.
+    /// it is. Default 512, where the time is of the order of the schedule's: no table of up to 9
+    /// variables is too large, and few of trained networks at 10.
     pub largest_basis: usize,
 }
 

@@ -6,7 +6,7 @@
 //! basis is too large, or where the exchanges fail, the splitting goes on until the gap is proven.
 
 use super::certificate::Certificate;
-use super::crossover::Crossover;
+use super::crossover::{Crossover, Limits};
 use super::problem::{Costs, Problem};
 use super::settings::Settings;
 use super::splitting::{Best, FEW_LANES, Iterate, LANES, Paused, Plan, Splitting};
@@ -22,7 +22,8 @@ pub const SOLVER_VERSION: u32 = 2;
 pub const EXACT_GAP: f64 = 1e-9;
 /// Beyond the common schedule a table is looked at again after 15 % more iterations.
 pub(crate) const CHECK_GROWTH: f64 = 1.15;
-/// Exchanges after which a crossover gives up; a hundred is usual.
+/// Exchanges after which a crossover gives up: a hundred is usual, 600 the most on golden tables; games
+/// that are symmetric in all variables take thousands from n = 9 on.
 const MOST_PIVOTS: usize = 5_000;
 
 /// Whether a crossover is worth a try: at first, and each time that the iterations have doubled.
@@ -184,8 +185,9 @@ impl Solver {
         splitting.iterate_until(check);
         let mut vertices: Vec<Option<Solution>> = Vec::with_capacity(tables.len());
         let mut lanes: Vec<Option<Table<'_>>> = Vec::with_capacity(tables.len());
+        // All tables of a group are equally far.
+        let due = tables.iter().any(|table| is_due(table.tried, check));
         for (lane, mut table) in tables.into_iter().enumerate() {
-            let due = is_due(table.tried, check);
             let near = due.then(|| splitting.iterate(lane));
             let vertex = near.and_then(|near| {
                 self.finish(crossover, table.problem, &near, splitting.iteration())
@@ -205,7 +207,8 @@ impl Solver {
                 .collect();
             splitting.improve(&mut best);
             for (lane, best) in best.into_iter().enumerate() {
-                let Some(best) = best.filter(|_| problems[lane].zeta == 0.0) else { continue };
+                let wanted = problems[lane].zeta == 0.0 && self.settings.largest_basis > 0 && due;
+                let Some(best) = best.filter(|_| wanted) else { continue };
                 let near = splitting.iterate(lane).effects;
                 if let Some(effects) = crossover.fit(problems[lane], &near) {
                     let cost = self.costs().objective(&effects.and, &effects.or);
@@ -246,6 +249,10 @@ impl Solver {
         tables.into_par_iter().map_init(crossover, finish).collect()
     }
 
+    fn limits(&self) -> Limits {
+        Limits { pivots: MOST_PIVOTS, basis: self.settings.largest_basis }
+    }
+
     /// An optimal vertex from a near-optimal point, if the certificate agrees that it is one.
     fn finish(
         &self,
@@ -259,7 +266,7 @@ impl Solver {
         if tight.min(active) > self.settings.largest_basis {
             return None;
         }
-        let vertex = crossover.solve(problem, &near.effects, &near.dual, MOST_PIVOTS)?;
+        let vertex = crossover.solve(problem, &near.effects, &near.dual, self.limits())?;
         let certificate = Certificate::check(problem, self.costs(), &vertex.effects, &vertex.dual);
         (certificate.gap() <= EXACT_GAP).then_some(Solution {
             effects: vertex.effects,

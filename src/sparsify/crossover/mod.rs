@@ -40,11 +40,24 @@ const REFRESH: usize = 150;
 /// each column: what fits by having as many effects as values explains nothing.
 const EXACT_FIT: f64 = 1e-11;
 const LEAST_ROWS_A_COLUMN: usize = 4;
+/// Entries of the matrix of a fit, at most: 32 MiB.
+const MOST_FITTED: usize = 1 << 22;
+/// Rows or columns that a first basis is chosen from, for each one of it: the most wanted.
+const MOST_CANDIDATES: usize = 4;
 /// Bytes that the matrix library keeps for packing on each thread, by its cache sizes: 4.4 MB here.
 const PACKING: usize = 8 << 20;
 /// Weight of the least wanted row or column of the first basis.
 const LEAST_WEIGHT: f64 = 1e-2;
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// When a crossover gives up.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Exchanges.
+    pub(super) pivots: usize,
+    /// Tight rows at the start; a quarter more may come on the way.
+    pub(super) basis: usize,
+}
 
 /// An optimal vertex.
 pub(super) struct Vertex {
@@ -120,11 +133,14 @@ impl Crossover {
     }
 
     /// Bytes of the buffers with a basis of the given size: the inverse with its margin, what computing
-    /// it afresh takes (the transpose, its factors, the inverse, and the matrix of the first choice),
-    /// and what the matrix products keep for packing.
+    /// it afresh takes (the transpose, its factors, the inverse), the matrix of the first choice or of a
+    /// fit with its factors, and what the matrix products keep for packing.
     pub(super) fn bytes(variables: usize, basis: usize) -> usize {
         let margin = basis + basis / 4;
-        size_of::<f64>() * ((20 << variables) + margin * margin + 4 * basis * basis) + PACKING
+        let chosen = 2 * MOST_CANDIDATES * basis * basis;
+        let fitted = if basis == 0 { 0 } else { 2 * MOST_FITTED.min(1 << (2 * variables)) };
+        let matrices = margin * margin + 3 * basis * basis + chosen.max(fitted);
+        size_of::<f64>() * ((20 << variables) + matrices) + PACKING
     }
 
     /// Finds an optimal vertex from a near-optimal sparse point (effects in units of v, dual), or
@@ -134,11 +150,11 @@ impl Crossover {
         problem: &Problem,
         near: &Interactions,
         dual: &[f64],
-        most_pivots: usize,
+        limits: Limits,
     ) -> Option<Vertex> {
         #[cfg(target_arch = "x86_64")]
         {
-            type Call<'a> = (&'a mut Crossover, &'a Problem, &'a Interactions, &'a [f64], usize);
+            type Call<'a> = (&'a mut Crossover, &'a Problem, &'a Interactions, &'a [f64], Limits);
             #[target_feature(enable = "avx512f")]
             fn avx512(call: Call<'_>) -> Option<Vertex> {
                 call.0.run(call.1, call.2, call.3, call.4)
@@ -149,14 +165,14 @@ impl Crossover {
             }
             if std::is_x86_feature_detected!("avx512f") {
                 // SAFETY: the processor was just asked for AVX-512.
-                return unsafe { avx512((self, problem, near, dual, most_pivots)) };
+                return unsafe { avx512((self, problem, near, dual, limits)) };
             }
             if std::is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor was just asked for AVX2.
-                return unsafe { avx2((self, problem, near, dual, most_pivots)) };
+                return unsafe { avx2((self, problem, near, dual, limits)) };
             }
         }
-        self.run(problem, near, dual, most_pivots)
+        self.run(problem, near, dual, limits)
     }
 
     #[inline(always)]
@@ -165,7 +181,7 @@ impl Crossover {
         problem: &Problem,
         near: &Interactions,
         dual: &[f64],
-        most_pivots: usize,
+        limits: Limits,
     ) -> Option<Vertex> {
         let scale = problem.scale();
         // Without room for noise every row is tight and the vertex degenerate.
@@ -191,7 +207,7 @@ impl Crossover {
                 }
                 None => return Some(self.vertex(scale, pivots)),
             }
-            if pivots >= most_pivots {
+            if pivots >= limits.pivots || self.basis.size() > limits.basis + limits.basis / 4 {
                 return None;
             }
             if fresh >= REFRESH {
@@ -212,7 +228,10 @@ impl Crossover {
         let effect = |column: usize| near_effect(near, column) / scale;
         let support = (0..2 * length).filter(|&c| self.costs[c] > 0.0 && effect(c) != 0.0);
         let columns: Vec<usize> = support.collect();
-        if columns.is_empty() || columns.len() > length / LEAST_ROWS_A_COLUMN {
+        if columns.is_empty()
+            || columns.len() > length / LEAST_ROWS_A_COLUMN
+            || columns.len() * length > MOST_FITTED
+        {
             return None;
         }
         for (value, v) in self.values.iter_mut().zip(&problem.values) {
@@ -245,6 +264,12 @@ impl Crossover {
         let columns = most_wanted_first(columns.collect(), &|c| effect(c).abs());
         let rows = (1..length).filter(|&s| dual[s] != 0.0);
         let rows = most_wanted_first(rows.collect(), &|s| dual[s].abs());
+        let few = rows.0.len().min(columns.0.len());
+        let [rows, columns] = [rows, columns].map(|(mut indices, mut weights)| {
+            indices.truncate(MOST_CANDIDATES * few);
+            weights.truncate(MOST_CANDIDATES * few);
+            (indices, weights)
+        });
         self.basis.choose(length, rows, columns);
         let Basis { rows, columns, .. } = &self.basis;
         self.column_signs = columns.iter().map(|&c| effect(c).signum()).collect();

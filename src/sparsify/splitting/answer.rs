@@ -39,7 +39,7 @@ impl Best {
 
     /// Whether the gap is at most the wanted one, by the solver's own reckoning.
     pub(in crate::sparsify) fn reaches(&self, gap: f64) -> bool {
-        self.objective - self.bound <= gap * self.objective
+        self.objective.is_finite() && self.objective - self.bound <= gap * self.objective
     }
 }
 

@@ -67,8 +67,8 @@ impl Plan {
 /// Arrays of 2^n rows in a [`Splitting`]: values, dual, two scratch, and three in each of three points.
 const ARRAYS: usize = 13;
 
-/// Eight tables on their way. Made once, loaded again for each group; a run allocates nothing but a
-/// new factor when the metric adapts.
+/// Eight tables on their way. Made once, loaded again for each group; a run allocates nothing
+/// but when the metric adapts.
 pub(super) struct Splitting<'a, const L: usize> {
     plan: &'a Plan,
     /// v(S) − v(∅), scaled.
@@ -127,7 +127,7 @@ fn advance_effect<const L: usize>(
 }
 
 /// Runs the same arithmetic with wider registers where the processor has them. No fused operations
-/// are allowed in, so the result is the same everywhere.
+/// are allowed in, so an iteration gives the same on every processor.
 macro_rules! with_best_instructions {
     ($(#[$doc:meta])* $name:ident => $body:ident($($argument:ident: $type:ty),*)) => {
         $(#[$doc])*
@@ -184,8 +184,11 @@ impl<'a, const L: usize> Splitting<'a, L> {
         self.load_values(of);
         self.metric = Metric::start(self.plan.variables, &self.zeta);
         self.factor = self.plan.symmetry.factor(&self.metric);
-        for rows in [&mut self.state.and, &mut self.state.or, &mut self.state.noise] {
-            rows.fill([0.0; L]);
+        // The anchor too: 0 times what another table left there need not be 0.
+        for point in [&mut self.state, &mut self.anchor] {
+            point.and.fill([0.0; L]);
+            point.or.fill([0.0; L]);
+            point.noise.fill([0.0; L]);
         }
         (self.anchor_age, self.iteration) = (0, 0);
         self.prepare();

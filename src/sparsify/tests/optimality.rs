@@ -3,6 +3,7 @@
 use super::*;
 use crate::sparsify::Certificate;
 use crate::sparsify::crossover::Crossover;
+use crate::sparsify::crossover::Limits;
 
 /// Tables with all that the small sizes can have: smooth values, ties by whole numbers, zeros.
 fn small_tables(variables: usize, random: &mut fastrand::Rng, count: usize) -> Vec<Vec<f64>> {
@@ -104,7 +105,8 @@ fn without_room_for_noise_there_is_no_vertex_but_a_certified_answer() {
             assert!(largest <= 1e-9 * problem.scale(), "n = {n}: {largest}");
             let costs = Costs::canonical(n);
             let mut crossover = Crossover::new(n, &costs);
-            let vertex = crossover.solve(&problem, &solution.effects, &solution.dual, 5_000);
+            let limits = Limits { pivots: 5_000, basis: 512 };
+            let vertex = crossover.solve(&problem, &solution.effects, &solution.dual, limits);
             assert!(vertex.is_none(), "n = {n}");
         }
     }
