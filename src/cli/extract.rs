@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     gap: f64,
     /// Tight rows up to which an answer is taken to an exact vertex; 0: near-optimal answers as they are
     #[arg(
-        long, value_name = "ROWS", default_value_t = 512,
+        long, value_name = "ROWS", default_value_t = 384,
         value_parser = clap::value_parser!(u16).range(..=4096)
     )]
     largest_basis: u16,

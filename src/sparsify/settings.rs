@@ -12,13 +12,13 @@ pub struct Settings {
     pub most_iterations: usize,
     /// Tight rows up to which a table is taken from its near-optimal point to an optimal vertex, which
     /// is exact. The time of that grows with their third power. 0 keeps every near-optimal answer as
-    /// it is. Default 512, where the time is of the order of the schedule's: no table of up to 9
-    /// variables is too large, and few of trained networks at 10.
+    /// it is. Default 384, where the time is of the order of the schedule's: no table of up to 8
+    /// variables is too large, and not many of trained networks at 10.
     pub largest_basis: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { gap: 1e-3, iterations: 600, most_iterations: 20_000, largest_basis: 512 }
+        Self { gap: 1e-3, iterations: 600, most_iterations: 20_000, largest_basis: 384 }
     }
 }
