@@ -30,7 +30,8 @@ impl Replacement {
     /// An empty file in the directory of `path`, which is made.
     ///
     /// # Errors
-    /// A directory that cannot be made or written, or a `path` that is a directory itself.
+    /// A directory that cannot be made or written, or a `path` that is there and no regular file: a
+    /// directory, a device, a pipe, a socket.
     pub fn beside(path: &Path) -> Result<Self> {
         let directory = match path.parent() {
             Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -40,6 +41,11 @@ impl Replacement {
         if path.is_dir() {
             // The rename would say so too, but at the end of the work.
             return Err(Error::from(ErrorKind::IsADirectory));
+        }
+        // The rename would put a file in the place of the device or pipe.
+        if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            let message = "it is a device, pipe or socket, which a file would replace";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         std::fs::create_dir_all(directory)?;
         let temporary =
@@ -68,5 +74,23 @@ impl Replacement {
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|error| error.error)?;
         File::open(directory)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn what_is_no_regular_file_is_not_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("socket");
+        let _listener = UnixListener::bind(&path).expect("a socket");
+        assert!(write_atomically(&path, b"data").is_err());
+        let kind = std::fs::metadata(&path).expect("it is still there").file_type();
+        assert!(kind.is_socket());
+        assert_eq!(std::fs::read_dir(directory.path()).expect("a listing").count(), 1);
     }
 }
