@@ -9,7 +9,7 @@ use crate::sparsify::{Problem, Settings, Solution, Solver};
 use crate::tensor_solver::{TensorError, TensorSolver};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Tables in a call for each thread on the CPU. The solver takes eight at a time, so a thread has eight
+/// Tables in a call for each thread on the CPU. The solver takes sixteen at a time, so a thread has four
 /// rounds a call: enough that it seldom waits for another's slow table at the end, and few enough that
 /// the largest tables (n = 16, 512 KiB each) take 0.3 GB a thread with all that is made of them.
 const TABLES_A_THREAD: usize = 64;

@@ -11,6 +11,7 @@
 
 pub mod logical_model;
 pub mod naive;
+pub mod real;
 pub mod subset;
 pub mod transform;
 

@@ -3,37 +3,43 @@
 //! A table has 2^n rows, one a subset; a row holds `L` independent tables side by side (the batch is
 //! innermost), so that one pass serves L of them. The naive forms stand in [`super::naive`].
 
+use super::real::Real;
+
 /// One row of a batch of `L` tables: their entries for one subset.
-pub type Row<const L: usize> = [f64; L];
+pub type Row<const L: usize, T = f64> = [T; L];
 
 /// Numbers that the first and the second level cache hold with room to spare (16 and 256 KiB of
 /// doubles): a block goes through all its stages before the next one is touched.
 const BLOCK_NUMBERS: [usize; 2] = [1 << 11, 1 << 15];
 
+/// Which row of a pair a butterfly leaves as it is: it is not stored again.
+const LOW: bool = false;
+const HIGH: bool = true;
+
 /// Applies `(low, high) -> (low, high)` to every pair of rows that differ in one bit, bit by bit, two
-/// bits a pass over the memory.
+/// bits a pass over the memory. `KEPT` is the row that it does not change.
 #[inline(always)]
-fn butterflies<const L: usize>(
-    table: &mut [Row<L>],
-    combine: impl Fn(&mut Row<L>, &mut Row<L>) + Copy,
+fn butterflies<const KEPT: bool, const L: usize, T: Real>(
+    table: &mut [Row<L, T>],
+    combine: impl Fn(&mut Row<L, T>, &mut Row<L, T>) + Copy,
 ) {
     let [small, large] =
         BLOCK_NUMBERS.map(|numbers| table.len().min((numbers / L).next_power_of_two()));
     for block in table.chunks_exact_mut(large) {
         for block in block.chunks_exact_mut(small) {
-            stages(block, 1, combine);
+            stages::<KEPT, L, T>(block, 1, combine);
         }
-        stages(block, small, combine);
+        stages::<KEPT, L, T>(block, small, combine);
     }
-    stages(table, large, combine);
+    stages::<KEPT, L, T>(table, large, combine);
 }
 
 /// The stages of the bits from `first` on, where `first` is the distance of their rows.
 #[inline(always)]
-fn stages<const L: usize>(
-    table: &mut [Row<L>],
+fn stages<const KEPT: bool, const L: usize, T: Real>(
+    table: &mut [Row<L, T>],
     first: usize,
-    combine: impl Fn(&mut Row<L>, &mut Row<L>) + Copy,
+    combine: impl Fn(&mut Row<L, T>, &mut Row<L, T>) + Copy,
 ) {
     let mut distance = first;
     while 4 * distance <= table.len() {
@@ -46,7 +52,10 @@ fn stages<const L: usize>(
                 combine(&mut y, &mut z);
                 combine(&mut w, &mut y);
                 combine(&mut x, &mut z);
-                (*a, *b, *c, *d) = (w, x, y, z);
+                match KEPT {
+                    LOW => (*b, *c, *d) = (x, y, z),
+                    HIGH => (*a, *b, *c) = (w, x, y),
+                }
             }
         }
         distance *= 4;
@@ -63,8 +72,8 @@ fn stages<const L: usize>(
 
 /// Zeta transform: `a[S] ← Σ_{T⊆S} a[T]`.
 #[inline(always)]
-pub fn zeta<const L: usize>(table: &mut [Row<L>]) {
-    butterflies(table, |low, high| {
+pub fn zeta<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
+    butterflies::<LOW, L, T>(table, |low, high| {
         for lane in 0..L {
             high[lane] += low[lane];
         }
@@ -73,8 +82,8 @@ pub fn zeta<const L: usize>(table: &mut [Row<L>]) {
 
 /// Möbius transform, the inverse of [`zeta`]: `a[T] ← Σ_{L⊆T} (−1)^{|T|−|L|} a[L]`.
 #[inline(always)]
-pub fn moebius<const L: usize>(table: &mut [Row<L>]) {
-    butterflies(table, |low, high| {
+pub fn moebius<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
+    butterflies::<LOW, L, T>(table, |low, high| {
         for lane in 0..L {
             high[lane] -= low[lane];
         }
@@ -83,8 +92,8 @@ pub fn moebius<const L: usize>(table: &mut [Row<L>]) {
 
 /// Adjoint of [`zeta`]: `a[T] ← Σ_{S⊇T} a[S]`.
 #[inline(always)]
-pub fn zeta_adjoint<const L: usize>(table: &mut [Row<L>]) {
-    butterflies(table, |low, high| {
+pub fn zeta_adjoint<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
+    butterflies::<HIGH, L, T>(table, |low, high| {
         for lane in 0..L {
             low[lane] += high[lane];
         }
@@ -95,21 +104,21 @@ pub fn zeta_adjoint<const L: usize>(table: &mut [Row<L>]) {
 ///
 /// T meets S unless T ⊆ N∖S, hence `total − zeta(a)[N∖S]`.
 #[inline(always)]
-pub fn or<const L: usize>(table: &mut [Row<L>]) {
+pub fn or<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
     zeta(table);
     complement_from_total(table);
 }
 
 /// Inverse of [`or`] on tables with `a[∅] = 0`: finds y with `Σ_{T∩S≠∅} y_T = a[S]`, `y_∅ = 0`.
 #[inline(always)]
-pub fn or_inverse<const L: usize>(table: &mut [Row<L>]) {
+pub fn or_inverse<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
     complement_from_total(table);
     moebius(table);
 }
 
 /// `a[S] ← a[N] − a[N∖S]`.
 #[inline(always)]
-fn complement_from_total<const L: usize>(table: &mut [Row<L>]) {
+fn complement_from_total<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
     let Some(&total) = table.last() else { return };
     let (lower, upper) = table.split_at_mut(table.len() / 2);
     for (low, high) in lower.iter_mut().zip(upper.iter_mut().rev()) {

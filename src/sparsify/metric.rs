@@ -1,5 +1,6 @@
 //! The metric D of the splitting: diagonal, by order, one a lane.
 
+use crate::interaction::real::Real;
 use crate::interaction::transform::Row;
 
 /// Metric before adaptation: D_x = 0.02·2^(−0.3(|T| − n/2)), D_y = 0.02, D_δ = ζ/scale clipped from
@@ -16,10 +17,10 @@ pub(crate) const FACTOR: f64 = 0.5;
 
 /// Diagonal of the metric by order 0..=n, one value a lane.
 #[derive(Clone)]
-pub(super) struct Metric<const L: usize> {
-    pub(super) and: Vec<Row<L>>,
-    pub(super) or: Vec<Row<L>>,
-    pub(super) noise: Vec<Row<L>>,
+pub(super) struct Metric<const L: usize, T = f64> {
+    pub(super) and: Vec<Row<L, T>>,
+    pub(super) or: Vec<Row<L, T>>,
+    pub(super) noise: Vec<Row<L, T>>,
 }
 
 impl<const L: usize> Metric<L> {
@@ -39,6 +40,12 @@ impl<const L: usize> Metric<L> {
         Self { and: and.collect(), or: or.collect(), noise: noise.collect() }
     }
 
+    /// The same with rounded numbers.
+    pub(super) fn rounded<T: Real>(&self) -> Metric<L, T> {
+        let round = |rows: &[Row<L>]| rows.iter().map(|row| row.map(T::of)).collect();
+        Metric { and: round(&self.and), or: round(&self.or), noise: round(&self.noise) }
+    }
+
     /// Takes one lane from another metric of the same n.
     pub(super) fn take_lane<const M: usize>(
         &mut self,
@@ -53,14 +60,14 @@ impl<const L: usize> Metric<L> {
 }
 
 /// Copies one lane of some rows into one lane of others.
-pub(super) fn take_lane<const L: usize, const M: usize>(
-    rows: &mut [Row<L>],
+pub(super) fn take_lane<const L: usize, const M: usize, T: Real, U: Real>(
+    rows: &mut [Row<L, T>],
     lane: usize,
-    from: &[Row<M>],
+    from: &[Row<M, U>],
     from_lane: usize,
 ) {
     for (row, from) in rows.iter_mut().zip(from) {
-        row[lane] = from[from_lane];
+        row[lane] = T::of(from[from_lane].wide());
     }
 }
 

@@ -12,6 +12,7 @@ pub mod certificate;
 mod crossover;
 pub(crate) mod metric;
 pub mod problem;
+mod rotations;
 pub mod settings;
 pub mod solver;
 pub(crate) mod splitting;

@@ -1,22 +1,24 @@
 //! The solver: splitting for all tables, crossover to a vertex, certificate.
 //!
-//! Every table gets the same number of iterations of the splitting (module `splitting`). Then its
-//! near-optimal point is taken to an optimal vertex (module `crossover`), which is exact: the answer
-//! does not depend on how the point was reached. Where there is no room for noise (ζ = 0), where the
-//! basis is too large, or where the exchanges fail, the splitting goes on until the gap is proven.
+//! Every table gets the same number of iterations of the splitting (module `splitting`), in single
+//! precision: they only have to find out which effects take part. Then its near-optimal point is taken
+//! to an optimal vertex (module `crossover`), which is exact: the answer does not depend on how the
+//! point was reached. Where there is no room for noise (ζ = 0), where the basis is too large, or where
+//! the exchanges fail, the splitting goes on in double precision until the gap is proven.
 
 use super::certificate::Certificate;
 use super::crossover::{Crossover, Limits};
 use super::problem::{Costs, Problem};
 use super::settings::Settings;
-use super::splitting::{Best, FEW_LANES, Iterate, LANES, Paused, Plan, Splitting};
+use super::splitting::{Best, Iterate, LANES, Numbers, Paused, Plan, ROUGH_LANES, Splitting};
 use crate::interaction::Interactions;
+use crate::interaction::real::Real;
 use rayon::prelude::*;
 
 /// What the history records as the solver of a run.
 pub const SOLVER_NAME: &str = "halpern-peaceman-rachford, parametric simplex";
 /// Raised whenever a change can move an answer beyond its stated tolerance.
-pub const SOLVER_VERSION: u32 = 2;
+pub const SOLVER_VERSION: u32 = 3;
 
 /// A vertex whose certificate proves this gap is exact up to rounding.
 pub const EXACT_GAP: f64 = 1e-9;
@@ -74,6 +76,16 @@ pub struct Solver {
     settings: Settings,
 }
 
+/// Cuts a list into groups of at most so many.
+fn groups<T>(mut all: Vec<T>, most: usize) -> Vec<Vec<T>> {
+    let mut groups = Vec::with_capacity(all.len().div_ceil(most));
+    while !all.is_empty() {
+        let rest = all.split_off(all.len().min(most));
+        groups.push(std::mem::replace(&mut all, rest));
+    }
+    groups
+}
+
 /// A table on its way: its number, and the best feasible answer so far.
 struct Table<'p> {
     index: usize,
@@ -88,10 +100,10 @@ struct Table<'p> {
 /// What a check makes of a table: done, with its number, or paused.
 type End<'p> = Result<(usize, Solution), Box<Table<'p>>>;
 
-/// The buffers of one thread.
-struct Work<'a> {
-    full: Splitting<'a, LANES>,
-    few: Splitting<'a, FEW_LANES>,
+/// The buffers of one thread: for full groups, and for those that half the lanes hold.
+struct Work<'a, const FULL: usize, const HALF: usize, T> {
+    full: Splitting<'a, FULL, T>,
+    half: Splitting<'a, HALF, T>,
     crossover: Crossover,
 }
 
@@ -111,15 +123,15 @@ impl Solver {
         self.plan.variables
     }
 
-    /// Bytes that each thread works with beside problems and answers: the batch of eight tables, and
-    /// the crossover with its basis at the largest.
+    /// Bytes that each thread works with beside problems and answers: a group of tables, and the
+    /// crossover with its basis at the largest.
     pub fn batch_bytes(&self) -> usize {
         let largest = self.settings.largest_basis.min(1 << self.variables());
         self.plan.splitting_bytes() + Crossover::bytes(self.variables(), largest)
     }
 
-    /// Solves all problems, in parallel over groups of eight on the current rayon pool. An answer
-    /// depends on its table alone, not on its neighbours, its place or the number of threads.
+    /// Solves all problems, in parallel over groups on the current rayon pool. An answer depends on its
+    /// table alone, not on its neighbours, its place or the number of threads.
     ///
     /// # Panics
     /// When a problem has another number of variables.
@@ -127,97 +139,113 @@ impl Solver {
         let fits = problems.iter().all(|problem| problem.variables == self.variables());
         assert!(fits, "every problem has {} variables", self.variables());
         let most = self.settings.most_iterations.max(1);
-        let mut stragglers = Vec::new();
         let mut check = self.settings.iterations.clamp(1, most);
         let tables = problems.iter().enumerate();
         let fresh = |(index, problem)| Table { index, problem, best: None, tried: 0, paused: None };
         let mut solutions: Vec<Option<Solution>> = problems.iter().map(|_| None).collect();
-        let mut open: Vec<Table<'_>> = tables.map(fresh).collect();
-        while !open.is_empty() {
-            for end in self.advance_all(open, check) {
+        let mut ends = self.start_all(tables.map(fresh).collect(), check);
+        loop {
+            let mut open = Vec::new();
+            for end in ends {
                 match end {
                     Ok((index, solution)) => solutions[index] = Some(solution),
-                    Err(table) => stragglers.push(*table),
+                    Err(table) => open.push(*table),
                 }
             }
-            open = std::mem::take(&mut stragglers);
+            if open.is_empty() {
+                return solutions.into_iter().flatten().collect();
+            }
+            ends = self.advance_all(open, check);
             check = ((check as f64 * CHECK_GROWTH).ceil() as usize).min(most);
         }
-        solutions.into_iter().flatten().collect()
     }
 
-    /// Iterates tables, all equally far, until `check`, in groups of eight.
-    fn advance_all<'p>(&self, mut tables: Vec<Table<'p>>, check: usize) -> Vec<End<'p>> {
-        let mut groups = Vec::with_capacity(tables.len().div_ceil(LANES));
-        while !tables.is_empty() {
-            let rest = tables.split_off(tables.len().min(LANES));
-            groups.push(std::mem::replace(&mut tables, rest));
-        }
-        let work = || Work {
-            full: Splitting::new(&self.plan),
-            few: Splitting::new(&self.plan),
-            crossover: Crossover::new(self.variables(), self.costs()),
-        };
-        let advance = |Work { full, few, crossover }: &mut Work<'_>, group: Vec<Table<'p>>| {
-            if group.len() <= FEW_LANES {
-                self.advance(few, crossover, group, check)
+    /// Iterates fresh tables until `check`, in single precision, and takes to a vertex what it can.
+    fn start_all<'p>(&self, tables: Vec<Table<'p>>, check: usize) -> Vec<End<'p>> {
+        let work = || self.work::<ROUGH_LANES, { ROUGH_LANES / 2 }, _>(&self.plan.rough);
+        let start = |work: &mut Work<'_, _, _, f32>, group: Vec<Table<'p>>| {
+            if group.len() <= ROUGH_LANES / 2 {
+                self.start(&mut work.half, &mut work.crossover, group, check)
             } else {
-                self.advance(full, crossover, group, check)
+                self.start(&mut work.full, &mut work.crossover, group, check)
             }
         };
-        groups.into_par_iter().map_init(work, advance).flatten_iter().collect()
+        // Where every thread gets a group of half the lanes anyway, none shall wait for a full one.
+        let few = tables.len() <= ROUGH_LANES / 2 * rayon::current_num_threads();
+        let most = if few { ROUGH_LANES / 2 } else { ROUGH_LANES };
+        groups(tables, most).into_par_iter().map_init(work, start).flatten_iter().collect()
     }
 
-    /// Iterates a group until `check` and looks at each table: done, or paused.
-    fn advance<'p, const L: usize>(
+    /// Iterates paused tables, all equally far, until `check`.
+    fn advance_all<'p>(&self, tables: Vec<Table<'p>>, check: usize) -> Vec<End<'p>> {
+        let work = || self.work::<LANES, { LANES / 2 }, _>(&self.plan.exact);
+        let advance = |work: &mut Work<'_, _, _, f64>, group: Vec<Table<'p>>| {
+            if group.len() <= LANES / 2 {
+                self.advance(&mut work.half, &mut work.crossover, group, check)
+            } else {
+                self.advance(&mut work.full, &mut work.crossover, group, check)
+            }
+        };
+        groups(tables, LANES).into_par_iter().map_init(work, advance).flatten_iter().collect()
+    }
+
+    fn work<'a, const FULL: usize, const HALF: usize, T: Real>(
+        &'a self,
+        numbers: &'a Numbers<T>,
+    ) -> Work<'a, FULL, HALF, T> {
+        Work {
+            full: Splitting::new(&self.plan, numbers),
+            half: Splitting::new(&self.plan, numbers),
+            crossover: Crossover::new(self.variables(), self.costs()),
+        }
+    }
+
+    /// Iterates a fresh group until `check` and looks at each table: at a vertex, or paused.
+    fn start<'p, const L: usize>(
         &self,
-        splitting: &mut Splitting<'_, L>,
+        splitting: &mut Splitting<'_, L, f32>,
         crossover: &mut Crossover,
         tables: Vec<Table<'p>>,
         check: usize,
     ) -> Vec<End<'p>> {
         let problems: Vec<&Problem> = tables.iter().map(|table| table.problem).collect();
-        let paused = tables.iter().map(|table| Some((table.problem, table.paused.as_ref()?)));
-        match paused.collect::<Option<Vec<_>>>() {
-            Some(paused) => splitting.resume(&paused),
-            None => splitting.load(&problems),
-        }
+        splitting.load(&problems);
         splitting.iterate_until(check);
-        let mut vertices: Vec<Option<Solution>> = Vec::with_capacity(tables.len());
-        let mut lanes: Vec<Option<Table<'_>>> = Vec::with_capacity(tables.len());
-        // All tables of a group are equally far.
-        let due = tables.iter().any(|table| is_due(table.tried, check));
-        for (lane, mut table) in tables.into_iter().enumerate() {
-            let near = due.then(|| splitting.iterate(lane));
-            let vertex = near.and_then(|near| {
-                self.finish(crossover, table.problem, &near, splitting.iteration())
-            });
-            table.tried = if due { check } else { table.tried };
-            vertices.push(vertex);
-            lanes.push(Some(table));
-        }
-        if vertices.iter().any(Option::is_none) {
-            let first_best = || Best::new(1 << self.variables());
-            let open = lanes.iter_mut().zip(&vertices);
-            let mut best: Vec<Option<&mut Best>> = open
-                .map(|(table, vertex)| match (table, vertex) {
-                    (Some(table), None) => Some(table.best.get_or_insert_with(first_best)),
-                    _ => None,
-                })
-                .collect();
-            splitting.improve(&mut best);
-            for (lane, best) in best.into_iter().enumerate() {
-                let wanted = problems[lane].zeta == 0.0 && self.settings.largest_basis > 0 && due;
-                let Some(best) = best.filter(|_| wanted) else { continue };
-                let near = splitting.iterate(lane).effects;
-                if let Some(effects) = crossover.fit(problems[lane], &near) {
-                    let cost = self.costs().objective(&effects.and, &effects.or);
-                    best.offer(effects, cost, problems[lane].scale());
+        let tables = tables.into_iter().enumerate();
+        tables
+            .map(|(lane, mut table)| {
+                let near = splitting.iterate(lane);
+                if let Some(vertex) = self.finish(crossover, table.problem, &near, check) {
+                    return Ok((table.index, vertex));
                 }
-            }
-        }
+                // Without noise there is no vertex to go to, but perhaps a fit, once it is looked at.
+                table.tried = if table.problem.zeta > 0.0 { check } else { 0 };
+                table.paused = Some(splitting.pause(lane));
+                Err(Box::new(table))
+            })
+            .collect()
+    }
+
+    /// Iterates a paused group until `check` and looks at each table: done, or paused again.
+    fn advance<'p, const L: usize>(
+        &self,
+        splitting: &mut Splitting<'_, L, f64>,
+        crossover: &mut Crossover,
+        mut tables: Vec<Table<'p>>,
+        check: usize,
+    ) -> Vec<End<'p>> {
+        let paused =
+            tables.iter().filter_map(|table| Some((table.problem, table.paused.as_ref()?)));
+        splitting.resume(&paused.collect::<Vec<_>>());
+        splitting.iterate_until(check);
+        let vertices: Vec<Option<Solution>> = tables
+            .iter_mut()
+            .enumerate()
+            .map(|(lane, table)| self.try_again(splitting, crossover, lane, table))
+            .collect();
+        self.improve(splitting, crossover, &mut tables, &vertices);
         let last = check >= self.settings.most_iterations;
-        let ends = lanes.into_iter().flatten().zip(vertices).enumerate();
+        let ends = tables.into_iter().zip(vertices).enumerate();
         ends.map(|(lane, (mut table, vertex))| {
             let enough = |best: &mut Best| last || best.reaches(self.settings.gap);
             match (vertex, table.best.take_if(enough)) {
@@ -232,6 +260,53 @@ impl Solver {
             }
         })
         .collect()
+    }
+
+    /// Another crossover, where one is due.
+    fn try_again<const L: usize>(
+        &self,
+        splitting: &Splitting<'_, L, f64>,
+        crossover: &mut Crossover,
+        lane: usize,
+        table: &mut Table<'_>,
+    ) -> Option<Solution> {
+        let iterations = splitting.iteration();
+        if table.problem.zeta == 0.0 || !is_due(table.tried, iterations) {
+            return None;
+        }
+        table.tried = iterations;
+        self.finish(crossover, table.problem, &splitting.iterate(lane), iterations)
+    }
+
+    /// Better feasible answers and bounds for the tables that are at no vertex.
+    fn improve<const L: usize>(
+        &self,
+        splitting: &mut Splitting<'_, L, f64>,
+        crossover: &mut Crossover,
+        tables: &mut [Table<'_>],
+        vertices: &[Option<Solution>],
+    ) {
+        let first = || Best::new(1 << self.variables());
+        let pairs = tables.iter_mut().zip(vertices);
+        let open = pairs.map(|(table, vertex)| vertex.is_none().then_some(table));
+        let mut open: Vec<Option<&mut Table<'_>>> = open.collect();
+        let best =
+            open.iter_mut().map(|table| Some(table.as_mut()?.best.get_or_insert_with(first)));
+        splitting.improve(&mut best.collect::<Vec<_>>());
+        for (lane, table) in open.into_iter().enumerate() {
+            let Some(table) = table else { continue };
+            let due = is_due(table.tried, splitting.iteration());
+            if table.problem.zeta > 0.0 || self.settings.largest_basis == 0 || !due {
+                continue;
+            }
+            table.tried = splitting.iteration();
+            let near = splitting.iterate(lane).effects;
+            let fitted = crossover.fit(table.problem, &near);
+            if let (Some(effects), Some(best)) = (fitted, &mut table.best) {
+                let cost = self.costs().objective(&effects.and, &effects.or);
+                best.offer(effects, cost, table.problem.scale());
+            }
+        }
     }
 
     /// Optimal vertices from where a splitting stands after so many iterations, in parallel on the

@@ -14,23 +14,9 @@
 //! for scale_e times what is stored, and the scales are made good where the blocks are applied.
 
 use super::metric::Metric;
+use super::rotations::{Order, Rotation, Rotations};
+use crate::interaction::real::Real;
 use crate::interaction::transform::{Row, or, single, zeta};
-
-/// Rows whose stages are done together, so that they stay in the first level cache.
-const BLOCK_ROWS: usize = 256;
-
-/// Rows whose stages are one list of rotations: there a stage is too short for a loop of its own.
-const SMALL_ROWS: usize = 32;
-const SMALL_STAGES: usize = SMALL_ROWS.trailing_zeros() as usize;
-
-/// A rotation without its common factor: up ← up + on_up·down, down ← down + on_down·up.
-#[derive(Clone, Copy)]
-struct Rotation {
-    up: u32,
-    down: u32,
-    on_up: f64,
-    on_down: f64,
-}
 
 /// What couples one more variable to the paths, with the coefficients still as an angle.
 struct Coupling {
@@ -43,35 +29,32 @@ struct Coupling {
 /// A copy of the block k: the positions of its basis vectors, by ascending order k..=n−k, and the
 /// scales of what is stored there.
 #[derive(Clone)]
-struct Path {
+struct Path<T = f64> {
     k: usize,
     positions: Vec<usize>,
-    scales: Vec<f64>,
+    scales: Vec<T>,
 }
 
 /// The change of basis for n variables and the blocks of Z and O in it.
-pub(super) struct Symmetry {
+pub(super) struct Symmetry<T> {
     n: usize,
-    /// Rotations of each stage, into the spin basis.
-    into: Vec<Vec<Rotation>>,
-    /// Rotations of each stage, back again.
-    back: Vec<Vec<Rotation>>,
-    /// The first stages, on every block of [`SMALL_ROWS`], in the order in which they are applied.
-    small_into: Vec<Rotation>,
-    small_back: Vec<Rotation>,
-    paths: Vec<Path>,
+    into: Rotations<T>,
+    back: Rotations<T>,
+    paths: Vec<Path<T>>,
     /// Blocks of Z, row-major, by k.
     zeta_blocks: Vec<Vec<f64>>,
     /// Blocks of O, row-major, by k.
     or_blocks: Vec<Vec<f64>>,
 }
 
-/// The inverse blocks of H, one matrix a lane, by k.
+/// The inverse blocks of H, one matrix a lane, by k. They are applied in double precision whatever
+/// the table is in: a product with an inverse in single precision would be off, after H, by its
+/// rounding times the condition of H, and the splitting would diverge.
 pub(super) struct Factor<const L: usize> {
     blocks: Vec<Vec<Row<L>>>,
 }
 
-impl Symmetry {
+impl Symmetry<f64> {
     pub(super) fn new(n: usize) -> Self {
         let mut paths = vec![Path { k: 0, positions: vec![0], scales: Vec::new() }];
         let mut stages = Vec::with_capacity(n);
@@ -88,10 +71,8 @@ impl Symmetry {
         }
         let mut symmetry = Self {
             n,
-            small_into: unrolled(&into).flatten().collect(),
-            small_back: unrolled(&back).rev().flatten().collect(),
-            into,
-            back,
+            into: Rotations::new(&into, Order::Ascending),
+            back: Rotations::new(&back, Order::Descending),
             paths,
             zeta_blocks: Vec::new(),
             or_blocks: Vec::new(),
@@ -103,10 +84,6 @@ impl Symmetry {
             symmetry.or_blocks.push(or_block);
         }
         symmetry
-    }
-
-    fn size(&self, k: usize) -> usize {
-        self.n - 2 * k + 1
     }
 
     /// The block k of a transform that commutes with permutations.
@@ -127,38 +104,40 @@ impl Symmetry {
         block
     }
 
+    /// The same with rounded coefficients.
+    pub(super) fn rounded<T: Real>(&self) -> Symmetry<T> {
+        let path = |path: &Path| Path {
+            k: path.k,
+            positions: path.positions.clone(),
+            scales: path.scales.iter().map(|&scale| T::of(scale)).collect(),
+        };
+        Symmetry {
+            n: self.n,
+            into: self.into.rounded(),
+            back: self.back.rounded(),
+            paths: self.paths.iter().map(path).collect(),
+            zeta_blocks: self.zeta_blocks.clone(),
+            or_blocks: self.or_blocks.clone(),
+        }
+    }
+}
+
+impl<T: Real> Symmetry<T> {
+    fn size(&self, k: usize) -> usize {
+        self.n - 2 * k + 1
+    }
+
     /// Afterwards entry e of the spin basis is scale_e times row e.
     #[inline(always)]
-    fn to_spin_basis<const L: usize>(&self, table: &mut [Row<L>]) {
-        let together = table.len().min(BLOCK_ROWS);
-        let inner = together.trailing_zeros() as usize;
-        for rows in table.chunks_exact_mut(together) {
-            let done = rotate_small(rows, &self.small_into);
-            for (stage, rotations) in self.into[..inner].iter().enumerate().skip(done) {
-                rotate(rows, stage, rotations);
-            }
-        }
-        for (stage, rotations) in self.into.iter().enumerate().skip(inner) {
-            rotate(table, stage, rotations);
-        }
+    fn to_spin_basis<const L: usize>(&self, table: &mut [Row<L, T>]) {
+        self.into.apply(table);
     }
 
     /// Expects row e to hold scale_e times entry e of the spin basis.
     #[inline(always)]
     #[expect(clippy::wrong_self_convention, reason = "`from` names the basis, not a constructor")]
-    fn from_spin_basis<const L: usize>(&self, table: &mut [Row<L>]) {
-        let together = table.len().min(BLOCK_ROWS);
-        let inner = together.trailing_zeros() as usize;
-        for (stage, rotations) in self.back.iter().enumerate().skip(inner).rev() {
-            rotate(table, stage, rotations);
-        }
-        for rows in table.chunks_exact_mut(together) {
-            let small = if inner < SMALL_STAGES { 0 } else { SMALL_STAGES };
-            for (stage, rotations) in self.back[..inner].iter().enumerate().skip(small).rev() {
-                rotate(rows, stage, rotations);
-            }
-            rotate_small(rows, &self.small_back);
-        }
+    fn from_spin_basis<const L: usize>(&self, table: &mut [Row<L, T>]) {
+        self.back.apply(table);
     }
 
     /// Inverts the blocks of H for the lanes' metrics.
@@ -194,7 +173,7 @@ impl Symmetry {
 
     /// `r ← H⁻¹ r`.
     #[inline(always)]
-    pub(super) fn solve<const L: usize>(&self, factor: &Factor<L>, r: &mut [Row<L>]) {
+    pub(super) fn solve<const L: usize>(&self, factor: &Factor<L>, r: &mut [Row<L, T>]) {
         self.to_spin_basis(r);
         let mut entries = [[0.0; L]; crate::interaction::subset::MAX_VARIABLES + 1];
         for path in &self.paths {
@@ -202,7 +181,7 @@ impl Symmetry {
             let places = || path.positions.iter().zip(&path.scales);
             for (entry, (&position, scale)) in entries.iter_mut().zip(places()) {
                 for lane in 0..L {
-                    entry[lane] = scale * r[position][lane];
+                    entry[lane] = (*scale * r[position][lane]).wide();
                 }
             }
             for (row, (&position, scale)) in block.chunks_exact(size).zip(places()) {
@@ -213,58 +192,12 @@ impl Symmetry {
                     }
                 }
                 for lane in 0..L {
-                    r[position][lane] = scale * sum[lane];
+                    r[position][lane] = *scale * T::of(sum[lane]);
                 }
             }
         }
         self.from_spin_basis(r);
     }
-}
-
-/// Applies the rotations of one stage to each of its blocks.
-#[inline(always)]
-fn rotate<const L: usize>(table: &mut [Row<L>], stage: usize, rotations: &[Rotation]) {
-    for block in table.chunks_exact_mut(2 << stage) {
-        for &Rotation { up, down, on_up, on_down } in rotations {
-            let (up, down) = (up as usize, down as usize);
-            let (a, b) = (block[up], block[down]);
-            block[up] = std::array::from_fn(|lane| a[lane] + on_up * b[lane]);
-            block[down] = std::array::from_fn(|lane| b[lane] + on_down * a[lane]);
-        }
-    }
-}
-
-/// Applies the first stages to each block of [`SMALL_ROWS`]; gives their number, 0 where the table is
-/// smaller than a block.
-#[inline(always)]
-fn rotate_small<const L: usize>(table: &mut [Row<L>], rotations: &[Rotation]) -> usize {
-    let (blocks, _) = table.as_chunks_mut::<SMALL_ROWS>();
-    if blocks.is_empty() {
-        return 0;
-    }
-    for block in blocks {
-        for &Rotation { up, down, on_up, on_down } in rotations {
-            // The masks change nothing but that no bounds need to be checked.
-            let (up, down) = (up as usize % SMALL_ROWS, down as usize % SMALL_ROWS);
-            let (a, b) = (block[up], block[down]);
-            block[up] = std::array::from_fn(|lane| a[lane] + on_up * b[lane]);
-            block[down] = std::array::from_fn(|lane| b[lane] + on_down * a[lane]);
-        }
-    }
-    SMALL_STAGES
-}
-
-/// The first stages, each repeated for all its blocks within [`SMALL_ROWS`] rows.
-fn unrolled(stages: &[Vec<Rotation>]) -> impl DoubleEndedIterator<Item = Vec<Rotation>> + use<'_> {
-    stages.iter().take(SMALL_STAGES).enumerate().map(|(stage, rotations)| {
-        let starts = (0..SMALL_ROWS).step_by(2 << stage).map(|start| start as u32);
-        let moved = |start: u32, rotation: &Rotation| Rotation {
-            up: rotation.up + start,
-            down: rotation.down + start,
-            ..*rotation
-        };
-        starts.flat_map(|start| rotations.iter().map(move |r| moved(start, r))).collect()
-    })
 }
 
 /// The rotations into the spin basis without their cosines, and the scales that these add up to.
@@ -278,7 +211,7 @@ fn rotations_into(stages: &[Vec<Coupling>]) -> (Vec<Vec<Rotation>>, Vec<f64>) {
             let ratio = scales[down] / scales[up];
             let (on_up, on_down) = (sin / cos * ratio, -sin / cos / ratio);
             (scales[up], scales[down]) = (cos * scales[up], cos * scales[down]);
-            Rotation { up: up as u32, down: down as u32, on_up, on_down }
+            Rotation { p: up as u32, q: down as u32, on_p: on_up, on_q: on_down }
         };
         into.push(couplings.iter().map(rotation).collect());
     }
@@ -296,7 +229,7 @@ fn rotations_back(stages: &[Vec<Coupling>], scales: &[f64]) -> Vec<Vec<Rotation>
             let ratio = scales[down] / scales[up];
             let (on_up, on_down) = (-sin / cos * ratio, sin / cos / ratio);
             (scales[up], scales[down]) = (cos * scales[up], cos * scales[down]);
-            Rotation { up: up as u32, down: down as u32, on_up, on_down }
+            Rotation { p: up as u32, q: down as u32, on_p: on_up, on_q: on_down }
         };
         back.push(couplings.iter().map(rotation).collect());
         // Both halves have gone the same way from here on: they end with the same scales.
@@ -396,6 +329,31 @@ mod tests {
                 })
             })
             .collect()
+    }
+
+    #[test]
+    fn single_precision_solves_to_its_rounding_however_ill_conditioned_h_is() {
+        for n in [6, 10, 11] {
+            let symmetry = Symmetry::new(n);
+            let metric = Metric::<2>::start(n, &[0.0, 0.01]);
+            // As in the splitting, r is much larger than p.
+            let p: Vec<Row<2>> = (0..1u32 << n)
+                .map(|s| [f64::from(s * 37 % 101) / 101.0, f64::from(s * 53 % 97) / 97.0])
+                .collect();
+            let wanted = apply(n, &metric, &p);
+            let mut rough: Vec<Row<2, f32>> = wanted.iter().map(|r| r.map(|x| x as f32)).collect();
+            let rounded = symmetry.rounded::<f32>();
+            rounded.solve(&rounded.factor(&metric), &mut rough);
+            let found: Vec<Row<2>> = rough.iter().map(|p| p.map(f64::from)).collect();
+            let found = apply(n, &metric, &found);
+            for lane in 0..2 {
+                let largest = wanted.iter().fold(0.0f64, |most, row| most.max(row[lane].abs()));
+                for (s, (found, wanted)) in found.iter().zip(&wanted).enumerate().skip(1) {
+                    let error = (found[lane] - wanted[lane]).abs() / largest;
+                    assert!(error < 1e-5, "n = {n}, S = {s:b}: off by {error} of {largest}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Adaptation of the metric to each table.
 
 use super::{Plan, Splitting, clip};
+use crate::interaction::real::Real;
 use crate::interaction::transform::Row;
 use crate::sparsify::metric::{Metric, Sizes};
 
-impl<const L: usize> Splitting<'_, L> {
+impl<const L: usize, T: Real> Splitting<'_, L, T> {
     /// Moves D, per order and block, towards the ratio of the sizes of z and of its dual, and t with
     /// it so that z and the dual stay where they are.
     pub(super) fn adapt_metric(&mut self) {
@@ -12,13 +13,13 @@ impl<const L: usize> Splitting<'_, L> {
         for lane in 0..L {
             self.adapt_lane(lane);
         }
-        self.factor = self.plan.symmetry.factor(&self.metric);
+        self.take_metric();
     }
 
     fn adapt_lane(&mut self, lane: usize) {
         let Plan { costs, orders, variables, .. } = self.plan;
         let Self { metric, state, zeta, .. } = self;
-        let zeta = zeta[lane];
+        let zeta = zeta[lane].wide();
         let threshold = |costs: &[f64], d: &[Row<L>], s: usize| costs[s] * d[orders[s]][lane];
         // (primal, dual) parts of t in each block.
         let split_and = |metric: &Metric<L>, s: usize, t: f64| {
@@ -39,11 +40,11 @@ impl<const L: usize> Splitting<'_, L> {
         let (mut and, mut or) = (Sizes::new(n), Sizes::new(n));
         let mut noise = Sizes::new(n);
         for s in 1..orders.len() {
-            and.add(orders[s], split_and(&old, s, state.and[s][lane]));
-            noise.add(orders[s], split_noise(&old, s, state.noise[s][lane]));
+            and.add(orders[s], split_and(&old, s, state.and[s][lane].wide()));
+            noise.add(orders[s], split_noise(&old, s, state.noise[s][lane].wide()));
         }
         for s in first_or.clone() {
-            or.add(orders[s], split_or(&old, s, state.or[s][lane]));
+            or.add(orders[s], split_or(&old, s, state.or[s][lane].wide()));
         }
         and.adapt(1, &mut metric.and, lane);
         or.adapt(2, &mut metric.or, lane);
@@ -51,14 +52,14 @@ impl<const L: usize> Splitting<'_, L> {
             noise.adapt(1, &mut metric.noise, lane);
         }
         for s in 1..orders.len() {
-            let (z, p) = split_and(&old, s, state.and[s][lane]);
-            state.and[s][lane] = z + p * metric.and[orders[s]][lane];
-            let (z, p) = split_noise(&old, s, state.noise[s][lane]);
-            state.noise[s][lane] = z + p * metric.noise[orders[s]][lane];
+            let (z, p) = split_and(&old, s, state.and[s][lane].wide());
+            state.and[s][lane] = T::of(z + p * metric.and[orders[s]][lane]);
+            let (z, p) = split_noise(&old, s, state.noise[s][lane].wide());
+            state.noise[s][lane] = T::of(z + p * metric.noise[orders[s]][lane]);
         }
         for s in first_or {
-            let (z, p) = split_or(&old, s, state.or[s][lane]);
-            state.or[s][lane] = z + p * metric.or[orders[s]][lane];
+            let (z, p) = split_or(&old, s, state.or[s][lane].wide());
+            state.or[s][lane] = T::of(z + p * metric.or[orders[s]][lane]);
         }
     }
 }

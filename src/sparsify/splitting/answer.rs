@@ -43,7 +43,7 @@ impl Best {
     }
 }
 
-impl<const L: usize> Splitting<'_, L> {
+impl<const L: usize> Splitting<'_, L, f64> {
     #[inline(always)]
     pub(super) fn improve_answers(&mut self, best: &mut [Option<&mut Best>]) {
         self.evaluate_dual();
@@ -85,7 +85,7 @@ impl<const L: usize> Splitting<'_, L> {
                 }
             }
             self.dual[0] = [0.0; L];
-            self.plan.symmetry.solve(&self.factor, &mut self.dual);
+            self.numbers.symmetry.solve(&self.factor, &mut self.dual);
         }
     }
 
@@ -136,7 +136,7 @@ impl<const L: usize> Splitting<'_, L> {
             }
         }
         self.residual(clip);
-        self.plan.symmetry.solve(&self.factor, &mut self.dual);
+        self.numbers.symmetry.solve(&self.factor, &mut self.dual);
         self.adjoint();
         let total = self.or[full];
         for s in 1..orders.len() {

@@ -1,25 +1,26 @@
 //! The point that the splitting moves, and a table on its own between two groups.
 
+use crate::interaction::real::Real;
 use crate::interaction::transform::Row;
 use crate::sparsify::metric::{Metric, take_lane};
 use aligned_vec::{AVec, ConstAlign, avec};
 
 /// A table of 2^n rows that starts at a cache line.
-pub(super) type Rows<const L: usize> = AVec<Row<L>, ConstAlign<64>>;
+pub(super) type Rows<const L: usize, T = f64> = AVec<Row<L, T>, ConstAlign<64>>;
 
-pub(super) fn zeros<const L: usize>(length: usize) -> Rows<L> {
-    avec![[64]| [0.0; L]; length]
+pub(super) fn zeros<const L: usize, T: Real>(length: usize) -> Rows<L, T> {
+    avec![[64]| [T::ZERO; L]; length]
 }
 
 /// The point t, or its anchor.
 #[derive(Clone)]
-pub(super) struct Point<const L: usize> {
-    pub(super) and: Rows<L>,
-    pub(super) or: Rows<L>,
-    pub(super) noise: Rows<L>,
+pub(super) struct Point<const L: usize, T = f64> {
+    pub(super) and: Rows<L, T>,
+    pub(super) or: Rows<L, T>,
+    pub(super) noise: Rows<L, T>,
 }
 
-impl<const L: usize> Point<L> {
+impl<const L: usize, T: Real> Point<L, T> {
     pub(super) fn zero(length: usize) -> Self {
         Self { and: zeros(length), or: zeros(length), noise: zeros(length) }
     }
@@ -30,10 +31,10 @@ impl<const L: usize> Point<L> {
         self.noise.copy_from_slice(&other.noise);
     }
 
-    pub(super) fn take_lane<const M: usize>(
+    pub(super) fn take_lane<const M: usize, U: Real>(
         &mut self,
         lane: usize,
-        from: &Point<M>,
+        from: &Point<M, U>,
         from_lane: usize,
     ) {
         take_lane(&mut self.and, lane, &from.and, from_lane);
