@@ -54,13 +54,15 @@ const EXACT: Precision = Precision {
     convergent_ratio: 1e-5,
     convergence_score: 1e-5,
 };
-/// Near-optimal effects leave the ratio of so few samples some room (measured: 5e-3).
+/// Near-optimal effects leave the ratio of so few samples some room. The run is recorded anew on each
+/// machine, and rounding there decides which: 5e-3 on one with AVX-512, 0.0203 on one with AVX2 (the
+/// same with the first iterations in single and in double precision).
 const NEAR_OPTIMAL: Precision = Precision {
     name: "near-optimal",
     settings: ", gap: 1e-4, largest_basis: 0",
     gap: 1e-4,
     interaction_cosine: 0.02,
-    convergent_ratio: 0.02,
+    convergent_ratio: 0.03,
     convergence_score: 0.02,
 };
 /// Nearer to its threshold than this, relative to the output scale, an effect may be salient on one
