@@ -1,7 +1,7 @@
 //! The solver for a device: on the CPU the one of the core, on a GPU its tensor form.
 //!
-//! Both iterate the same way on the same schedule, end at the same vertices, and their answers carry
-//! the same certificate.
+//! Both iterate the same way on the same schedule, the core at first in single precision, and end at the
+//! same vertices. What is not exact may differ within its gap.
 
 use crate::network::Device;
 use crate::network::device::prepare;

@@ -83,8 +83,8 @@ impl Rotation {
         }
     }
 
-    fn coefficients<T: Real>(self) -> [T; 2] {
-        [T::of(self.on_p), T::of(self.on_q)]
+    fn coefficients(self) -> [f64; 2] {
+        [self.on_p, self.on_q]
     }
 }
 
@@ -94,9 +94,7 @@ impl Rotations<f64> {
         let passes = self.passes.iter().map(|(rows, pass)| (*rows, pass.rounded()));
         Rotations { order: self.order, passes: passes.collect(), small: self.small }
     }
-}
 
-impl<T: Real> Rotations<T> {
     /// Prepares stages for a table of 2^(number of stages) rows.
     pub(super) fn new(stages: &[Vec<Rotation>], order: Order) -> Self {
         let table = 1 << stages.len();
@@ -122,7 +120,9 @@ impl<T: Real> Rotations<T> {
         }
         Self { order, passes, small }
     }
+}
 
+impl<T: Real> Rotations<T> {
     /// Applies all stages.
     #[inline(always)]
     pub(super) fn apply<const L: usize>(&self, table: &mut [Row<L, T>]) {
@@ -175,27 +175,6 @@ fn rounded<T: Real>(coefficients: [f64; 2]) -> [T; 2] {
 }
 
 impl Pass<f64> {
-    fn rounded<T: Real>(&self) -> Pass<T> {
-        let four = |&Four { rows, first, second }: &Four<f64>| Four {
-            rows,
-            first: first.map(rounded),
-            second: second.map(rounded),
-        };
-        let three = |&Three { rows, first, second }: &Three<f64>| Three {
-            rows,
-            first: rounded(first),
-            second: rounded(second),
-        };
-        let single = |&Single { rows, only }: &Single<f64>| Single { rows, only: rounded(only) };
-        Pass {
-            fours: self.fours.iter().map(four).collect(),
-            threes: self.threes.iter().map(three).collect(),
-            singles: self.singles.iter().map(single).collect(),
-        }
-    }
-}
-
-impl<T: Real> Pass<T> {
     /// Groups two stages of `rows` rows, where each stage has at most one rotation a row.
     fn of(rows: usize, first: &[Rotation], second: &[Rotation]) -> Self {
         let mut first = Stage::new(rows, first);
@@ -218,6 +197,28 @@ impl<T: Real> Pass<T> {
         pass
     }
 
+    /// The same with rounded coefficients.
+    fn rounded<T: Real>(&self) -> Pass<T> {
+        let four = |&Four { rows, first, second }: &Four<f64>| Four {
+            rows,
+            first: first.map(rounded),
+            second: second.map(rounded),
+        };
+        let three = |&Three { rows, first, second }: &Three<f64>| Three {
+            rows,
+            first: rounded(first),
+            second: rounded(second),
+        };
+        let single = |&Single { rows, only }: &Single<f64>| Single { rows, only: rounded(only) };
+        Pass {
+            fours: self.fours.iter().map(four).collect(),
+            threes: self.threes.iter().map(three).collect(),
+            singles: self.singles.iter().map(single).collect(),
+        }
+    }
+}
+
+impl<T: Real> Pass<T> {
     #[inline(always)]
     fn apply<const L: usize>(&self, block: &mut [Row<L, T>]) {
         self.fours.iter().for_each(|four| on_rows(block, four.rows, |rows| four.apply(rows)));
@@ -282,7 +283,7 @@ impl Stage {
     }
 
     /// What was not taken.
-    fn rest<T: Real>(self) -> impl Iterator<Item = Single<T>> {
+    fn rest(self) -> impl Iterator<Item = Single<f64>> {
         let once = |(row, rotation): (usize, Option<Rotation>)| {
             let own = rotation.filter(|rotation| rotation.p as usize == row)?;
             Some(Single { rows: [own.p, own.q], only: own.coefficients() })
@@ -291,7 +292,7 @@ impl Stage {
     }
 }
 
-impl<T: Real> Four<T> {
+impl Four<f64> {
     /// The four rows around row p, if that is what the rotations of p lead to.
     fn of(first: &Stage, second: &Stage, p: u32) -> Option<Self> {
         let upper = first.of(p)?;
@@ -304,7 +305,9 @@ impl<T: Real> Four<T> {
             second: [left.coefficients(), right.coefficients()],
         })
     }
+}
 
+impl<T: Real> Four<T> {
     #[inline(always)]
     fn apply<const L: usize>(&self, [p, q, r, s]: [Row<L, T>; 4]) -> [Row<L, T>; 4] {
         let (p, q) = rotate(p, q, self.first[0]);
@@ -315,7 +318,7 @@ impl<T: Real> Four<T> {
     }
 }
 
-impl<T: Real> Three<T> {
+impl Three<f64> {
     /// The three rows from row p on, if that is what the rotations of p lead to.
     fn of(first: &Stage, second: &Stage, p: u32) -> Option<Self> {
         let own = first.of(p)?;
@@ -327,7 +330,9 @@ impl<T: Real> Three<T> {
             second: next.coefficients(),
         })
     }
+}
 
+impl<T: Real> Three<T> {
     #[inline(always)]
     fn apply<const L: usize>(&self, [p, q, r]: [Row<L, T>; 3]) -> [Row<L, T>; 3] {
         let (p, q) = rotate(p, q, self.first);
@@ -353,4 +358,75 @@ fn rotate<const L: usize, T: Real>(
         std::array::from_fn(|lane| p[lane] + on_p * q[lane]),
         std::array::from_fn(|lane| q[lane] + on_q * p[lane]),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every stage on its own.
+    fn one_by_one(stages: &[Vec<Rotation>], order: Order, table: &mut [Row<1>]) {
+        let mut turn = |stage: usize| {
+            for block in table.chunks_exact_mut(2 << stage) {
+                for &Rotation { p, q, on_p, on_q } in &stages[stage] {
+                    let (p, q) = (p as usize, q as usize);
+                    (block[p], block[q]) = rotate(block[p], block[q], [on_p, on_q]);
+                }
+            }
+        };
+        match order {
+            Order::Ascending => (0..stages.len()).for_each(&mut turn),
+            Order::Descending => (0..stages.len()).rev().for_each(&mut turn),
+        }
+    }
+
+    /// Stages that pair some rows of the two halves of a block at random.
+    fn stages(count: usize, random: &mut fastrand::Rng) -> Vec<Vec<Rotation>> {
+        let stage = |stage: usize| {
+            let half = 1u32 << stage;
+            let mut partners: Vec<u32> = (half..2 * half).collect();
+            random.shuffle(&mut partners);
+            let rotation = |(p, q)| Rotation { p, q, on_p: random.f64(), on_q: -random.f64() };
+            let all: Vec<Rotation> = (0..half).zip(partners).map(rotation).collect();
+            all.into_iter().filter(|rotation| rotation.p % 5 != 3).collect()
+        };
+        (0..count).map(stage).collect()
+    }
+
+    #[test]
+    fn grouped_stages_equal_stages_one_by_one_to_the_last_bit() {
+        let mut random = fastrand::Rng::with_seed(12);
+        for count in 1..=12 {
+            // Chance pairs hardly ever meet in fours; pairs at equal distance always do.
+            let scattered = stages(count, &mut random);
+            let mut straight = scattered.clone();
+            for (stage, rotations) in straight.iter_mut().enumerate() {
+                rotations.iter_mut().for_each(|rotation| rotation.q = rotation.p + (1 << stage));
+            }
+            for (stages, order) in [
+                (&scattered, Order::Ascending),
+                (&scattered, Order::Descending),
+                (&straight, Order::Ascending),
+                (&straight, Order::Descending),
+            ] {
+                let mut wanted: Vec<Row<1>> = (0..1 << count).map(|_| [random.f64()]).collect();
+                let mut found = wanted.clone();
+                Rotations::new(stages, order).apply(&mut found);
+                one_by_one(stages, order, &mut wanted);
+                assert_eq!(found, wanted, "{count} stages, {order:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_at_equal_distance_are_grouped_in_fours() {
+        let straight = |stage: usize| {
+            let rotation = |p| Rotation { p, q: p + (1 << stage), on_p: 0.5, on_q: -0.5 };
+            (0..1u32 << stage).map(rotation).collect()
+        };
+        let rotations = Rotations::new(&(0..8).map(straight).collect::<Vec<_>>(), Order::Ascending);
+        for (rows, pass) in &rotations.passes {
+            assert_eq!((pass.fours.len(), pass.singles.len()), (rows / 4, 0), "{rows} rows");
+        }
+    }
 }

@@ -4,7 +4,8 @@
 //! precision: they only have to find out which effects take part. Then its near-optimal point is taken
 //! to an optimal vertex (module `crossover`), which is exact: the answer does not depend on how the
 //! point was reached. Where there is no room for noise (ζ = 0), where the basis is too large, or where
-//! the exchanges fail, the splitting goes on in double precision until the gap is proven.
+//! the exchanges fail, a feasible answer and a bound are made from the point in double precision, and
+//! while they do not prove the gap the splitting goes on so.
 
 use super::certificate::Certificate;
 use super::crossover::{Crossover, Limits};
@@ -22,6 +23,11 @@ pub const SOLVER_VERSION: u32 = 3;
 
 /// A vertex whose certificate proves this gap is exact up to rounding.
 pub const EXACT_GAP: f64 = 1e-9;
+/// Tables that are on their way at once, for each thread: those without a vertex are kept meanwhile.
+const TABLES_A_THREAD: usize = 64;
+/// Tables of numbers that are kept of each: three of its point, three of its anchor, and the best
+/// answer with its dual.
+const TABLES_KEPT: usize = 9;
 /// Beyond the common schedule a table is looked at again after 15 % more iterations.
 pub(crate) const CHECK_GROWTH: f64 = 1.15;
 /// Exchanges after which a crossover gives up: a hundred is usual, 600 the most on golden tables; games
@@ -76,25 +82,15 @@ pub struct Solver {
     settings: Settings,
 }
 
-/// Cuts a list into groups of at most so many.
-fn groups<T>(mut all: Vec<T>, most: usize) -> Vec<Vec<T>> {
-    let mut groups = Vec::with_capacity(all.len().div_ceil(most));
-    while !all.is_empty() {
-        let rest = all.split_off(all.len().min(most));
-        groups.push(std::mem::replace(&mut all, rest));
-    }
-    groups
-}
-
 /// A table on its way: its number, and the best feasible answer so far.
 struct Table<'p> {
     index: usize,
     problem: &'p Problem,
     best: Option<Best>,
-    /// Iterations after which a crossover failed last; 0 before the first.
+    /// Iterations after which a crossover, or a fit where there is no noise, was tried last.
     tried: usize,
-    /// Where it stands, after the first check.
-    paused: Option<Paused>,
+    /// Where it stands.
+    paused: Paused,
 }
 
 /// What a check makes of a table: done, with its number, or paused.
@@ -123,11 +119,12 @@ impl Solver {
         self.plan.variables
     }
 
-    /// Bytes that each thread works with beside problems and answers: a group of tables, and the
-    /// crossover with its basis at the largest.
+    /// Bytes that each thread works with beside problems and answers: a group of tables, the crossover
+    /// with its basis at the largest, and the tables that have not found a vertex.
     pub fn batch_bytes(&self) -> usize {
         let largest = self.settings.largest_basis.min(1 << self.variables());
-        self.plan.splitting_bytes() + Crossover::bytes(self.variables(), largest)
+        let kept = (TABLES_A_THREAD * TABLES_KEPT * size_of::<f64>()) << self.variables();
+        self.plan.splitting_bytes() + Crossover::bytes(self.variables(), largest) + kept
     }
 
     /// Solves all problems, in parallel over groups on the current rayon pool. An answer depends on its
@@ -136,14 +133,37 @@ impl Solver {
     /// # Panics
     /// When a problem has another number of variables.
     pub fn solve(&self, problems: &[Problem]) -> Vec<Solution> {
+        self.solve_from::<ROUGH_LANES, { ROUGH_LANES / 2 }, _>(&self.plan.rough, problems)
+    }
+
+    /// The same with all iterations in double precision, as on a device.
+    #[cfg(all(test, feature = "torch"))]
+    pub(crate) fn solve_in_double(&self, problems: &[Problem]) -> Vec<Solution> {
+        self.solve_from::<LANES, { LANES / 2 }, _>(&self.plan.exact, problems)
+    }
+
+    fn solve_from<const FULL: usize, const HALF: usize, T: Real>(
+        &self,
+        numbers: &Numbers<T>,
+        problems: &[Problem],
+    ) -> Vec<Solution> {
         let fits = problems.iter().all(|problem| problem.variables == self.variables());
         assert!(fits, "every problem has {} variables", self.variables());
+        let at_once = TABLES_A_THREAD * rayon::current_num_threads();
+        let solve = |problems| self.solve_some::<FULL, HALF, T>(numbers, problems);
+        problems.chunks(at_once).flat_map(solve).collect()
+    }
+
+    fn solve_some<const FULL: usize, const HALF: usize, T: Real>(
+        &self,
+        numbers: &Numbers<T>,
+        problems: &[Problem],
+    ) -> Vec<Solution> {
         let most = self.settings.most_iterations.max(1);
         let mut check = self.settings.iterations.clamp(1, most);
-        let tables = problems.iter().enumerate();
-        let fresh = |(index, problem)| Table { index, problem, best: None, tried: 0, paused: None };
         let mut solutions: Vec<Option<Solution>> = problems.iter().map(|_| None).collect();
-        let mut ends = self.start_all(tables.map(fresh).collect(), check);
+        let fresh: Vec<(usize, &Problem)> = problems.iter().enumerate().collect();
+        let mut ends = self.start_all::<FULL, HALF, T>(numbers, &fresh, check);
         loop {
             let mut open = Vec::new();
             for end in ends {
@@ -160,24 +180,32 @@ impl Solver {
         }
     }
 
-    /// Iterates fresh tables until `check`, in single precision, and takes to a vertex what it can.
-    fn start_all<'p>(&self, tables: Vec<Table<'p>>, check: usize) -> Vec<End<'p>> {
-        let work = || self.work::<ROUGH_LANES, { ROUGH_LANES / 2 }, _>(&self.plan.rough);
-        let start = |work: &mut Work<'_, _, _, f32>, group: Vec<Table<'p>>| {
-            if group.len() <= ROUGH_LANES / 2 {
+    /// Iterates fresh tables until `check` and takes to a vertex what it can.
+    fn start_all<'p, const FULL: usize, const HALF: usize, T: Real>(
+        &self,
+        numbers: &Numbers<T>,
+        tables: &[(usize, &'p Problem)],
+        check: usize,
+    ) -> Vec<End<'p>> {
+        // A row that is not full costs as much as one that is; a thread without work costs more.
+        let most = tables.len().div_ceil(rayon::current_num_threads()).clamp(HALF, FULL);
+        let start = |work: &mut Work<'_, FULL, HALF, T>, group: &[(usize, &'p Problem)]| {
+            if group.len() <= HALF {
                 self.start(&mut work.half, &mut work.crossover, group, check)
             } else {
                 self.start(&mut work.full, &mut work.crossover, group, check)
             }
         };
-        // Where every thread gets a group of half the lanes anyway, none shall wait for a full one.
-        let few = tables.len() <= ROUGH_LANES / 2 * rayon::current_num_threads();
-        let most = if few { ROUGH_LANES / 2 } else { ROUGH_LANES };
-        groups(tables, most).into_par_iter().map_init(work, start).flatten_iter().collect()
+        tables.par_chunks(most).map_init(|| self.work(numbers), start).flatten_iter().collect()
     }
 
     /// Iterates paused tables, all equally far, until `check`.
-    fn advance_all<'p>(&self, tables: Vec<Table<'p>>, check: usize) -> Vec<End<'p>> {
+    fn advance_all<'p>(&self, mut tables: Vec<Table<'p>>, check: usize) -> Vec<End<'p>> {
+        let mut groups = Vec::with_capacity(tables.len().div_ceil(LANES));
+        while !tables.is_empty() {
+            let rest = tables.split_off(tables.len().min(LANES));
+            groups.push(std::mem::replace(&mut tables, rest));
+        }
         let work = || self.work::<LANES, { LANES / 2 }, _>(&self.plan.exact);
         let advance = |work: &mut Work<'_, _, _, f64>, group: Vec<Table<'p>>| {
             if group.len() <= LANES / 2 {
@@ -186,7 +214,7 @@ impl Solver {
                 self.advance(&mut work.full, &mut work.crossover, group, check)
             }
         };
-        groups(tables, LANES).into_par_iter().map_init(work, advance).flatten_iter().collect()
+        groups.into_par_iter().map_init(work, advance).flatten_iter().collect()
     }
 
     fn work<'a, const FULL: usize, const HALF: usize, T: Real>(
@@ -201,29 +229,28 @@ impl Solver {
     }
 
     /// Iterates a fresh group until `check` and looks at each table: at a vertex, or paused.
-    fn start<'p, const L: usize>(
+    fn start<'p, const L: usize, T: Real>(
         &self,
-        splitting: &mut Splitting<'_, L, f32>,
+        splitting: &mut Splitting<'_, L, T>,
         crossover: &mut Crossover,
-        tables: Vec<Table<'p>>,
+        tables: &[(usize, &'p Problem)],
         check: usize,
     ) -> Vec<End<'p>> {
-        let problems: Vec<&Problem> = tables.iter().map(|table| table.problem).collect();
+        let problems: Vec<&Problem> = tables.iter().map(|(_, problem)| *problem).collect();
         splitting.load(&problems);
         splitting.iterate_until(check);
-        let tables = tables.into_iter().enumerate();
-        tables
-            .map(|(lane, mut table)| {
-                let near = splitting.iterate(lane);
-                if let Some(vertex) = self.finish(crossover, table.problem, &near, check) {
-                    return Ok((table.index, vertex));
-                }
-                // Without noise there is no vertex to go to, but perhaps a fit, once it is looked at.
-                table.tried = if table.problem.zeta > 0.0 { check } else { 0 };
-                table.paused = Some(splitting.pause(lane));
-                Err(Box::new(table))
+        let mut look = |(lane, &(index, problem)): (usize, &(usize, &'p Problem))| {
+            // Without noise there is no vertex to go to, but perhaps a fit, when it goes on.
+            let is_noisy = problem.zeta > 0.0;
+            let near = is_noisy.then(|| splitting.iterate(lane));
+            let vertex = near.and_then(|near| self.finish(crossover, problem, &near, check));
+            vertex.map(|vertex| (index, vertex)).ok_or_else(|| {
+                let tried = if is_noisy { check } else { 0 };
+                let paused = splitting.pause(lane);
+                Box::new(Table { index, problem, best: None, tried, paused })
             })
-            .collect()
+        };
+        tables.iter().enumerate().map(&mut look).collect()
     }
 
     /// Iterates a paused group until `check` and looks at each table: done, or paused again.
@@ -234,8 +261,7 @@ impl Solver {
         mut tables: Vec<Table<'p>>,
         check: usize,
     ) -> Vec<End<'p>> {
-        let paused =
-            tables.iter().filter_map(|table| Some((table.problem, table.paused.as_ref()?)));
+        let paused = tables.iter().map(|table| (table.problem, &table.paused));
         splitting.resume(&paused.collect::<Vec<_>>());
         splitting.iterate_until(check);
         let vertices: Vec<Option<Solution>> = tables
@@ -243,7 +269,9 @@ impl Solver {
             .enumerate()
             .map(|(lane, table)| self.try_again(splitting, crossover, lane, table))
             .collect();
-        self.improve(splitting, crossover, &mut tables, &vertices);
+        if vertices.iter().any(Option::is_none) {
+            self.improve(splitting, crossover, &mut tables, &vertices);
+        }
         let last = check >= self.settings.most_iterations;
         let ends = tables.into_iter().zip(vertices).enumerate();
         ends.map(|(lane, (mut table, vertex))| {
@@ -254,7 +282,7 @@ impl Solver {
                     Ok((table.index, self.certify(table.problem, effects, dual, check)))
                 }
                 (None, None) => {
-                    table.paused = Some(splitting.pause(lane));
+                    table.paused = splitting.pause(lane);
                     Err(Box::new(table))
                 }
             }

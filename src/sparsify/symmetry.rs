@@ -49,7 +49,7 @@ pub(super) struct Symmetry<T> {
 
 /// The inverse blocks of H, one matrix a lane, by k. They are applied in double precision whatever
 /// the table is in: a product with an inverse in single precision would be off, after H, by its
-/// rounding times the condition of H, and the splitting would diverge.
+/// rounding times the condition of H, and where there is little noise the splitting would diverge.
 pub(super) struct Factor<const L: usize> {
     blocks: Vec<Vec<Row<L>>>,
 }
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn single_precision_solves_to_its_rounding_however_ill_conditioned_h_is() {
+    fn single_precision_solves_to_its_rounding() {
         for n in [6, 10, 11] {
             let symmetry = Symmetry::new(n);
             let metric = Metric::<2>::start(n, &[0.0, 0.01]);

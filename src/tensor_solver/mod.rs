@@ -1,5 +1,5 @@
 //! The solver of [`crate::sparsify`] on tensors, for a GPU: the same splitting on the same schedule, for
-//! hundreds of tables in one kernel, and then the crossover of the CPU, so that the answers are the same.
+//! hundreds of tables in one kernel, and then the crossover of the CPU, so that exact answers are the same.
 //!
 //! Numbers are float64 throughout, and the batch is the innermost dimension, so that elementwise steps
 //! run over contiguous memory and each subset transform is a matrix product with the batch as its
@@ -57,7 +57,7 @@ pub enum TensorError {
     },
     /// libtorch refused something; mostly there is not enough memory.
     #[error(
-        "the device gave up: {0}; where others fill its memory, the device `cpu` gives the same answers"
+        "the device gave up: {0}; where others fill its memory, the device `cpu` gives the same exact answers"
     )]
     Torch(String),
     /// The threads of the CPU's part cannot be started.

@@ -141,7 +141,7 @@ fn after_the_same_iterations_stands_the_answer_of_the_cpu() {
             let settings =
                 Settings { gap: 0.0, iterations, most_iterations: iterations, largest_basis: 0 };
             let found = solve(n, settings, 3, &problems);
-            let wanted = Solver::new(n, settings).solve(&problems);
+            let wanted = Solver::new(n, settings).solve_in_double(&problems);
             for (table, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
                 let difference = difference(found, wanted);
                 let place = format!("n = {n}, noise {noise}, table {table}");

@@ -1,5 +1,6 @@
 //! The best feasible effects and the best dual of a table, made from where the splitting stands.
 
+use super::point::Point;
 use super::{Plan, Splitting, clip};
 use crate::interaction::Interactions;
 use crate::interaction::transform::{moebius, or_inverse, zeta};
@@ -46,6 +47,9 @@ impl Best {
 impl<const L: usize> Splitting<'_, L, f64> {
     #[inline(always)]
     pub(super) fn improve_answers(&mut self, best: &mut [Option<&mut Best>]) {
+        if self.spare.and.is_empty() {
+            self.spare = Point::zero(self.dual.len());
+        }
         self.evaluate_dual();
         self.improve_dual(best);
         self.repair_primal(best);

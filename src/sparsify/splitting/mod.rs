@@ -35,6 +35,9 @@ use point::{Point, Rows, zeros};
 pub(super) const LANES: usize = 8;
 pub(super) const ROUGH_LANES: usize = 16;
 
+/// ζ at most, scaled.
+const MOST_ROOM: f64 = 2.0;
+
 /// Iterations at which the metric is adapted.
 pub(crate) const ADAPT_AT: [usize; 2] = [40, 80];
 /// Halpern's anchor is renewed after max(30, 0.3·k) iterations.
@@ -109,7 +112,7 @@ pub(super) struct Splitting<'a, const L: usize, T> {
     /// AND and OR scratch: the reflection 2z − t between iterations, Kᵀp within one.
     and: Rows<L, T>,
     or: Rows<L, T>,
-    /// Used by the checks alone.
+    /// Used by the checks alone; empty before the first.
     spare: Point<L, T>,
 }
 
@@ -201,7 +204,7 @@ impl<'a, const L: usize, T: Real> Splitting<'a, L, T> {
             dual: zeros(length),
             and: zeros(length),
             or: zeros(length),
-            spare: Point::zero(length),
+            spare: Point::zero(0),
         }
     }
 
@@ -230,7 +233,8 @@ impl<'a, const L: usize, T: Real> Splitting<'a, L, T> {
     fn load_values<'p>(&mut self, of: impl Fn(usize) -> &'p Problem) {
         self.scale = lanes(|lane| of(lane).scale());
         self.scale = self.scale.map(|scale| if scale == 0.0 { 1.0 } else { scale });
-        self.zeta = lanes(|lane| T::of(of(lane).zeta / self.scale[lane]));
+        // Scaled values are at most 1, so more room than this changes nothing; it might overflow.
+        self.zeta = lanes(|lane| T::of((of(lane).zeta / self.scale[lane]).min(MOST_ROOM)));
         for lane in 0..L {
             let (scale, values) = (self.scale[lane], &of(lane).values);
             for (row, value) in self.values.iter_mut().zip(values) {
