@@ -69,6 +69,14 @@ pub enum DaemonError {
         /// Why.
         reason: String,
     },
+    /// With `--once`, a directory with nothing but checkpoints of another layout.
+    #[error("{role} network: {reason}")]
+    OtherLayout {
+        /// Whose directory.
+        role: Role,
+        /// What was found, and what to write.
+        reason: String,
+    },
     /// The HTTP server.
     #[error("`telemetry.listen` {address}: {source}; choose another port or leave it out")]
     Listen {

@@ -42,6 +42,8 @@ pub mod files;
 #[cfg(feature = "torch")]
 pub mod history;
 #[cfg(feature = "torch")]
+pub mod layout;
+#[cfg(feature = "torch")]
 pub mod network;
 #[cfg(feature = "torch")]
 pub mod pipeline;

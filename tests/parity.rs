@@ -11,6 +11,7 @@
     missing_docs
 )]
 
+use convergd::layout::{Layout, Limits, Reading};
 use convergd::network::variables::Assignment;
 use convergd::network::{
     Baseline, DeviceChoice, ProbeValues, Settings, Source, VariableRule, Worker,
@@ -29,6 +30,10 @@ const GRID: usize = 4;
 const BATCH: usize = 100;
 /// A statistic whose loss is easily overlooked.
 const STATISTIC: &str = "low.1.running_mean";
+
+fn reading() -> Reading {
+    Reading { layout: Layout::Safetensors, weights: None, limits: Limits::default() }
+}
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -64,6 +69,7 @@ impl Fixture {
     fn worker(&self, probe: &str, rule: Option<VariableRule>, baseline: Baseline) -> Worker {
         let settings = Settings {
             programs: [self.path("program.ts"), self.path("program.ts")],
+            reading: [reading(), reading()],
             probe: self.path(probe),
             samples: None,
             variables: rule,

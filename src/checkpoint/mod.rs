@@ -1,10 +1,10 @@
 //! Checkpoints as they appear: found, found ready, pinned, paired (DESIGN section 5).
 //!
 //! [`watch`] runs one thread a directory. Events of the file system only wake it up; [`scan`] of the
-//! directory is the truth. A ready checkpoint is pinned by [`pin`] before anybody is told of it, so
-//! that a trainer that keeps only its last files cannot take it away. [`pairing`] matches steps.
+//! directory is the truth. What is complete, and which step it is of, `layout` says. A ready checkpoint
+//! is pinned by [`pin`] before anybody is told of it, so that a trainer that keeps only its last files
+//! cannot take it away. [`pairing`] matches steps.
 
-pub mod format;
 pub mod pairing;
 pub mod pin;
 pub mod scan;
@@ -13,6 +13,7 @@ pub mod watch;
 pub use pairing::{Next, Pairing, Pairs};
 pub use watch::{Event, Watcher};
 
+use crate::layout::{Layout, Limits, Steps};
 use crate::role::Role;
 use std::path::PathBuf;
 
@@ -23,6 +24,12 @@ pub struct Settings {
     pub role: Role,
     /// Where they appear; need not exist yet.
     pub directory: PathBuf,
+    /// How they are written.
+    pub layout: Layout,
+    /// Where their step stands.
+    pub steps: Steps,
+    /// What they may ask for.
+    pub limits: Limits,
 }
 
 /// A ready checkpoint, pinned.
@@ -30,12 +37,29 @@ pub struct Settings {
 pub struct Checkpoint {
     /// Whose it is.
     pub role: Role,
-    /// Training step, from the file's name.
+    /// Training step.
     pub step: u64,
     /// Where the trainer wrote it; may be gone.
     pub path: PathBuf,
     /// Where it is kept until it is evaluated.
     pub pin: PathBuf,
-    /// Tells it from every other file, a re-saved step too.
+    /// Tells it from every other file or directory, a re-saved step too.
     pub identity: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// A directory watched for the target, with the defaults of a layout.
+    pub(super) fn settings(layout: Layout, directory: &Path) -> Settings {
+        Settings {
+            role: Role::Target,
+            directory: directory.to_owned(),
+            layout,
+            steps: Steps::Default,
+            limits: Limits::default(),
+        }
+    }
 }

@@ -1,52 +1,111 @@
 //! Pins: ready checkpoints are kept under the state directory until they are evaluated.
+//!
+//! A pin is a hard link, or where the file systems differ a copy (which shares its blocks where the file
+//! system can do that). A checkpoint that is a directory is pinned as a directory of such links.
 
-use super::scan::{Candidate, identity};
+use super::scan::{self, Candidate};
+use crate::layout::Layout;
 use crate::role::Role;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Keeps a candidate under `directory`, by hard link, or by copy where the file systems differ.
-/// Gives nothing where the file changed or vanished meanwhile: the next scan sees what is there then.
+/// In a pinned directory: its identity, then identity and name of each of its files.
+const MANIFEST: &str = ".pinned";
+
+/// Keeps a candidate under `directory`. Gives nothing where it changed or vanished meanwhile: the next
+/// scan sees what is there then.
 ///
 /// # Errors
 /// A pin that can be neither linked nor copied.
-pub fn pin(directory: &Path, role: Role, candidate: &Candidate) -> io::Result<Option<PathBuf>> {
+pub fn pin(
+    directory: &Path,
+    role: Role,
+    layout: Layout,
+    step: u64,
+    candidate: &Candidate,
+) -> io::Result<Option<PathBuf>> {
     std::fs::create_dir_all(directory)?;
-    let pin = path(directory, role, candidate.step, &candidate.identity);
+    let pin = path(directory, role, step, &candidate.identity);
     remove(&pin)?;
-    let source = match std::fs::canonicalize(&candidate.path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        source => source?,
+    let kept = match layout.is_directory() {
+        true => keep_directory(&pin, layout, candidate),
+        false => keep_file(&candidate.path, &pin),
     };
-    if std::fs::hard_link(&source, &pin).is_err() {
-        let partial = pin.with_extension("partial");
-        match std::fs::copy(&source, &partial) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            copied => copied?,
-        };
-        std::fs::rename(&partial, &pin)?;
+    match kept {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            remove(&partial(&pin))?;
+            return Ok(None);
+        }
+        kept => kept?,
     }
-    let unchanged = std::fs::metadata(&source).is_ok_and(|m| identity(&m) == candidate.identity);
-    // A file that was replaced or removed after the link was made is pinned all the same.
-    let linked = std::fs::metadata(&pin).is_ok_and(|m| identity(&m) == candidate.identity);
-    if unchanged || linked {
+    let is = |path: &Path| {
+        let identity = scan::identity(layout, path, candidate.knows_itself);
+        identity.is_ok_and(|found| found.as_ref() == Some(&candidate.identity))
+    };
+    // What was replaced or removed after the links were made is pinned all the same.
+    if is(&candidate.path) || is(&pin) {
         return Ok(Some(pin));
     }
     remove(&pin)?;
     Ok(None)
 }
 
+/// Keeps one file, whole or not at all.
+fn keep_file(path: &Path, pin: &Path) -> io::Result<()> {
+    let source = std::fs::canonicalize(path)?;
+    if std::fs::hard_link(&source, pin).is_err() {
+        let partial = partial(pin);
+        std::fs::copy(&source, &partial)?;
+        std::fs::rename(&partial, pin)?;
+    }
+    Ok(())
+}
+
+/// Keeps the files that are read of a directory, all or none.
+fn keep_directory(pin: &Path, layout: Layout, candidate: &Candidate) -> io::Result<()> {
+    let partial = partial(pin);
+    remove(&partial)?;
+    std::fs::create_dir(&partial)?;
+    let mut manifest = format!("{}\n", candidate.identity);
+    for file in layout.files(&candidate.path, candidate.knows_itself)? {
+        let name = file.file_name().unwrap_or_default();
+        let identity = scan::of_file(&std::fs::metadata(&file)?);
+        keep_file(&file, &partial.join(name))?;
+        manifest.push_str(&format!("{identity} {}\n", name.to_string_lossy()));
+    }
+    std::fs::write(partial.join(MANIFEST), manifest)?;
+    std::fs::rename(&partial, pin)
+}
+
+fn partial(pin: &Path) -> PathBuf {
+    pin.with_extension("partial")
+}
+
 /// Where a checkpoint is pinned.
 pub fn path(directory: &Path, role: Role, step: u64, identity: &str) -> PathBuf {
     let digest = blake3::hash(identity.as_bytes()).to_hex();
-    directory.join(format!("{role}-{step}-{}.safetensors", &digest[..12]))
+    directory.join(format!("{role}-{step}-{}", &digest[..12]))
 }
 
 /// Whether a pin still holds what was pinned: a hard link shares the fate of a file that is rewritten in
 /// place; a copy does not.
 pub fn is_intact(pin: &Path, pinned_identity: &str) -> bool {
+    if !pin.is_dir() {
+        return is_file_intact(pin, pinned_identity);
+    }
+    let Ok(manifest) = std::fs::read_to_string(pin.join(MANIFEST)) else { return false };
+    let mut lines = manifest.lines();
+    let is_it = lines.next() == Some(pinned_identity);
+    is_it
+        && lines.all(|line| {
+            let parts = line.split_once(' ');
+            parts.is_some_and(|(identity, name)| is_file_intact(&pin.join(name), identity))
+        })
+}
+
+fn is_file_intact(pin: &Path, pinned_identity: &str) -> bool {
     let Ok(metadata) = std::fs::metadata(pin) else { return false };
-    let now = identity(&metadata);
+    let now = scan::of_file(&metadata);
     let file = |identity: &str| identity.splitn(3, ':').take(2).collect::<Vec<_>>().join(":");
     now == pinned_identity || file(&now) != file(pinned_identity)
 }
@@ -72,9 +131,12 @@ pub fn sweep(directory: &Path, kept: &[PathBuf]) -> io::Result<()> {
 /// Lets go of a pin; one that is gone already is no error.
 ///
 /// # Errors
-/// A file that cannot be removed.
+/// A file or directory that cannot be removed.
 pub fn remove(pin: &Path) -> io::Result<()> {
-    match std::fs::remove_file(pin) {
+    let is_directory = std::fs::symlink_metadata(pin).is_ok_and(|metadata| metadata.is_dir());
+    let removed =
+        if is_directory { std::fs::remove_dir_all(pin) } else { std::fs::remove_file(pin) };
+    match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
@@ -83,7 +145,30 @@ pub fn remove(pin: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::scan::scan;
+    use crate::checkpoint::tests::settings;
+
+    fn first(layout: Layout, directory: &Path) -> Candidate {
+        scan::scan(&settings(layout, directory)).expect("listed").candidates.remove(0)
+    }
+
+    fn kept(pins: &Path, layout: Layout, candidate: &Candidate) -> Option<PathBuf> {
+        pin(pins, Role::Target, layout, 1, candidate).expect("no error")
+    }
+
+    /// A sharded checkpoint, as far as pins care.
+    fn sharded(directory: &Path) -> PathBuf {
+        let checkpoint = directory.join("checkpoint-1");
+        std::fs::create_dir(&checkpoint).expect("made");
+        for (name, text) in [
+            ("model-00001-of-00002.safetensors", "first"),
+            ("model-00002-of-00002.safetensors", "second"),
+            ("model.safetensors.index.json", "{}"),
+            ("optimizer.pt", "large, and not read"),
+        ] {
+            std::fs::write(checkpoint.join(name), text).expect("written");
+        }
+        checkpoint
+    }
 
     #[test]
     fn a_pin_outlives_the_file_and_a_replaced_file_is_not_taken_for_it() {
@@ -91,13 +176,13 @@ mod tests {
         let file = directory.path().join("step-1.safetensors");
         std::fs::write(&file, "first").expect("written");
         let pins = directory.path().join("pins");
-        let candidate = scan(directory.path()).expect("listed").remove(0);
-        let kept = pin(&pins, Role::Target, &candidate).expect("pinned").expect("still there");
+        let candidate = first(Layout::Safetensors, directory.path());
+        let pinned = kept(&pins, Layout::Safetensors, &candidate).expect("still there");
         std::fs::remove_file(&file).expect("removed");
-        assert_eq!(std::fs::read(&kept).expect("kept"), b"first");
-        assert!(pin(&pins, Role::Target, &candidate).expect("no error").is_none(), "it is gone");
+        assert_eq!(std::fs::read(&pinned).expect("kept"), b"first");
+        assert!(kept(&pins, Layout::Safetensors, &candidate).is_none(), "it is gone");
         std::fs::write(&file, "second").expect("written");
-        assert!(pin(&pins, Role::Target, &candidate).expect("no error").is_none(), "it is another");
+        assert!(kept(&pins, Layout::Safetensors, &candidate).is_none(), "it is another");
     }
 
     #[test]
@@ -106,14 +191,60 @@ mod tests {
         let file = directory.path().join("step-1.safetensors");
         std::fs::write(&file, "first").expect("written");
         let pins = directory.path().join("pins");
-        let candidate = scan(directory.path()).expect("listed").remove(0);
-        let kept = pin(&pins, Role::Target, &candidate).expect("pinned").expect("still there");
-        assert!(is_intact(&kept, &candidate.identity));
+        let candidate = first(Layout::Safetensors, directory.path());
+        let pinned = kept(&pins, Layout::Safetensors, &candidate).expect("still there");
+        assert!(is_intact(&pinned, &candidate.identity));
         std::fs::write(&file, "second, in place").expect("written");
-        assert!(!is_intact(&kept, &candidate.identity));
-        sweep(&pins, std::slice::from_ref(&kept)).expect("swept");
-        assert!(kept.exists());
+        assert!(!is_intact(&pinned, &candidate.identity));
+        sweep(&pins, std::slice::from_ref(&pinned)).expect("swept");
+        assert!(pinned.exists());
         sweep(&pins, &[]).expect("swept");
-        assert!(!kept.exists());
+        assert!(!pinned.exists());
+    }
+
+    #[test]
+    fn a_pinned_directory_outlives_its_removal_file_by_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let checkpoint = sharded(directory.path());
+        let pins = directory.path().join("pins");
+        let candidate = first(Layout::Hf, directory.path());
+        let pinned = kept(&pins, Layout::Hf, &candidate).expect("still there");
+        std::fs::remove_file(checkpoint.join("model-00001-of-00002.safetensors")).expect("gone");
+        assert!(is_intact(&pinned, &candidate.identity));
+        assert!(kept(&pins, Layout::Hf, &candidate).is_none(), "half of it is gone");
+        let pinned = {
+            std::fs::remove_dir_all(&checkpoint).expect("removed");
+            let candidate = {
+                sharded(directory.path());
+                first(Layout::Hf, directory.path())
+            };
+            let again = kept(&pins, Layout::Hf, &candidate).expect("still there");
+            assert_ne!(again, pinned, "a step that is saved again is another checkpoint");
+            std::fs::remove_dir_all(&checkpoint).expect("removed");
+            assert!(is_intact(&again, &candidate.identity));
+            again
+        };
+        let shard = pinned.join("model-00002-of-00002.safetensors");
+        assert_eq!(std::fs::read(shard).expect("kept"), b"second");
+        assert!(!pinned.join("optimizer.pt").exists(), "what is not read is not kept");
+        let left = std::fs::read_dir(&pins).expect("listed").flatten();
+        assert!(left.into_iter().all(|entry| !entry.path().ends_with("partial")));
+        remove(&pinned).expect("removed");
+        assert!(!pinned.exists());
+    }
+
+    #[test]
+    fn a_shard_rewritten_in_place_spoils_the_pinned_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let checkpoint = sharded(directory.path());
+        let pins = directory.path().join("pins");
+        let candidate = first(Layout::Hf, directory.path());
+        let pinned = kept(&pins, Layout::Hf, &candidate).expect("still there");
+        std::fs::write(checkpoint.join("optimizer.pt"), "another").expect("written");
+        assert!(is_intact(&pinned, &candidate.identity), "the network is the same");
+        let shard = checkpoint.join("model-00002-of-00002.safetensors");
+        std::fs::write(shard, "in place").expect("written");
+        assert!(!is_intact(&pinned, &candidate.identity));
+        assert!(!is_intact(&pinned, "directory:3:of-another"));
     }
 }

@@ -4,8 +4,9 @@
 //! events are refused, the timer alone remains, shorter. (Network file systems take the watch and give no
 //! events; there the long timer is what remains.)
 
-use super::scan::{Candidate, scan};
-use super::{Checkpoint, Settings, format, pin};
+use super::scan::{Candidate, Listing, scan};
+use super::{Checkpoint, Settings, pin};
+use crate::layout::{Flaw, Found, recognise};
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -21,6 +22,8 @@ const POLL: Duration = Duration::from_millis(250);
 const COALESCE: Duration = Duration::from_millis(20);
 /// A file that is incomplete and has not changed for so long is quarantined.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Things of another layout that are looked at before a directory is called empty.
+const MOST_LOOKED_AT: usize = 100;
 /// Wake-ups that wait: one is enough, the rest is dropped.
 const WAKE_UPS: usize = 1;
 
@@ -34,13 +37,20 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// The directory holds no checkpoint of its layout, but something of another (reported once).
+    Foreign {
+        /// Whose directory.
+        role: Role,
+        /// What was found, and what to write in the configuration.
+        reason: String,
+    },
     /// A checkpoint is ready and pinned.
     Ready(Checkpoint),
     /// A file stays incomplete or damaged; it is left alone until it changes.
     Quarantined {
         /// Whose file.
         role: Role,
-        /// The step of its name.
+        /// Its step; 0 where neither its name nor the file tells one.
         step: u64,
         /// Where it stands.
         path: PathBuf,
@@ -64,6 +74,7 @@ pub struct Watcher {
     unsettled: HashMap<String, Instant>,
     was_waiting: bool,
     was_unpinnable: bool,
+    was_foreign: bool,
     was_listed: bool,
 }
 
@@ -77,6 +88,7 @@ impl Watcher {
             unsettled: HashMap::new(),
             was_waiting: false,
             was_unpinnable: false,
+            was_foreign: false,
             was_listed: false,
         }
     }
@@ -141,15 +153,22 @@ impl Watcher {
     /// One scan: everything new that can be said.
     fn look(&mut self) -> Vec<Event> {
         let role = self.settings.role;
-        let candidates = match scan(&self.settings.directory) {
-            Ok(candidates) => candidates,
+        let Listing { candidates, others } = match scan(&self.settings) {
+            Ok(listing) => listing,
             Err(error) => return self.wait(&error).into_iter().collect(),
         };
         self.was_waiting = false;
+        let foreign = candidates.is_empty().then(|| self.look_at_others(&others)).flatten();
         let present: HashSet<_> = candidates.iter().map(|c| c.identity.clone()).collect();
         self.unsettled.retain(|identity, _| present.contains(identity));
         let mut events: Vec<Event> =
             candidates.into_iter().filter_map(|candidate| self.consider(candidate)).collect();
+        // Some tell their step only when they are read.
+        events.sort_by_key(|event| match event {
+            Event::Ready(checkpoint) => checkpoint.step,
+            _ => 0,
+        });
+        events.extend(foreign);
         if !self.was_listed && self.unsettled.is_empty() {
             self.was_listed = true;
             events.push(Event::Listed { role });
@@ -169,6 +188,28 @@ impl Watcher {
         Some(Event::Waiting { role: self.settings.role, reason })
     }
 
+    /// Somebody chose another layout than their trainer has, as it seems.
+    fn look_at_others(&mut self, others: &[PathBuf]) -> Option<Event> {
+        if self.was_foreign {
+            return None;
+        }
+        let find = |path: &PathBuf| recognise(path).map(|found| (path.clone(), found));
+        let (path, found) = others.iter().take(MOST_LOOKED_AT).find_map(find)?;
+        self.was_foreign = true;
+        let Settings { role, directory, layout, .. } = &self.settings;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let what = match found == Found::Layout(*layout) {
+            true => "whose name has no step; say with `steps` where it stands".to_owned(),
+            false => format!("which is {found}"),
+        };
+        let reason = format!(
+            "`{}` holds no checkpoint of `layout: {}`, but `{name}`, {what}",
+            directory.display(),
+            layout.name()
+        );
+        Some(Event::Foreign { role: *role, reason })
+    }
+
     fn consider(&mut self, candidate: Candidate) -> Option<Event> {
         if self.known.contains(&candidate.identity) {
             return None;
@@ -179,20 +220,37 @@ impl Watcher {
         if first_seen == now {
             return None;
         }
-        match format::check_structure(&candidate.path) {
-            Ok(()) => self.pin(candidate),
-            Err(_) if now.duration_since(first_seen) < PATIENCE => None,
-            Err(error) => Some(self.quarantine(candidate, error.to_string())),
+        match self.examine(&candidate) {
+            Ok(Some(step)) => self.pin(candidate, step),
+            // A trainer may still be writing, the state that tells the step last of all.
+            Err(_) | Ok(None) if now.duration_since(first_seen) < PATIENCE => None,
+            Err(flaw) => Some(self.quarantine(candidate, flaw.to_string())),
+            Ok(None) => {
+                let reason =
+                    "has no step in its name, and none inside; say with `steps` where it stands";
+                Some(self.quarantine(candidate, reason.to_owned()))
+            }
         }
     }
 
-    fn pin(&mut self, candidate: Candidate) -> Option<Event> {
-        match pin::pin(&self.pins, self.settings.role, &candidate) {
+    /// The step of a complete checkpoint.
+    fn examine(&self, candidate: &Candidate) -> Result<Option<u64>, Flaw> {
+        let Settings { layout, limits, .. } = &self.settings;
+        layout.check(&candidate.path, limits)?;
+        let inside = match candidate.knows_itself {
+            true => layout.step_inside(&candidate.path, limits)?,
+            false => None,
+        };
+        Ok(inside.or(candidate.step))
+    }
+
+    fn pin(&mut self, candidate: Candidate, step: u64) -> Option<Event> {
+        let Settings { role, layout, .. } = self.settings;
+        match pin::pin(&self.pins, role, layout, step, &candidate) {
             Ok(Some(pin)) => {
                 self.was_unpinnable = false;
                 self.settle(&candidate.identity);
-                let Candidate { step, path, identity } = candidate;
-                let role = self.settings.role;
+                let Candidate { path, identity, .. } = candidate;
                 Some(Event::Ready(Checkpoint { role, step, path, pin, identity }))
             }
             Ok(None) => None,
@@ -209,7 +267,8 @@ impl Watcher {
 
     fn quarantine(&mut self, candidate: Candidate, reason: String) -> Event {
         self.settle(&candidate.identity);
-        let Candidate { step, path, identity } = candidate;
+        let Candidate { step, path, identity, .. } = candidate;
+        let step = step.unwrap_or_default();
         Event::Quarantined { role: self.settings.role, step, path, identity, reason }
     }
 
@@ -227,6 +286,8 @@ pub fn nearest_existing(directory: &Path) -> Option<&Path> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::tests::settings;
+    use crate::layout::Layout;
 
     fn complete() -> Vec<u8> {
         let mut bytes = 2u64.to_le_bytes().to_vec();
@@ -244,7 +305,7 @@ mod tests {
         fn start(directory: &Path, pins: &Path) -> Self {
             let (events_in, events) = bounded(64);
             let (stop, stopped) = bounded(0);
-            let settings = Settings { role: Role::Target, directory: directory.to_owned() };
+            let settings = settings(Layout::Safetensors, directory);
             let watcher = Watcher::new(settings, pins.to_owned(), HashSet::new());
             let thread = std::thread::spawn(move || watcher.run(&events_in, &stopped));
             Self { events, stop: Some(stop), thread: Some(thread) }

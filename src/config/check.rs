@@ -2,6 +2,7 @@
 
 use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, file};
+use crate::layout::{Layout, Limits, Reading, Steps};
 use crate::network::{DeviceChoice, UnknownDevice, VariableRule};
 use crate::policy::{Action, Condition, FIRST_PHASE, Peaked, Policy, Reached, Rule, Warmup};
 use crate::role::Role;
@@ -49,6 +50,16 @@ fn join(base: &Path, path: &Path) -> PathBuf {
     joined
 }
 
+fn layout(layout: Option<file::Layout>) -> Layout {
+    match layout {
+        None | Some(file::Layout::Safetensors) => Layout::Safetensors,
+        Some(file::Layout::Torch) => Layout::Torch,
+        Some(file::Layout::Lightning) => Layout::Lightning,
+        Some(file::Layout::Hf) => Layout::Hf,
+        Some(file::Layout::Torchscript) => Layout::Torchscript,
+    }
+}
+
 struct Check {
     base: PathBuf,
     checked: Checked,
@@ -60,8 +71,10 @@ impl Check {
         let state =
             self.path("state", file.state, "the directory of the history, such as `run/state`");
         let networks = file.networks.unwrap_or_default();
-        let target = self.network(Role::Target, networks.target, file.program.as_ref());
-        let baseline = self.network(Role::Baseline, networks.baseline, file.program.as_ref());
+        let limits = self.limits(file.limits.unwrap_or_default());
+        let common = file.program.as_ref();
+        let target = self.network(Role::Target, networks.target, common, limits);
+        let baseline = self.network(Role::Baseline, networks.baseline, common, limits);
         let pairing = file.pairing.unwrap_or_default();
         let probe = self.probe(file.probe.unwrap_or_default());
         let compute = file.compute.unwrap_or_default();
@@ -73,7 +86,8 @@ impl Check {
         let control = self.control(file.control.unwrap_or_default());
         let listen = self.listen(file.telemetry.unwrap_or_default().listen);
         let end = file.end.unwrap_or_default();
-        let ((target, target_program), (baseline, baseline_program)) = (target?, baseline?);
+        let (target, target_program, target_reading) = target?;
+        let (baseline, baseline_program, baseline_reading) = baseline?;
         if target.directory == baseline.directory {
             let message = "is the target's directory too; a network always agrees with itself";
             self.checked.report("networks.baseline.checkpoints", message);
@@ -87,6 +101,7 @@ impl Check {
             pairing: checkpoint::Pairing { latest: pairing.order == Some(file::Order::Latest) },
             network: network::Settings {
                 programs: [target_program, baseline_program],
+                reading: [target_reading, baseline_reading],
                 probe: probe_file,
                 samples,
                 variables,
@@ -118,7 +133,8 @@ impl Check {
         role: Role,
         network: Option<file::Network>,
         common: Option<&PathBuf>,
-    ) -> Option<(checkpoint::Settings, PathBuf)> {
+        limits: Option<Limits>,
+    ) -> Option<(checkpoint::Settings, PathBuf, Reading)> {
         let network = network.unwrap_or_default();
         let at = |field: &str| format!("networks.{role}.{field}");
         let directory = self.path(
@@ -131,8 +147,47 @@ impl Check {
             network.program.or_else(|| common.cloned()),
             "the TorchScript file of the network here, or `program` at the top for both",
         );
-        let settings = checkpoint::Settings { role, directory: directory? };
-        Some((settings, program?))
+        let layout = layout(network.layout);
+        let steps = self.steps(&at("steps"), network.steps, layout);
+        let (directory, limits) = (directory?, limits?);
+        let settings = checkpoint::Settings { role, directory, layout, steps: steps?, limits };
+        Some((settings, program?, Reading { layout, weights: network.weights, limits }))
+    }
+
+    fn steps(&mut self, at: &str, steps: Option<String>, layout: Layout) -> Option<Steps> {
+        let Some(text) = steps else { return Some(Steps::Default) };
+        let refusal = match text.parse() {
+            Ok(Steps::Inside) if !layout.tells_its_step() => format!(
+                "is `inside`, but checkpoints of `layout: {}` do not tell their step; leave it out or \
+                 write a pattern such as `model_{{step}}.pt`",
+                layout.name()
+            ),
+            Ok(steps) => return Some(steps),
+            Err(message) => format!("is `{text}`, which {message}"),
+        };
+        self.checked.report(at, refusal);
+        None
+    }
+
+    fn limits(&mut self, file: file::Limits) -> Option<Limits> {
+        let defaults = Limits::default();
+        let size = |size: Option<file::Size>, default| size.map_or(default, |size| size.0);
+        let limits = Limits {
+            checkpoint: size(file.checkpoint, defaults.checkpoint),
+            header: size(file.header, defaults.header),
+            objects: file.objects.unwrap_or(defaults.objects),
+        };
+        let all = [
+            ("checkpoint", limits.checkpoint),
+            ("header", limits.header),
+            ("objects", limits.objects),
+        ];
+        let zero = all.iter().find(|(_, limit)| *limit == 0);
+        if let Some((name, _)) = zero {
+            let message = "is 0, so that every checkpoint would be refused; leave it out";
+            self.checked.report(&format!("limits.{name}"), message);
+        }
+        zero.is_none().then_some(limits)
     }
 
     fn probe(

@@ -17,6 +17,8 @@ pub struct File {
     pub probe: Option<Probe>,
     /// The two runs.
     pub networks: Option<Networks>,
+    /// What a checkpoint may ask for.
+    pub limits: Option<Limits>,
     /// How checkpoints become pairs.
     pub pairing: Option<Pairing>,
     /// Extraction and comparison.
@@ -105,18 +107,42 @@ pub struct Networks {
 pub struct Network {
     /// Directory of the checkpoints.
     pub checkpoints: Option<PathBuf>,
-    /// Format of the checkpoints.
+    /// How the checkpoints are written.
     pub layout: Option<Layout>,
+    /// Where the step of a checkpoint stands.
+    pub steps: Option<String>,
+    /// Under which key the weights stand.
+    pub weights: Option<String>,
     /// TorchScript file, where it is not the common one.
     pub program: Option<PathBuf>,
 }
 
-/// Format of the checkpoints.
+/// How the checkpoints are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// One safetensors file a step.
     Safetensors,
+    /// Files of `torch.save`.
+    Torch,
+    /// Lightning checkpoints.
+    Lightning,
+    /// Directories of Hugging Face.
+    Hf,
+    /// TorchScript files.
+    Torchscript,
+}
+
+/// `limits:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of a checkpoint.
+    pub checkpoint: Option<Size>,
+    /// Bytes of a header, a pickle or an index.
+    pub header: Option<Size>,
+    /// Things that a pickle builds.
+    pub objects: Option<u64>,
 }
 
 /// `pairing:`
@@ -334,6 +360,44 @@ impl serde::de::Visitor<'_> for DurationVisitor {
         duration.map(Duration).ok_or_else(|| {
             E::custom(format!(
                 "`{text}` is no duration; write a number with its unit, such as `30s`"
+            ))
+        })
+    }
+}
+
+/// A number of bytes with its unit: `16MiB`, `64GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+}
+
+struct SizeVisitor;
+
+impl serde::de::Visitor<'_> for SizeVisitor {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a size with its unit, such as `16MiB` or `64GiB`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let factor = match &text[digits.len()..] {
+            "KiB" => Some(1 << 10),
+            "MiB" => Some(1 << 20),
+            "GiB" => Some(1 << 30),
+            "TiB" => Some(1 << 40),
+            _ => None,
+        };
+        let number = digits.trim().parse::<u64>().ok();
+        let size = number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+        size.map(Size).ok_or_else(|| {
+            E::custom(format!(
+                "`{text}` is no size; write a whole number with its unit, such as `16MiB`"
             ))
         })
     }

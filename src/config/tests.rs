@@ -1,6 +1,7 @@
 //! Mistakes are found, all at once, where they stand.
 
 use super::*;
+use crate::layout::{Layout, Limits, Reading, Steps};
 
 const GOOD: &str = "\
 name: digits
@@ -146,6 +147,24 @@ fn a_rule_with_a_mistake_does_not_hide_another_rules_mistake() {
 }
 
 #[test]
+fn a_layout_with_its_settings_becomes_a_way_of_reading() {
+    let text = GOOD
+        .replace(
+            "{checkpoints: run/target}",
+            "{checkpoints: run/target, layout: torch, steps: 'model_{step}.pt', weights: ema}",
+        )
+        .replace("policy:", "limits: {header: 1MiB, objects: 5}\npolicy:");
+    let config = Config::parse(Path::new("dir/run.yaml"), &text).expect("good");
+    let limits = Limits { header: 1 << 20, objects: 5, ..Limits::default() };
+    let weights = Some("ema".to_owned());
+    assert_eq!(config.network.reading[0], Reading { layout: Layout::Torch, weights, limits });
+    let steps = Steps::Pattern("model_".to_owned(), ".pt".to_owned());
+    assert_eq!((config.watch[0].layout, &config.watch[0].steps), (Layout::Torch, &steps));
+    assert_eq!(config.network.reading[1].layout, Layout::Safetensors);
+    assert_eq!(config.watch[1].limits, limits, "limits are of both");
+}
+
+#[test]
 fn every_example_loads() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut loaded = 0;
@@ -156,5 +175,5 @@ fn every_example_loads() {
             loaded += 1;
         }
     }
-    assert!(loaded >= 2, "{loaded} examples");
+    assert!(loaded >= 3, "{loaded} examples");
 }

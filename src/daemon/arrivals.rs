@@ -34,6 +34,10 @@ impl Daemon<'_> {
                 Stage::Draining { listed, .. } => listed[role.index()] = true,
                 _ => tracing::warn!(network = %role, "waiting: {reason}"),
             },
+            Event::Foreign { role, reason } if self.options.once => {
+                return Err(DaemonError::OtherLayout { role, reason });
+            }
+            Event::Foreign { role, reason } => tracing::warn!(network = %role, "{reason}"),
             Event::Listed { role } => {
                 if let Stage::Draining { listed, .. } = stage {
                     listed[role.index()] = true;

@@ -19,6 +19,7 @@ pub use values::ProbeValues;
 pub use variables::{Baseline, VariableRule, Variables};
 pub use worker::{Evaluated, Source, Worker};
 
+use crate::layout::Reading;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -27,6 +28,8 @@ use thiserror::Error;
 pub struct Settings {
     /// TorchScript files, (target, baseline).
     pub programs: [PathBuf; 2],
+    /// How checkpoints are read, (target, baseline).
+    pub reading: [Reading; 2],
     /// safetensors file of the probe.
     pub probe: PathBuf,
     /// Only the first so many samples.

@@ -91,9 +91,21 @@ fn tensor(file: &SafeTensors<'_>, name: &str) -> Result<Option<Tensor>, String> 
     view_to_tensor(&view).map(Some).map_err(|message| format!("has `{name}` {message}"))
 }
 
-/// A tensor that owns a copy of the data of a view.
-pub(super) fn view_to_tensor(view: &safetensors::tensor::TensorView<'_>) -> Result<Tensor, String> {
-    let kind = match view.dtype() {
+fn view_to_tensor(view: &safetensors::tensor::TensorView<'_>) -> Result<Tensor, String> {
+    to_tensor(view.dtype(), view.shape(), view.data())
+}
+
+/// A tensor that owns a copy of the data.
+pub(super) fn to_tensor(dtype: Dtype, shape: &[usize], data: &[u8]) -> Result<Tensor, String> {
+    let kind = kind(dtype)?;
+    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
+    Tensor::f_from_data_size(data, &shape, kind)
+        .map_err(|error| format!("of shape {shape:?}: {}", super::first_lines(&error)))
+}
+
+/// libtorch's name of a type.
+pub(super) fn kind(dtype: Dtype) -> Result<Kind, String> {
+    Ok(match dtype {
         Dtype::F64 => Kind::Double,
         Dtype::F32 => Kind::Float,
         Dtype::F16 => Kind::Half,
@@ -105,10 +117,7 @@ pub(super) fn view_to_tensor(view: &safetensors::tensor::TensorView<'_>) -> Resu
         Dtype::U8 => Kind::Uint8,
         Dtype::BOOL => Kind::Bool,
         other => return Err(format!("of type {other:?}, which is not supported")),
-    };
-    let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-    Tensor::f_from_data_size(view.data(), &shape, kind)
-        .map_err(|error| format!("of shape {shape:?}: {}", super::first_lines(&error)))
+    })
 }
 
 /// The first value that is not finite, with its index.

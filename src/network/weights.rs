@@ -1,14 +1,15 @@
 //! Copies a checkpoint into a program by name: parameters and buffers (DESIGN section 4.1).
 //!
-//! Everything is checked before the first tensor is copied, so a failure never leaves a
-//! half-updated network.
+//! Names, shapes and types are checked before any data is read, so a checkpoint cannot ask for more memory
+//! than the program has; all data is read before the first tensor is copied, so a failure never
+//! leaves a half-updated network.
 
-use super::probe::view_to_tensor;
+use super::probe::{kind, to_tensor};
 use super::{Context, NetworkError, Program, first_lines};
-use safetensors::SafeTensors;
-use std::collections::BTreeSet;
+use crate::layout::{Reading, Stored, Weights};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Wrappers that put their name into the names of parameters, anywhere.
 const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
@@ -16,118 +17,232 @@ const WRAPPERS: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint
 const OF_WHICH: &str = "is it of the network that the program was exported from?";
 /// Names listed in a message before it only counts.
 const NAMES_SHOWN: usize = 3;
+/// Prefixes that are looked at to name what is missing.
+const MOST_PREFIXES: usize = 64;
 
-/// Copies the weights of a checkpoint file into `program`; gives the hash of the file's bytes.
-/// `named` is the file that messages speak of.
-///
-/// # Errors
-/// A damaged file, a missing name, a wrong shape or type: the program is unchanged.
-pub fn load(program: &Program, file: &Path, named: &Path) -> Result<blake3::Hash, NetworkError> {
-    let refuse = |message: String| NetworkError::Checkpoint { path: named.to_owned(), message };
-    // Read, not mapped: a writer that cuts the file short meanwhile gives an error, not a crash.
-    let bytes = std::fs::read(file).map_err(|error| refuse(format!("cannot be read: {error}")))?;
-    let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| refuse(format!("is no complete safetensors file: {error}")))?;
-    let sources = collect(program, &tensors).map_err(refuse)?;
-    tch::no_grad(|| {
-        for ((name, parameter), source) in program.parameters().iter().zip(sources) {
-            let mut parameter = parameter.shallow_clone();
-            if let Some(source) = source {
-                parameter.f_copy_(&source).context(|| format!("copying `{name}`"))?;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(blake3::hash(&bytes))
+/// What was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Hash of everything that was copied.
+    pub digest: blake3::Hash,
+    /// Tensors that stand among the weights and that the program does not know.
+    pub unused: Vec<String>,
 }
 
-/// The checkpoint's tensor for each parameter, checked; nothing for a name that shares its storage
-/// with another one that the checkpoint holds.
-fn collect(program: &Program, tensors: &SafeTensors<'_>) -> Result<Vec<Option<Tensor>>, String> {
-    let stored: Vec<(String, &str)> =
-        tensors.names().into_iter().map(|name| (unwrapped(name), name)).collect();
-    let prefix = find_prefix(program, &stored)?;
-    let mut sources = Vec::with_capacity(program.parameters().len());
-    for (name, parameter) in program.parameters() {
-        let wanted = format!("{prefix}{name}");
-        let Some((_, original)) = stored.iter().find(|(stored, _)| *stored == wanted) else {
-            // find_prefix has seen that a tied name stands in for it.
-            sources.push(None);
-            continue;
-        };
-        let view = tensors.tensor(original).map_err(|error| error.to_string())?;
-        let tensor =
-            view_to_tensor(&view).map_err(|message| format!("has `{original}` {message}"))?;
-        check(original, parameter, &tensor)?;
-        sources.push(Some(tensor));
+/// The stored tensors by their names without wrappers.
+type ByName<'a> = BTreeMap<String, &'a Stored>;
+
+/// Copies the weights of a checkpoint into `program`. `named` is the path that messages speak of.
+///
+/// # Errors
+/// A damaged checkpoint, a missing name, a wrong shape or type: the program is unchanged.
+pub fn load(
+    program: &Program,
+    reading: &Reading,
+    file: &Path,
+    named: &Path,
+) -> Result<Loaded, NetworkError> {
+    let refuse = |message: String| NetworkError::Checkpoint { path: named.to_owned(), message };
+    let weights = reading.layout.open(file, &reading.limits);
+    let weights = weights.map_err(|flaw| refuse(flaw.to_string()))?;
+    let stored = by_name(&weights).map_err(refuse)?;
+    let prefix = find_prefix(program, &stored, reading.weights.as_deref()).map_err(refuse)?;
+    let chosen = choose(program, &stored, &prefix).map_err(refuse)?;
+    let (sources, digest) = read(program, &chosen).map_err(refuse)?;
+    refuse_torn_ties(program, &sources).map_err(refuse)?;
+    copy(program, &sources)?;
+    Ok(Loaded { digest, unused: unused(program, &stored, &prefix) })
+}
+
+fn by_name(weights: &Weights) -> Result<ByName<'_>, String> {
+    let mut stored = ByName::new();
+    for tensor in &weights.tensors {
+        if let Some(other) = stored.insert(unwrapped(&tensor.name), tensor) {
+            return Err(format!(
+                "has `{}` and `{}`, which are one name without wrappers; save one of them",
+                other.name, tensor.name
+            ));
+        }
     }
-    refuse_torn_ties(program, &sources)?;
-    Ok(sources)
+    Ok(stored)
 }
 
 fn unwrapped(name: &str) -> String {
     WRAPPERS.iter().fold(name.to_owned(), |name, wrapper| name.replace(wrapper, ""))
 }
 
-/// The one prefix under which every wanted name (or one tied to it) is stored.
-fn find_prefix(program: &Program, stored: &[(String, &str)]) -> Result<String, String> {
-    let names: BTreeSet<&str> = stored.iter().map(|(name, _)| name.as_str()).collect();
-    let Some((first, _)) = program.parameters().first() else { return Ok(String::new()) };
-    let candidates: BTreeSet<&str> =
-        names.iter().filter_map(|name| name.strip_suffix(first.as_str())).collect();
-    let missing = |prefix: &str| -> Vec<String> {
-        let is_stored = |name: &str| names.contains(format!("{prefix}{name}").as_str());
-        let tied = |tensor: &Tensor| {
-            program.parameters().iter().any(|(name, other)| {
-                other.data_ptr() == tensor.data_ptr() && tensor.numel() > 0 && is_stored(name)
-            })
+/// The names of each tensor of the program: tied ones have several, of which a checkpoint needs one.
+fn groups(program: &Program) -> Vec<Vec<&str>> {
+    let mut groups: BTreeMap<(usize, usize), Vec<&str>> = BTreeMap::new();
+    for (index, (name, tensor)) in program.parameters().iter().enumerate() {
+        // Empty tensors share no storage.
+        let key = match tensor.numel() {
+            0 => (0, index),
+            _ => (tensor.data_ptr() as usize, 0),
         };
-        let parameters = program.parameters().iter();
-        let absent = parameters.filter(|(name, tensor)| !is_stored(name) && !tied(tensor));
-        absent.map(|(name, _)| name.clone()).collect()
+        groups.entry(key).or_default().push(name);
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by_key(|names| program.parameters().iter().position(|(name, _)| name == names[0]));
+    groups
+}
+
+/// The one prefix under which every tensor of the program is stored.
+fn find_prefix(
+    program: &Program,
+    stored: &ByName<'_>,
+    key: Option<&str>,
+) -> Result<String, String> {
+    let groups = groups(program);
+    let Some(first) = groups.first() else { return Ok(String::new()) };
+    let candidates: BTreeSet<&str> = stored
+        .keys()
+        .flat_map(|name| first.iter().filter_map(|wanted| name.strip_suffix(wanted)))
+        .filter(|prefix| prefix.is_empty() || prefix.ends_with('.'))
+        .collect();
+    let is_stored = |prefix: &str, names: &Vec<&str>| {
+        names.iter().any(|name| stored.contains_key(&format!("{prefix}{name}")))
     };
-    let complete: Vec<&str> =
-        candidates.iter().copied().filter(|p| missing(p).is_empty()).collect();
-    match complete[..] {
-        [prefix] => Ok(prefix.to_owned()),
-        [] => {
-            let nearest = candidates.iter().map(|prefix| missing(prefix)).min_by_key(Vec::len);
-            Err(describe_missing(&nearest.unwrap_or_else(|| missing(""))))
-        }
-        [first, second, ..] => Err(format!(
-            "holds the whole network more than once, as `{first}…` and as `{second}…`; save one of them"
+    let is_complete = |prefix: &&str| groups.iter().all(|names| is_stored(prefix, names));
+    let complete: Vec<&str> = candidates.iter().copied().filter(is_complete).collect();
+    if complete.is_empty() {
+        let missing = |prefix: &str| -> Vec<&str> {
+            let absent = groups.iter().filter(|names| !is_stored(prefix, names));
+            absent.map(|names| names[0]).collect()
+        };
+        let nearest = candidates.iter().take(MOST_PREFIXES).map(|prefix| missing(prefix));
+        let nearest = nearest.min_by_key(Vec::len).unwrap_or_else(|| missing(""));
+        return Err(describe_missing(&nearest));
+    }
+    one_of(&complete, key).map(str::to_owned)
+}
+
+/// The prefix that `weights` of the configuration chooses; without it there must be one.
+fn one_of<'a>(complete: &[&'a str], key: Option<&str>) -> Result<&'a str, String> {
+    let shown = |prefixes: &[&str]| {
+        let shown = prefixes.iter().take(NAMES_SHOWN).map(|prefix| format!("`{prefix}…`"));
+        shown.collect::<Vec<_>>().join(" and as ")
+    };
+    let Some(key) = key else {
+        return match complete {
+            [prefix] => Ok(prefix),
+            _ => Err(format!(
+                "holds the whole network more than once, as {}; choose one with `weights`, such as \
+                 `weights: {}`",
+                shown(complete),
+                complete
+                    .iter()
+                    .find(|prefix| !prefix.is_empty())
+                    .map_or("", |p| p.trim_end_matches('.'))
+            )),
+        };
+    };
+    let exact = if key.is_empty() { String::new() } else { format!("{key}.") };
+    if let Some(prefix) = complete.iter().find(|prefix| **prefix == exact) {
+        return Ok(prefix);
+    }
+    let within = format!(".{exact}");
+    let holds = |prefix: &&&str| !key.is_empty() && format!(".{prefix}").contains(&within);
+    let found: Vec<&str> = complete.iter().filter(holds).copied().collect();
+    match found[..] {
+        [prefix] => Ok(prefix),
+        [] => Err(format!(
+            "holds no whole network under `weights: {key}`, but one as {}",
+            shown(complete)
         )),
+        _ => Err(format!("holds the whole network under `weights: {key}` as {}", shown(&found))),
     }
 }
 
-fn describe_missing(missing: &[String]) -> String {
-    let shown: Vec<_> = missing.iter().take(NAMES_SHOWN).map(|name| format!("`{name}`")).collect();
-    let more = missing.len() - shown.len();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    format!("lacks {}{more}; {OF_WHICH}", shown.join(", "))
+fn describe_missing(missing: &[&str]) -> String {
+    format!("lacks {}; {OF_WHICH}", shortened(missing))
 }
 
-fn check(name: &str, parameter: &Tensor, stored: &Tensor) -> Result<(), String> {
-    if parameter.size() != stored.size() {
+/// The first names, and the number of the others.
+pub(super) fn shortened<T: AsRef<str>>(names: &[T]) -> String {
+    let shown: Vec<_> =
+        names.iter().take(NAMES_SHOWN).map(|name| format!("`{}`", name.as_ref())).collect();
+    let more = names.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// The stored tensor for each parameter, checked; nothing where a name that is tied to it stands in.
+fn choose<'a>(
+    program: &Program,
+    stored: &ByName<'a>,
+    prefix: &str,
+) -> Result<Vec<Option<&'a Stored>>, String> {
+    let find = |(name, parameter): &(String, Tensor)| {
+        let found = stored.get(&format!("{prefix}{name}")).copied();
+        found.map(|found| check(parameter, found).map(|()| found)).transpose()
+    };
+    program.parameters().iter().map(find).collect()
+}
+
+fn check(parameter: &Tensor, stored: &Stored) -> Result<(), String> {
+    let Stored { name, dtype, shape, .. } = stored;
+    let same =
+        parameter.size().iter().copied().map(usize::try_from).eq(shape.iter().copied().map(Ok));
+    if !same {
         return Err(format!(
-            "has `{name}` of shape {:?}, but the program wants {:?}; {OF_WHICH}",
-            stored.size(),
+            "has `{name}` of shape {shape:?}, but the program wants {:?}; {OF_WHICH}",
             parameter.size()
         ));
     }
-    let floating = |tensor: &Tensor| tensor.is_floating_point();
-    if floating(parameter) != floating(stored) {
+    let kind = kind(*dtype).map_err(|message| format!("has `{name}` {message}"))?;
+    let is_float = matches!(kind, Kind::Double | Kind::Float | Kind::Half | Kind::BFloat16);
+    if parameter.is_floating_point() != is_float {
         return Err(format!(
-            "has `{name}` of type {:?}, but the program wants {:?}; {OF_WHICH}",
-            stored.kind(),
+            "has `{name}` of type {kind:?}, but the program wants {:?}; {OF_WHICH}",
             parameter.kind()
         ));
     }
     Ok(())
 }
 
+/// What is copied, parameter by parameter.
+type Sources = Vec<Option<Tensor>>;
+
+fn read(program: &Program, chosen: &[Option<&Stored>]) -> Result<(Sources, blake3::Hash), String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut sources = Vec::with_capacity(chosen.len());
+    for ((name, _), stored) in program.parameters().iter().zip(chosen) {
+        let Some(stored) = stored else {
+            sources.push(None);
+            continue;
+        };
+        let Stored { dtype, shape, .. } = stored;
+        let bytes = stored.read().map_err(|flaw| flaw.to_string())?;
+        hasher.update(format!("{name} {dtype:?} {shape:?} ").as_bytes()).update(&bytes);
+        let tensor = to_tensor(*dtype, shape, &bytes);
+        sources.push(Some(tensor.map_err(|message| format!("has `{}` {message}", stored.name))?));
+    }
+    Ok((sources, hasher.finalize()))
+}
+
+fn copy(program: &Program, sources: &Sources) -> Result<(), NetworkError> {
+    tch::no_grad(|| {
+        for ((name, parameter), source) in program.parameters().iter().zip(sources) {
+            let mut parameter = parameter.shallow_clone();
+            if let Some(source) = source {
+                parameter.f_copy_(source).context(|| format!("copying `{name}`"))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Tensors under the prefix that nothing was copied from.
+fn unused(program: &Program, stored: &ByName<'_>, prefix: &str) -> Vec<String> {
+    let wanted: BTreeSet<&str> =
+        program.parameters().iter().map(|(name, _)| name.as_str()).collect();
+    let own = stored.iter().filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?, tensor)));
+    own.filter(|(name, _)| !wanted.contains(name)).map(|(_, tensor)| tensor.name.clone()).collect()
+}
+
 /// Names that share storage in the program must be stored alike.
-fn refuse_torn_ties(program: &Program, sources: &[Option<Tensor>]) -> Result<(), String> {
+fn refuse_torn_ties(program: &Program, sources: &Sources) -> Result<(), String> {
     let pairs = || program.parameters().iter().zip(sources);
     for (index, ((name, parameter), source)) in pairs().enumerate() {
         let Some(source) = source else { continue };
@@ -148,4 +263,23 @@ fn refuse_torn_ties(program: &Program, sources: &[Option<Tensor>]) -> Result<(),
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_chooses_among_whole_networks() {
+        let complete = ["ema.module.", "model.", "state_dict.model."];
+        assert_eq!(one_of(&complete, Some("ema")), Ok("ema.module."));
+        assert_eq!(one_of(&complete, Some("model")), Ok("model."), "the exact one comes first");
+        assert_eq!(one_of(&complete, Some("state_dict")), Ok("state_dict.model."));
+        assert_eq!(one_of(&["", "ema."], Some("")), Ok(""));
+        assert_eq!(one_of(&["model."], None), Ok("model."));
+        let refused = |key| one_of(&complete, key).expect_err("refused");
+        assert!(refused(None).contains("such as `weights: ema.module`"), "{}", refused(None));
+        assert!(refused(Some("mode")).contains("no whole network under `weights: mode`"));
+        assert!(refused(Some("")).contains("no whole network"));
+    }
 }

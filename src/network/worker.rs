@@ -8,6 +8,7 @@ use super::{
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -138,6 +139,8 @@ struct Networks {
     programs: [Program; 2],
     probe: Probe,
     cache: PathBuf,
+    /// Of which networks it has been said that checkpoints hold more than the program.
+    was_unused: [Cell<bool>; 2],
 }
 
 impl Networks {
@@ -157,7 +160,8 @@ impl Networks {
                     .to_owned(),
             });
         }
-        let networks = Self { settings, device, programs, probe, cache };
+        let was_unused = Default::default();
+        let networks = Self { settings, device, programs, probe, cache, was_unused };
         networks.check_classes(&sample)?;
         networks.check_variables(&sample)?;
         Ok(networks)
@@ -166,10 +170,13 @@ impl Networks {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let Settings { variables, baseline, .. } = self.settings;
         let [target, baseline_program] = &self.programs;
+        let key = |index: usize| format!("{:?}", self.settings.reading[index].weights);
         vec![
             ("probe file", self.probe.digest.to_hex().to_string()),
             ("target program", target.digest().to_hex().to_string()),
             ("baseline program", baseline_program.digest().to_hex().to_string()),
+            ("target weights", key(0)),
+            ("baseline weights", key(1)),
             ("variable rule", format!("{variables:?}")),
             ("masking baseline", format!("{baseline:?}")),
         ]
@@ -258,11 +265,12 @@ impl Networks {
     fn choose(&self, pair: &[Source; 2]) -> Result<Variables, NetworkError> {
         let mut features = Vec::new();
         let mut predicted = Vec::new();
-        for Source { role, file, name } in pair {
+        for source in pair {
+            let role = source.role;
             let program = &self.programs[role.index()];
-            weights::load(program, file, name)?;
+            self.load_weights(source)?;
             let own = values::features(program, &self.probe, self.device.0)?;
-            if *role == Role::Target && self.probe.labels.is_none() {
+            if role == Role::Target && self.probe.labels.is_none() {
                 for sample in &own {
                     predicted.push(program.head(sample)?.argmax(1, false).int64_value(&[0]));
                 }
@@ -274,9 +282,23 @@ impl Networks {
         Ok(Variables { count, classes, assignment })
     }
 
+    /// Copies a checkpoint into its program; the hash of what was copied.
+    fn load_weights(&self, source: &Source) -> Result<blake3::Hash, NetworkError> {
+        let Source { role, file, name } = source;
+        let index = role.index();
+        let reading = &self.settings.reading[index];
+        let loaded = weights::load(&self.programs[index], reading, file, name)?;
+        if !loaded.unused.is_empty() && !self.was_unused[index].replace(true) {
+            let names = weights::shortened(&loaded.unused);
+            let file = name.display();
+            tracing::warn!(network = %role, %file, "holds tensors that the program does not use: {names}");
+        }
+        Ok(loaded.digest)
+    }
+
     fn evaluate(&self, source: &Source, variables: &Variables) -> Result<Evaluated, NetworkError> {
         let program = &self.programs[source.role.index()];
-        let digest = weights::load(program, &source.file, &source.name)?;
+        let digest = self.load_weights(source)?;
         let key = self.key(program, digest, variables);
         let cached = self.cache.join(format!("{}.safetensors", key.to_hex()));
         if let Some(values) = read_cached(&cached) {

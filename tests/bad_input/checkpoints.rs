@@ -64,7 +64,10 @@ fn checkpoints_of_another_network_are_quarantined_and_leave_no_half_updated_netw
         ("missing", "lacks `norm.running_var`; is it of the network"),
         ("misshapen", "has `last.weight` of shape [3, 9], but the program wants [3, 8]; is it of"),
         ("dtype", "has `last.bias` of type Int64, but the program wants Float; is it of"),
-        ("doubled", "the whole network more than once, as `…` and as `ema.…`; save one of them"),
+        (
+            "doubled",
+            "the whole network more than once, as `…` and as `ema.…`; choose one with `weights`, such as `weights: ema`",
+        ),
     ] {
         let Some(bench) = with_bad(name) else { return };
         assert_quarantined(&bench, &[SECOND, reason]);

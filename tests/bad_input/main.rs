@@ -18,5 +18,6 @@ mod config;
 mod control;
 mod directories;
 mod extract;
+mod layouts;
 mod probe_and_program;
 mod state;

@@ -1,0 +1,135 @@
+//! The checkpoints of `make_layouts.py`, and networks that load them.
+
+use convergd::layout::{Flaw, Layout, Limits, Reading, Weights};
+use convergd::network::{
+    Baseline, DeviceChoice, NetworkError, ProbeValues, Settings, Source, VariableRule, Variables,
+    Worker,
+};
+use convergd::role::Role;
+use safetensors::SafeTensors;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where the files lie, and the file that a hostile one would make.
+pub(crate) struct Fixture {
+    pub(crate) root: PathBuf,
+    pub(crate) mark: PathBuf,
+    expected: Vec<u8>,
+}
+
+/// Made once; nothing where there is no Python for it.
+pub(crate) fn fixture() -> Option<&'static Fixture> {
+    static MADE: OnceLock<Option<Fixture>> = OnceLock::new();
+    MADE.get_or_init(make).as_ref()
+}
+
+pub(crate) fn python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
+}
+
+fn make() -> Option<Fixture> {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if !python().exists() {
+        eprintln!("skipped: {} is not here; `make setup` makes it", python().display());
+        return None;
+    }
+    // One a process, since two may run at a time; what ended processes have left is removed.
+    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("layouts");
+    for entry in std::fs::read_dir(&all).into_iter().flatten().flatten() {
+        if !Path::new("/proc").join(entry.file_name()).exists() {
+            // Another process may be removing it too.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    let root = all.join(std::process::id().to_string());
+    // Without spaces: it stands in a command of the shell.
+    let mark = root.join("mark");
+    let output = Command::new(python())
+        .arg(project.join("tests/fixtures/make_layouts.py"))
+        .arg(&root)
+        .env("EVIL_MARK", &mark)
+        .env("PYTHONPATH", project.join("python"))
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "make_layouts.py failed: {message}");
+    let expected = std::fs::read(root.join("expected.safetensors")).unwrap();
+    Some(Fixture { root, mark, expected })
+}
+
+pub(crate) fn reading(layout: Layout, weights: Option<&str>) -> Reading {
+    Reading { layout, weights: weights.map(str::to_owned), limits: Limits::default() }
+}
+
+/// Opens a checkpoint and reads all of it, as far as it can be read.
+pub(crate) fn read_all(layout: Layout, path: &Path) -> Result<Weights, Flaw> {
+    let weights = layout.open(path, &Limits::default())?;
+    for tensor in &weights.tensors {
+        tensor.read()?;
+    }
+    Ok(weights)
+}
+
+impl Fixture {
+    pub(crate) fn good(&self, name: &str) -> PathBuf {
+        self.root.join("good").join(name)
+    }
+
+    pub(crate) fn bad(&self, name: &str) -> PathBuf {
+        self.root.join("bad").join(name)
+    }
+
+    /// Both networks of the pair have this program, read in this way.
+    pub(crate) fn worker(&self, program: &str, reading: Reading) -> Networks {
+        // A cache would answer for a network that cannot be loaded.
+        let cache = tempfile::tempdir().unwrap();
+        let is_bert = program == "bert.ts";
+        let probe = if is_bert { "bert_probe.safetensors" } else { "probe.safetensors" };
+        let settings = Settings {
+            programs: [self.root.join(program), self.root.join(program)],
+            reading: [reading.clone(), reading],
+            probe: self.root.join(probe),
+            samples: None,
+            variables: is_bert.then_some(VariableRule::Columns { groups: 4 }),
+            baseline: Baseline::Zero,
+            device: DeviceChoice::Cpu,
+            threads: 1,
+            batch: 16,
+        };
+        let worker = Worker::start(settings, cache.path().to_owned()).unwrap();
+        Networks { worker, _cache: cache }
+    }
+
+    pub(crate) fn rows(&self, name: &str) -> Vec<Vec<f64>> {
+        let file = SafeTensors::deserialize(&self.expected).unwrap();
+        let view = file.tensor(name).unwrap();
+        let (numbers, _) = view.data().as_chunks::<8>();
+        let numbers: Vec<f64> = numbers.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        numbers.chunks_exact(view.shape()[1]).map(<[f64]>::to_vec).collect()
+    }
+}
+
+/// A started worker.
+pub(crate) struct Networks {
+    worker: Worker,
+    _cache: tempfile::TempDir,
+}
+
+impl Networks {
+    pub(crate) fn evaluate(&self, path: &Path) -> Result<ProbeValues, NetworkError> {
+        let source = |role| Source { role, file: path.to_owned(), name: path.to_owned() };
+        let variables: Variables = self.worker.choose(Role::BOTH.map(source))?;
+        Ok(self.worker.evaluate(source(Role::Target), &variables)?.values)
+    }
+}
+
+/// The largest difference of two tables of the same shape; infinite where one is no number.
+pub(crate) fn difference(found: &[Vec<f64>], wanted: &[Vec<f64>]) -> f64 {
+    let shape = |rows: &[Vec<f64>]| rows.iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(shape(found), shape(wanted));
+    let pairs = found.iter().flatten().zip(wanted.iter().flatten());
+    let differences = pairs.map(|(a, b)| (a - b).abs());
+    differences.map(|d| if d.is_nan() { f64::INFINITY } else { d }).fold(0.0, f64::max)
+}
