@@ -388,6 +388,10 @@ fn keep_settings(
     history.keep_fact("gap", &settings.solver.gap.to_string())?;
     history.keep_fact("noise", &settings.noise.to_string())?;
     history.keep_fact("salience", &settings.salience.to_string())?;
+    for watched in &config.watch {
+        let directory = watched.directory.display().to_string();
+        history.keep_fact(&format!("{} checkpoints", watched.role), &directory)?;
+    }
     let mode = if options.dry_run { "dry run" } else { "controlling" };
     history.keep_fact("mode", mode)?;
     for (name, value) in worker.facts() {

@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value = "cpu")]
     device: DeviceChoice,
     /// Threads of the CPU, where every answer is taken to its exact vertex
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
     /// safetensors file that is written: `and`, `or`, `noise` [B, 2^n], `objective`, `bound`, `gap`,
     /// `iterations` [B]
