@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 /// Uncertified tables that are named: to a reader, and in JSON.
 const NAMED: usize = 5;
 const LISTED: usize = 20;
+/// More noise than that leaves nothing to explain, and a wider gap nothing that is known.
+const LARGEST_SHARE: f64 = 0.5;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -42,7 +44,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
     /// safetensors file that is written: `and`, `or`, `noise` [B, 2^n], `objective`, `bound`, `gap`,
-    /// `iterations` [B]
+    /// `iterations`, `status` [B] (2: exact, gap below 1e-9; 1: certified; 0: gap not reached)
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Print one JSON object
@@ -85,13 +87,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
-    number.ok_or_else(|| "it must be a number of 0 or more, such as 0.01".to_owned())
+    let number = text.parse().ok().filter(|number| (0.0..=LARGEST_SHARE).contains(number));
+    number.ok_or_else(|| format!("it must be a number from 0 to {LARGEST_SHARE}, such as 0.01"))
 }
 
 fn above_zero(text: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number: &f64| number.is_finite() && *number > 0.0);
-    number.ok_or_else(|| "it must be a number above 0, such as 1e-3".to_owned())
+    let number = share(text).ok().filter(|number| *number > 0.0);
+    number.ok_or_else(|| {
+        format!("it must be a number above 0 and at most {LARGEST_SHARE}, such as 1e-3")
+    })
 }
 
 fn refuse_same_file(values: &Path, out: &Path) -> Result<(), BadData> {

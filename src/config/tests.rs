@@ -147,6 +147,15 @@ fn a_rule_with_a_mistake_does_not_hide_another_rules_mistake() {
 }
 
 #[test]
+fn a_misspelt_choice_is_one_mistake() {
+    for (right, wrong) in [("image_patches: {", "image_patch: {"), ("peaked: {", "peeked: {")] {
+        let found = lines(&GOOD.replace(right, wrong));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains("did you mean"), "{found:#?}");
+    }
+}
+
+#[test]
 fn a_layout_with_its_settings_becomes_a_way_of_reading() {
     let text = GOOD
         .replace(

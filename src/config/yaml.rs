@@ -61,6 +61,16 @@ impl Document {
                     if !cut(&mut value, &path) {
                         break;
                     }
+                    // A choice that is no longer there would be a second mistake.
+                    let above = &path[..path.len() - 1];
+                    let holds_nothing = |value: &Value| {
+                        value.as_mapping().is_some_and(serde_yaml::Mapping::is_empty)
+                    };
+                    if message.starts_with("unknown variant `")
+                        && descend(&value, above).is_some_and(holds_nothing)
+                    {
+                        cut(&mut value, above);
+                    }
                 }
             }
         }

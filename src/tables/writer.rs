@@ -1,7 +1,7 @@
 //! Interactions into a file, whose header is known before the first of them is.
 
 use crate::files::Replacement;
-use crate::sparsify::{Problem, Solution};
+use crate::sparsify::{Problem, Solution, Status};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use std::io::{Error, Result};
 use std::os::unix::fs::FileExt;
@@ -28,7 +28,7 @@ const fn table(name: &'static str, append_row: fn(&Problem, &Solution, &mut Vec<
 }
 
 /// In the order in which the format's own library sorts them: by type, then by name.
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 8] = [
     Column {
         name: "iterations",
         dtype: Dtype::I64,
@@ -45,14 +45,29 @@ const COLUMNS: [Column; 7] = [
     }),
     number("objective", |_, solution, bytes| append(bytes, &[solution.certificate.objective])),
     table("or", |_, solution, bytes| append(bytes, &solution.effects.or)),
+    Column {
+        name: "status",
+        dtype: Dtype::U8,
+        is_wide: false,
+        append_row: |_, solution, bytes| bytes.push(code(solution.status)),
+    },
 ];
+
+/// How the file says what is proven.
+fn code(status: Status) -> u8 {
+    match status {
+        Status::GapNotReached => 0,
+        Status::Certified => 1,
+        Status::Exact => 2,
+    }
+}
 
 fn append(bytes: &mut Vec<u8>, numbers: &[f64]) {
     bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
 }
 
-/// Writes `and`, `or`, `noise` [B, 2^n], `objective`, `bound`, `gap` (float64) and `iterations`
-/// (int64) [B], block after block. Dropped before [`Writer::finish`], it leaves nothing behind.
+/// Writes `and`, `or`, `noise` [B, 2^n], `objective`, `bound`, `gap` (float64), `iterations` (int64) and
+/// `status` (uint8: 2 exact, 1 certified, 0 gap not reached) [B], block after block. Dropped before [`Writer::finish`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct Writer {
     replacement: Replacement,

@@ -1,7 +1,7 @@
 //! Value tables that cannot be extracted, and the way there and back for those that can.
 
 use crate::bench::{Bench, Finished, eventually, fixtures};
-use convergd::sparsify::{Problem, Settings, Solver};
+use convergd::sparsify::{Problem, Settings, Solver, Status};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::Value;
 
@@ -67,8 +67,10 @@ fn bad_tables_are_refused_with_their_place_and_nothing_is_written() {
     }
     for (option, value, part) in [
         ("--noise", "-0.1", "'-0.1' for '--noise <NOISE>'"),
-        ("--noise", "nan", "0 or more, such as 0.01"),
-        ("--gap", "0", "above 0, such as 1e-3"),
+        ("--noise", "nan", "from 0 to 0.5, such as 0.01"),
+        ("--noise", "10", "from 0 to 0.5, such as 0.01"),
+        ("--gap", "0", "above 0 and at most 0.5, such as 1e-3"),
+        ("--gap", "5", "above 0 and at most 0.5, such as 1e-3"),
         ("--threads", "0", "'--threads <THREADS>'"),
         ("--device", "tpu", "write `auto`, `cpu`, `cuda` or `cuda:N`"),
     ] {
@@ -169,6 +171,8 @@ fn a_table_gives_the_same_bits_alone_and_in_any_block() {
     let of = |name: &str| numbers(&outputs[0], name, 8);
     let [and, or, noise] = ["and", "or", "noise"].map(of);
     let [objective, bound, gap] = ["objective", "bound", "gap"].map(of);
+    let written = SafeTensors::deserialize(&outputs[0]).unwrap();
+    let status = written.tensor("status").unwrap();
     let solver = Solver::new(4, Settings::default());
     for (index, table) in tables.chunks_exact(16).enumerate() {
         let alone = &solver.solve(&[Problem::new(table, 0.01).unwrap()])[0];
@@ -179,6 +183,8 @@ fn a_table_gives_the_same_bits_alone_and_in_any_block() {
         let certificate = [objective[index], bound[index], gap[index]];
         let expected = &alone.certificate;
         assert_eq!(certificate, [expected.objective, expected.bound, expected.gap()]);
+        let proven = [Status::GapNotReached, Status::Certified, Status::Exact];
+        assert_eq!(proven[usize::from(status.data()[index])], alone.status);
     }
 
     for index in [0, BLOCK - 1, BLOCK, samples - 1] {
@@ -219,11 +225,13 @@ iterations:int64:(65,)
 noise:float64:(65, 8)
 objective:float64:(65,)
 or:float64:(65, 8)
+status:uint8:(65,)
 ";
     assert_eq!(said, expected);
     let read = |name: &str| std::fs::read(bench.path(name)).unwrap();
     let (written, again) = (read("out.safetensors"), read("again.safetensors"));
-    assert_eq!(written.len() % 8, 0);
+    let header = u64::from_le_bytes(*written.first_chunk().unwrap());
+    assert_eq!(header % 8, 0, "the data are aligned");
     let again = SafeTensors::deserialize(&again).unwrap();
     for (name, tensor) in SafeTensors::deserialize(&written).unwrap().tensors() {
         assert!(again.tensor(&name).unwrap() == tensor, "`{name}` is another one in Python");
