@@ -7,7 +7,6 @@ use crate::daemon::now;
 use crate::files::write_atomically;
 use crate::history::{DeliveryRow, History, Outcome};
 use crate::network::Variables;
-use crate::policy::Condition;
 use crate::telemetry::report::{DecisionRow, PairRow, Report};
 use clap::Args;
 use std::path::PathBuf;
@@ -76,10 +75,7 @@ pub(super) fn page(config: &Config) -> anyhow::Result<String> {
 
 /// The monitor of the first rule that follows one.
 fn primary(config: &Config) -> Monitor {
-    let mut monitors = config.policy.rules.iter().filter_map(|rule| match &rule.when {
-        Condition::Peaked(peaked) => Some(peaked.metric),
-        _ => None,
-    });
+    let mut monitors = config.policy.rules.iter().flat_map(|rule| rule.when.monitors());
     monitors.next().unwrap_or(Monitor::ConvergenceScore)
 }
 

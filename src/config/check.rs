@@ -1,13 +1,13 @@
 //! Loose types → [`Config`]: the one place where ranges are checked and defaults are set.
 
+mod policy;
+
 use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, file};
 use crate::layout::{Layout, Limits, Reading, Steps};
 use crate::network::{DeviceChoice, UnknownDevice, VariableRule};
-use crate::policy::{Action, Condition, FIRST_PHASE, Peaked, Policy, Reached, Rule, Warmup};
 use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
-use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ const RUN_LARGEST_BASIS: usize = 1023;
 /// More is not worth its time: a basis of 4,096 takes minutes and a gigabyte.
 const LARGEST_BASIS: usize = 4096;
 const DEFAULT_SALIENCE: f64 = 0.02;
-const DEFAULT_PATIENCE: u32 = 3;
 const DEFAULT_BATCH: usize = 256;
 const DEFAULT_SELECT: usize = 10;
 const DEFAULT_GRID: usize = 5;
@@ -315,144 +314,5 @@ impl Check {
                 None
             }
         }
-    }
-
-    fn policy(&mut self, policy: file::Policy) -> Option<Policy> {
-        let Some(files) = policy.rules.filter(|rules| !rules.is_empty()) else {
-            self.checked.report("policy.rules", "is missing: give at least one rule");
-            return None;
-        };
-        let mut ids = BTreeSet::new();
-        let wanted = files.len();
-        let rules: Vec<Rule> = files
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, rule)| {
-                self.rule(&format!("policy.rules[{index}]"), rule?, &mut ids)
-            })
-            .collect();
-        if rules.len() < wanted {
-            return None;
-        }
-        let waits = rules.iter().any(|rule| matches!(rule.when, Condition::Peaked(_)));
-        let ends = |rule: &Rule| {
-            let always = rule.phase.is_none() && rule.warmup == Warmup::default();
-            always && rule.when.is_budget() && rule.then == Action::Stop
-        };
-        if waits && !rules.iter().any(ends) {
-            self.checked.report(
-                "policy.rules",
-                "has a `peaked` rule but no budget (a rule without `phase` and `warmup`), and no criterion is sure to end; add a rule such \
-                 as `{id: budget, when: {reached: {step: 100000}}, then: {stop: {}}}`",
-            );
-        }
-        self.phases_exist(&rules);
-        Some(Policy { rules })
-    }
-
-    /// A rule for a phase that no rule leads to would never hold.
-    fn phases_exist(&mut self, rules: &[Rule]) {
-        let leads_to = |rule: &Rule| match &rule.then {
-            Action::Phase { to, .. } => Some(to.clone()),
-            Action::Stop => None,
-        };
-        let mut known: Vec<String> = rules.iter().filter_map(leads_to).collect();
-        known.push(FIRST_PHASE.to_owned());
-        for (index, rule) in rules.iter().enumerate() {
-            if let Some(phase) = rule.phase.as_ref().filter(|phase| !known.contains(phase)) {
-                let message = format!(
-                    "is `{phase}`, but the run only knows the phases {}; the rule would never hold",
-                    known.join(", ")
-                );
-                self.checked.report(&format!("policy.rules[{index}].phase"), message);
-            }
-        }
-    }
-
-    fn rule(&mut self, at: &str, rule: file::Rule, ids: &mut BTreeSet<String>) -> Option<Rule> {
-        let id = self.required(&format!("{at}.id"), rule.id, "a name of its own");
-        if let Some(id) = &id
-            && !ids.insert(id.clone())
-        {
-            let message = format!("is `{id}`, which another rule has; ids key the stored state");
-            self.checked.report(&format!("{at}.id"), message);
-        }
-        let when = self.required(
-            &format!("{at}.when"),
-            rule.when,
-            "a condition, such as `{peaked: {metric: convergence_score}}`",
-        );
-        let when = when.and_then(|when| self.condition(&format!("{at}.when"), when));
-        let then =
-            self.required(&format!("{at}.then"), rule.then, "an action, such as `{stop: {}}`");
-        let then = then.and_then(|then| self.action(&format!("{at}.then"), then));
-        let warmup = self.warmup(&format!("{at}.warmup"), rule.warmup.unwrap_or_default());
-        Some(Rule { id: id?, when: when?, then: then?, warmup: warmup?, phase: rule.phase })
-    }
-
-    fn required<T>(&mut self, at: &str, value: Option<T>, what: &str) -> Option<T> {
-        if value.is_none() {
-            self.checked.report(at, format!("is missing: give {what}"));
-        }
-        value
-    }
-
-    fn condition(&mut self, at: &str, condition: file::Condition) -> Option<Condition> {
-        match condition {
-            file::Condition::Peaked(peaked) => {
-                let at = format!("{at}.peaked");
-                let metric = self.required(&format!("{at}.metric"), peaked.metric, "a monitor");
-                let patience =
-                    peaked.patience.unwrap_or_default().checks.unwrap_or(DEFAULT_PATIENCE);
-                if patience == 0 {
-                    let message = "is 0, but must be at least 1";
-                    self.checked.report(&format!("{at}.patience.checks"), message);
-                }
-                let min_drop =
-                    self.number(&format!("{at}.min_drop"), peaked.min_drop, 0.0..=f64::MAX, 0.0);
-                let metric = metric?;
-                let goal = peaked.goal.unwrap_or(metric.goal());
-                Some(Condition::Peaked(Peaked { metric, goal, patience, min_drop: min_drop? }))
-            }
-            file::Condition::Reached(file::Reached { step: None, checks: None }) => {
-                self.checked.report(&format!("{at}.reached"), "needs `step` or `checks`");
-                None
-            }
-            file::Condition::Reached(file::Reached { step, checks }) => {
-                Some(Condition::Reached(Reached { step, checks }))
-            }
-            file::Condition::NotFinite(_) => Some(Condition::NotFinite),
-        }
-    }
-
-    fn action(&mut self, at: &str, action: file::Action) -> Option<Action> {
-        let phase = match action {
-            file::Action::Stop(_) => return Some(Action::Stop),
-            file::Action::Phase(phase) => phase,
-        };
-        let at = format!("{at}.phase");
-        let to = self.required(&format!("{at}.to"), phase.to, "the name of the phase");
-        let lambda = self.required(&format!("{at}.lambda"), phase.lambda, "λ, from 0 to 1");
-        let lambda =
-            lambda.and_then(|l| self.number(&format!("{at}.lambda"), Some(l), 0.0..=1.0, 0.0));
-        let most = phase.max_output_scale;
-        let most = match most {
-            None => Some(None),
-            Some(_) => {
-                self.number(&format!("{at}.max_output_scale"), most, 0.0..=f64::MAX, 0.0).map(Some)
-            }
-        };
-        let ramp = phase.ramp.unwrap_or(0);
-        Some(Action::Phase { to: to?, lambda: lambda?, ramp, max_output_scale: most? })
-    }
-
-    fn warmup(&mut self, at: &str, warmup: file::Warmup) -> Option<Warmup> {
-        let scale = warmup.min_output_scale;
-        let scale = self.number(&format!("{at}.min_output_scale"), scale, 0.0..=f64::MAX, 0.0);
-        Some(Warmup {
-            checks: warmup.checks.unwrap_or(0),
-            step: warmup.step.unwrap_or(0),
-            min_output_scale: scale?,
-        })
     }
 }

@@ -1,5 +1,9 @@
 //! The loose types: what stands in a file, before it is checked. Every field may be absent.
 
+mod policy;
+
+pub use policy::*;
+
 use serde::{Deserialize, Deserializer};
 use std::path::PathBuf;
 
@@ -189,115 +193,6 @@ pub struct Compute {
     pub batch: Option<usize>,
 }
 
-/// `policy:`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Policy {
-    /// In order of precedence. A mistaken rule is null.
-    pub rules: Option<Vec<Option<Rule>>>,
-}
-
-/// One rule.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Rule {
-    /// Unique.
-    pub id: Option<String>,
-    /// When it fires.
-    pub when: Option<Condition>,
-    /// What then happens.
-    pub then: Option<Action>,
-    /// What must be over first.
-    pub warmup: Option<Warmup>,
-    /// The only phase in which it holds.
-    pub phase: Option<String>,
-}
-
-/// `when:`
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Condition {
-    /// A monitor has passed its best value.
-    Peaked(Peaked),
-    /// A budget is used up.
-    Reached(Reached),
-    /// Outputs are not finite.
-    NotFinite(Empty),
-}
-
-/// A map without fields.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Empty {}
-
-/// `when.peaked:`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Peaked {
-    /// The monitor.
-    pub metric: Option<crate::convergence::Monitor>,
-    /// `max` or `min`; what is better for the monitor without it.
-    pub goal: Option<crate::convergence::Goal>,
-    /// How long a better value is waited for.
-    pub patience: Option<Patience>,
-    /// How far below the best the value must lie.
-    pub min_drop: Option<f64>,
-}
-
-/// `when.peaked.patience:`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Patience {
-    /// Checks without a better value.
-    pub checks: Option<u32>,
-}
-
-/// `when.reached:`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Reached {
-    /// The step of the pair.
-    pub step: Option<u64>,
-    /// The number of pairs evaluated.
-    pub checks: Option<u64>,
-}
-
-/// `warmup:`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Warmup {
-    /// Pairs that are passed over.
-    pub checks: Option<u64>,
-    /// First step that is looked at.
-    pub step: Option<u64>,
-    /// Output scale that both networks must have reached.
-    pub min_output_scale: Option<f64>,
-}
-
-/// `then:`
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// End the run.
-    Stop(Empty),
-    /// Switch the training to another phase.
-    Phase(Phase),
-}
-
-/// `then.phase:`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Phase {
-    /// Name of the phase.
-    pub to: Option<String>,
-    /// Weight λ of the interaction loss.
-    pub lambda: Option<f64>,
-    /// Training steps over which λ rises.
-    pub ramp: Option<u64>,
-    /// Output scale above which the rule does not fire.
-    pub max_output_scale: Option<f64>,
-}
-
 /// `control:`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -399,6 +294,45 @@ impl serde::de::Visitor<'_> for SizeVisitor {
             E::custom(format!(
                 "`{text}` is no size; write a whole number with its unit, such as `16MiB`"
             ))
+        })
+    }
+}
+
+/// A share, as a number such as `0.05` or with its unit: `5%`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ShareVisitor)
+    }
+}
+
+struct ShareVisitor;
+
+impl serde::de::Visitor<'_> for ShareVisitor {
+    type Value = Share;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a share, such as `0.05` or `5%`")
+    }
+
+    fn visit_f64<E>(self, share: f64) -> Result<Share, E> {
+        Ok(Share(share))
+    }
+
+    fn visit_u64<E>(self, share: u64) -> Result<Share, E> {
+        Ok(Share(share as f64))
+    }
+
+    fn visit_i64<E>(self, share: i64) -> Result<Share, E> {
+        Ok(Share(share as f64))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Share, E> {
+        let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+        percent.map(|percent| Share(percent / 100.0)).ok_or_else(|| {
+            E::custom(format!("`{text}` is no share; write a number such as `0.05` or `5%`"))
         })
     }
 }

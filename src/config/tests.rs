@@ -1,7 +1,12 @@
 //! Mistakes are found, all at once, where they stand.
 
 use super::*;
+use crate::convergence::{Goal, Monitor};
 use crate::layout::{Layout, Limits, Reading, Steps};
+use crate::policy::{
+    Condition, Declined, Diverged, Followed, Margin, Patience, Peaked, Plateaued, Reached, Smooth,
+    Threshold,
+};
 
 const GOOD: &str = "\
 name: digits
@@ -171,6 +176,113 @@ fn a_layout_with_its_settings_becomes_a_way_of_reading() {
     assert_eq!((config.watch[0].layout, &config.watch[0].steps), (Layout::Torch, &steps));
     assert_eq!(config.network.reading[1].layout, Layout::Safetensors);
     assert_eq!(config.watch[1].limits, limits, "limits are of both");
+}
+
+/// The file with another condition in its first rule.
+fn when(condition: &str) -> String {
+    GOOD.replace("peaked: {metric: convergence_score, patience: {checks: 3}}", condition)
+}
+
+#[test]
+fn every_condition_with_all_that_it_takes_is_read() {
+    let follow =
+        |metric: Monitor| Followed { metric, goal: metric.goal(), smooth: Smooth::Nothing };
+    let reached = |checks, seconds| Condition::Reached(Reached { step: None, checks, seconds });
+    let plateaued = Plateaued {
+        followed: Followed { smooth: Smooth::Median(3), ..follow(Monitor::ProbeLoss) },
+        patience: Patience::Steps(500),
+        min_gain: Margin::Absolute(0.01),
+    };
+    let declined = Declined {
+        followed: Followed { smooth: Smooth::Ema(0.5), ..follow(Monitor::ConvergentRatio) },
+        drop: Margin::Relative(0.05),
+        leave: Margin::Relative(0.02),
+        confirm: 2,
+    };
+    let threshold = |metric, threshold, leave| Threshold {
+        followed: follow(metric),
+        threshold,
+        leave,
+        confirm: 1,
+    };
+    let diverged = Diverged { followed: follow(Monitor::ProbeLoss), worse_than: 3.0, confirm: 2 };
+    let peaked = Peaked {
+        followed: Followed { goal: Goal::Min, ..follow(Monitor::ConvergenceScore) },
+        patience: Patience::Seconds(90.0),
+        min_drop: Margin::StandardErrors(1.0),
+    };
+    let above = Condition::Above(threshold(Monitor::ProbeAccuracy, 0.9, 0.9));
+    for (text, condition) in [
+        (
+            "plateaued: {metric: probe_loss, smooth: {median: 3}, patience: {steps: 500}, min_gain: \
+             {absolute: 0.01}}",
+            Condition::Plateaued(plateaued),
+        ),
+        (
+            "declined: {metric: convergent_ratio, smooth: {ema: 50%}, drop: {relative: 5%}, leave: \
+             {relative: 0.02}, confirm: 2}",
+            Condition::Declined(declined),
+        ),
+        (
+            "below: {metric: disagreement, threshold: 0.1, leave: 0.2}",
+            Condition::Below(threshold(Monitor::Disagreement, 0.1, 0.2)),
+        ),
+        (
+            "diverged: {metric: probe_loss, worse_than: 3, confirm: 2}",
+            Condition::Diverged(diverged),
+        ),
+        (
+            "all: [reached: {duration: 2h}, not: {not_finite: {}}]",
+            Condition::All(vec![
+                reached(None, Some(7200.0)),
+                Condition::Not(Box::new(Condition::NotFinite)),
+            ]),
+        ),
+        (
+            "k_of: {k: 2, of: [reached: {checks: 9}, not_finite: {}, above: {metric: \
+             probe_accuracy, threshold: 0.9}]}",
+            Condition::KOf { k: 2, of: vec![reached(Some(9), None), Condition::NotFinite, above] },
+        ),
+        (
+            "peaked: {metric: convergence_score, goal: min, patience: {duration: 90s}, min_drop: \
+             {standard_errors: 1}}",
+            Condition::Peaked(peaked),
+        ),
+    ] {
+        let config = Config::parse(Path::new("dir/run.yaml"), &when(text));
+        let config = config.unwrap_or_else(|problems| panic!("{text}: {problems}"));
+        assert_eq!(config.policy.rules[0].when, condition);
+    }
+}
+
+#[test]
+fn mistakes_within_conditions_are_all_reported_where_they_stand() {
+    let text = when(
+        "any:
+          - all:
+              - below: {metric: probe_loss, threshold: 0.5, leave: 0.4}
+              - reached: {}
+          - plateaued: {metric: probe_loss, patience: {checks: 0}}
+          - k_of: {k: 3, of: [not_finite: {}]}
+          - declined: {metric: convergent_ratio, drop: {relative: -5%}, confirm: 0}
+          - peaked: {metric: convergence_score, smooth: {ema: 1.5}}
+          - diverged: {metric: probe_loss, worse_than: .inf}",
+    );
+    let found = lines(&text);
+    for (line, part) in [
+        (18, "any[0].all[0].below.leave: is 0.4, but must"),
+        (19, "any[0].all[1].reached: needs `step`, `checks` or `duration`"),
+        (20, "any[1].plateaued.patience.checks: is 0, but must be at least 1 check"),
+        (21, "any[2].k_of.k: is 3, but must lie between 1 and 1"),
+        (22, "any[3].declined.drop.relative: is -0.05, but must be a number of 0 or more"),
+        (22, "any[3].declined.confirm: is 0, but must be at least 1 check"),
+        (23, "any[4].peaked.smooth.ema: is 1.5, but must lie between"),
+        (24, "any[5].diverged.worse_than: is inf, but must"),
+    ] {
+        let start = format!("{line} policy.rules[0].when.{part}");
+        assert!(found.iter().any(|l| l.starts_with(&start)), "{start}\nis not in\n{found:#?}");
+    }
+    assert_eq!(found.len(), 8, "{found:#?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rules as checked values: what a policy file becomes.
 
-use crate::convergence::{Goal, Monitor};
+use super::condition::{Condition, Patience};
 
 /// The phase in which every run starts.
 pub const FIRST_PHASE: &str = "plain";
@@ -10,6 +10,19 @@ pub const FIRST_PHASE: &str = "plain";
 pub struct Policy {
     /// Unique ids.
     pub rules: Vec<Rule>,
+    /// What a pair without a rule's monitor means to it.
+    pub missing: Missing,
+}
+
+/// What a pair means to a condition whose monitor it lacks, because outputs are not finite or the probe
+/// has no labels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing: the condition stays as it was, and its patience is not used up.
+    #[default]
+    Skip,
+    /// A value worse than any other.
+    CountAsBad,
 }
 
 /// One rule.
@@ -23,41 +36,10 @@ pub struct Rule {
     pub then: Action,
     /// What must be over before it looks at anything.
     pub warmup: Warmup,
+    /// How long it rests after it has fired.
+    pub cooldown: Option<Patience>,
     /// The only phase in which it holds, or any.
     pub phase: Option<String>,
-}
-
-/// When a rule fires.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Condition {
-    /// A monitor has passed its best value.
-    Peaked(Peaked),
-    /// A budget is used up.
-    Reached(Reached),
-    /// A network's outputs are not finite.
-    NotFinite,
-}
-
-/// See the module's `peaked`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Peaked {
-    /// The monitor that is followed.
-    pub metric: Monitor,
-    /// Whether its best is its largest or its smallest value.
-    pub goal: Goal,
-    /// Checks without a new best after which the peak is taken as passed; at least 1.
-    pub patience: u32,
-    /// How far below the best the value must lie, in units of the metric; at least 0.
-    pub min_drop: f64,
-}
-
-/// See the module's `reached`; at least one of the two is given.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reached {
-    /// The step of the pair.
-    pub step: Option<u64>,
-    /// The number of pairs evaluated.
-    pub checks: Option<u64>,
 }
 
 /// What must be over before a rule looks at anything.
@@ -96,12 +78,5 @@ impl Action {
             Self::Stop => "stop",
             Self::Phase { .. } => "phase",
         }
-    }
-}
-
-impl Condition {
-    /// Whether the condition is sure to be met at some time, whatever the networks do.
-    pub fn is_budget(&self) -> bool {
-        matches!(self, Self::Reached(_))
     }
 }

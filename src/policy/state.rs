@@ -15,8 +15,14 @@ pub struct PolicyState {
     pub checks: u64,
     /// Whether a rule has stopped the run.
     pub stopped: bool,
+    /// Time of the first observation, in seconds since 1970.
+    #[serde(default)]
+    pub started: Option<f64>,
     /// Memory of each rule, by id.
     pub rules: BTreeMap<String, RuleState>,
+    /// When each rule fired last.
+    #[serde(default)]
+    pub fired: BTreeMap<String, Moment>,
 }
 
 impl Default for PolicyState {
@@ -26,22 +32,89 @@ impl Default for PolicyState {
             lambda: 0.0,
             checks: 0,
             stopped: false,
+            started: None,
             rules: BTreeMap::new(),
+            fired: BTreeMap::new(),
         }
     }
 }
 
+/// A place in the run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// Observations since the start of the run.
+    pub checks: u64,
+    /// Step of the pair.
+    pub step: u64,
+    /// Seconds since 1970.
+    pub time: f64,
+}
+
 /// The memory of one rule.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "StoredRuleState")]
 pub struct RuleState {
     /// Observations that it has been passed, before and after the warm-up.
     pub seen: u64,
     /// Whether the warm-up is over.
     pub warm: bool,
-    /// Best value of its metric and the step of it.
-    pub best: Option<(f64, u64)>,
+    /// Memory of each condition, by its path in the rule: empty for the rule's own, `all[1]`, `not.any[0]`.
+    pub conditions: BTreeMap<String, ConditionState>,
+}
+
+/// The memory of one condition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConditionState {
+    /// Best value of its monitor, smoothed.
+    pub best: Option<Best>,
     /// Checks since the best value.
     pub since_best: u32,
+    /// What smoothing needs of the past: the average, or the last values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past: Vec<f64>,
+    /// Checks in a row on which its threshold was crossed.
+    #[serde(default)]
+    pub crossed: u32,
+    /// Whether it holds.
+    #[serde(default)]
+    pub holds: bool,
+}
+
+/// The best value of a monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Smoothed.
+    pub value: f64,
+    /// Of the raw value.
+    pub standard_error: f64,
+    /// When it was seen.
+    pub at: Moment,
+}
+
+/// What is read: memories of before there were several conditions a rule too.
+#[derive(Deserialize)]
+struct StoredRuleState {
+    seen: u64,
+    warm: bool,
+    #[serde(default)]
+    conditions: BTreeMap<String, ConditionState>,
+    #[serde(default)]
+    best: Option<(f64, u64)>,
+    #[serde(default)]
+    since_best: u32,
+}
+
+impl From<StoredRuleState> for RuleState {
+    fn from(stored: StoredRuleState) -> Self {
+        let StoredRuleState { seen, warm, mut conditions, best, since_best } = stored;
+        if let Some((value, step)) = best {
+            let at = Moment { checks: seen - u64::from(since_best).min(seen), step, time: 0.0 };
+            let best = Some(Best { value, standard_error: 0.0, at });
+            let state = ConditionState { best, since_best, ..ConditionState::default() };
+            conditions.entry(String::new()).or_insert(state);
+        }
+        Self { seen, warm, conditions }
+    }
 }
 
 /// What a rule decided, and why.

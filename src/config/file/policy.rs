@@ -1,0 +1,252 @@
+//! `policy:` as it stands in a file.
+
+use super::{Duration, Share};
+use crate::convergence::{Goal, Monitor};
+use serde::Deserialize;
+
+/// `policy:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    /// What a pair without a rule's monitor means.
+    pub missing: Option<Missing>,
+    /// In order of precedence. A mistaken rule is null.
+    pub rules: Option<Vec<Option<Rule>>>,
+}
+
+/// `policy.missing:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Missing {
+    /// The pair is passed over.
+    Skip,
+    /// It is worse than any value.
+    CountAsBad,
+}
+
+/// One rule.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rule {
+    /// Unique.
+    pub id: Option<String>,
+    /// When it fires.
+    pub when: Option<Condition>,
+    /// What then happens.
+    pub then: Option<Action>,
+    /// What must be over first.
+    pub warmup: Option<Warmup>,
+    /// How long it rests after it has fired.
+    pub cooldown: Option<Patience>,
+    /// The only phase in which it holds.
+    pub phase: Option<String>,
+}
+
+/// `when:`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// A monitor has passed its best value.
+    Peaked(Peaked),
+    /// A monitor gets no better any more.
+    Plateaued(Plateaued),
+    /// A monitor lies behind its best value.
+    Declined(Declined),
+    /// A monitor lies below a threshold.
+    Below(Threshold),
+    /// A monitor lies above a threshold.
+    Above(Threshold),
+    /// A monitor is worse than any that a training comes back from.
+    Diverged(Diverged),
+    /// A budget is used up.
+    Reached(Reached),
+    /// Outputs are not finite.
+    NotFinite(Empty),
+    /// All of them hold. A mistaken one is null, here and below.
+    All(Vec<Option<Condition>>),
+    /// One of them holds.
+    Any(Vec<Option<Condition>>),
+    /// It does not hold.
+    Not(Box<Condition>),
+    /// At least `k` of them hold.
+    KOf(KOf),
+}
+
+/// A map without fields.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Empty {}
+
+/// `when.k_of:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KOf {
+    /// How many of them must hold.
+    pub k: Option<usize>,
+    /// They.
+    pub of: Option<Vec<Option<Condition>>>,
+}
+
+/// `when.peaked:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Peaked {
+    /// The monitor.
+    pub metric: Option<Monitor>,
+    /// `max` or `min`; what is better for the monitor without it.
+    pub goal: Option<Goal>,
+    /// How noise is smoothed.
+    pub smooth: Option<Smooth>,
+    /// How long a better value is waited for.
+    pub patience: Option<Patience>,
+    /// How far behind the best the value must lie.
+    pub min_drop: Option<Margin>,
+}
+
+/// `when.plateaued:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plateaued {
+    /// The monitor.
+    pub metric: Option<Monitor>,
+    /// `max` or `min`; what is better for the monitor without it.
+    pub goal: Option<Goal>,
+    /// How noise is smoothed.
+    pub smooth: Option<Smooth>,
+    /// How long a better value is waited for.
+    pub patience: Option<Patience>,
+    /// What a value must be better by to count as better.
+    pub min_gain: Option<Margin>,
+}
+
+/// `when.declined:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Declined {
+    /// The monitor.
+    pub metric: Option<Monitor>,
+    /// `max` or `min`; what is better for the monitor without it.
+    pub goal: Option<Goal>,
+    /// How noise is smoothed.
+    pub smooth: Option<Smooth>,
+    /// How far behind the best the value must lie.
+    pub drop: Option<Margin>,
+    /// How near to the best it must come again for the condition to end.
+    pub leave: Option<Margin>,
+    /// Checks in a row.
+    pub confirm: Option<u32>,
+}
+
+/// `when.below:` and `when.above:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Threshold {
+    /// The monitor.
+    pub metric: Option<Monitor>,
+    /// How noise is smoothed.
+    pub smooth: Option<Smooth>,
+    /// The value that must be crossed.
+    pub threshold: Option<f64>,
+    /// The value that must be crossed back for the condition to end.
+    pub leave: Option<f64>,
+    /// Checks in a row.
+    pub confirm: Option<u32>,
+}
+
+/// `when.diverged:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Diverged {
+    /// The monitor.
+    pub metric: Option<Monitor>,
+    /// `max` or `min`; what is better for the monitor without it.
+    pub goal: Option<Goal>,
+    /// How noise is smoothed.
+    pub smooth: Option<Smooth>,
+    /// The value that it must not be worse than.
+    pub worse_than: Option<f64>,
+    /// Checks in a row.
+    pub confirm: Option<u32>,
+}
+
+/// `smooth:`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Smooth {
+    /// Share of the new value in an exponential moving average.
+    Ema(Share),
+    /// Values of which the median is taken.
+    Median(usize),
+}
+
+/// `patience:` and `cooldown:`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Patience {
+    /// Checks.
+    Checks(u32),
+    /// Training steps.
+    Steps(u64),
+    /// Time.
+    Duration(Duration),
+}
+
+/// `min_drop:`, `min_gain:`, `drop:` and `leave:`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Margin {
+    /// In units of the monitor.
+    Absolute(f64),
+    /// As a share of the best value.
+    Relative(Share),
+    /// In standard errors of the difference.
+    StandardErrors(f64),
+}
+
+/// `when.reached:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reached {
+    /// The step of the pair.
+    pub step: Option<u64>,
+    /// The number of pairs evaluated.
+    pub checks: Option<u64>,
+    /// The time since the first pair.
+    pub duration: Option<Duration>,
+}
+
+/// `warmup:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Warmup {
+    /// Pairs that are passed over.
+    pub checks: Option<u64>,
+    /// First step that is looked at.
+    pub step: Option<u64>,
+    /// Output scale that both networks must have reached.
+    pub min_output_scale: Option<f64>,
+}
+
+/// `then:`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// End the run.
+    Stop(Empty),
+    /// Switch the training to another phase.
+    Phase(Phase),
+}
+
+/// `then.phase:`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Phase {
+    /// Name of the phase.
+    pub to: Option<String>,
+    /// Weight λ of the interaction loss.
+    pub lambda: Option<f64>,
+    /// Training steps over which λ rises.
+    pub ramp: Option<u64>,
+    /// Output scale above which the rule does not fire.
+    pub max_output_scale: Option<f64>,
+}
