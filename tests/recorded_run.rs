@@ -406,6 +406,46 @@ fn a_recorded_run_is_decided_as_the_oracle_decides() {
 
     a_second_start_changes_nothing(&run, &pairs);
     the_report_names_the_decision(&run, &decision);
+    replayed_policies_decide_as_they_would_have(&run, &decision, &pairs);
+}
+
+/// The policy that ran gives the decision that was made, to the last digit; others theirs.
+fn replayed_policies_decide_as_they_would_have(run: &Run, made: &DeliveryRow, pairs: &[PairRow]) {
+    let replay = |files: &[PathBuf]| -> serde_json::Value {
+        let mut command = run.command(&["replay", "--json"]);
+        for file in files {
+            command.arg("--policy").arg(file);
+        }
+        serde_json::from_str(&command.succeed()).unwrap()
+    };
+    let file = |name: &str, condition: &str| {
+        let path = run.path(name);
+        let rules =
+            format!("policy: {{rules: [{{id: other, when: {{{condition}}}, then: {{stop: {{}}}}}}");
+        let budget = "{id: budget, when: {reached: {checks: 1000}}, then: {stop: {}}}]}";
+        std::fs::write(&path, format!("{rules}, {budget}")).unwrap();
+        path
+    };
+    let never = file("never.yaml", "below: {metric: probe_loss, threshold: -1}");
+    let third = file("third.yaml", "reached: {checks: 3}");
+    let value = replay(&[never, third]);
+    let own = &value["policies"][0];
+    assert_eq!(own["as_decided"], true, "{value:#}");
+    assert_eq!(own["decisions"], serde_json::json!([made.decision]));
+    assert_eq!(value["decided"], own["decisions"]);
+    assert_eq!(own["best"]["step"], made.decision.best_step.unwrap());
+    assert_eq!(value["policies"][1]["decisions"], serde_json::json!([]));
+    let third = &value["policies"][2]["decisions"];
+    assert_eq!((&third[0]["rule"], &third[0]["step"]), (&"other".into(), &pairs[2].step.into()));
+    assert_eq!(third.as_array().map(Vec::len), Some(1));
+
+    // Another policy in the run's own file is not what was decided, and that is said.
+    let text = std::fs::read_to_string(run.config()).unwrap();
+    std::fs::write(run.config(), text.replace("{checks: 3}", "{checks: 1}")).unwrap();
+    assert_eq!(replay(&[])["policies"][0]["as_decided"], false);
+    let said = run.command(&["replay"]).succeed();
+    assert!(said.contains("this is not what was decided"), "{said}");
+    std::fs::write(run.config(), text).unwrap();
 }
 
 /// The patches of every sample are the oracle's.

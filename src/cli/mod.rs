@@ -3,6 +3,7 @@
 mod check;
 mod doctor;
 mod extract;
+mod replay;
 mod report;
 mod run;
 mod status;
@@ -63,6 +64,8 @@ enum Command {
     Check(check::Arguments),
     /// Show the state of a running or finished run
     Status(status::Arguments),
+    /// Say what a policy would have decided over the history of a run, and when
+    Replay(replay::Arguments),
     /// Extract the sparsest AND-OR interactions of value tables
     Extract(extract::Arguments),
     /// Write a self-contained page of a run
@@ -99,6 +102,7 @@ pub fn main() -> Exit {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Extract(arguments) => extract::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),

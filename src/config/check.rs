@@ -6,6 +6,7 @@ use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, file};
 use crate::layout::{Layout, Limits, Reading, Steps};
 use crate::network::{DeviceChoice, UnknownDevice, VariableRule};
+use crate::policy::Policy;
 use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
 use std::path::{Component, Path, PathBuf};
@@ -32,6 +33,13 @@ pub(super) fn check(path: &Path, file: file::File, checked: Checked) -> Result<C
     let mut check = Check { base, checked };
     let config = check.config(path, file);
     check.checked.finish(config)
+}
+
+/// The policy alone: of the other mistakes of the file only those that serde finds are said.
+pub(super) fn check_policy(file: file::File, checked: Checked) -> Result<Policy, Problems> {
+    let mut check = Check { base: PathBuf::new(), checked };
+    let policy = check.policy(file.policy.unwrap_or_default());
+    check.checked.finish(policy)
 }
 
 /// `base/path` without `.` and `..`; `base` holds no links.

@@ -69,10 +69,17 @@ impl Config {
     /// # Errors
     /// Every mistake of the file at once.
     pub fn load(path: &Path) -> Result<Self, Problems> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Problems::of(path, format!("cannot be read: {error}; give the path of a YAML file"))
-        })?;
-        Self::parse(path, &text)
+        Self::parse(path, &read(path)?)
+    }
+
+    /// Reads and checks the policy of a file, which may hold nothing else.
+    ///
+    /// # Errors
+    /// Every mistake of the policy at once; of the rest of the file only what is no field, or of a wrong type.
+    pub fn load_policy(path: &Path) -> Result<Policy, Problems> {
+        let mut document = yaml::Document::parse(path, &read(path)?)?;
+        let file = document.read::<file::File>();
+        check::check_policy(file, document.into_problems())
     }
 
     /// As [`Config::load`], with the text given.
@@ -84,6 +91,12 @@ impl Config {
         let file = document.read::<file::File>();
         check::check(path, file, document.into_problems())
     }
+}
+
+fn read(path: &Path) -> Result<String, Problems> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Problems::of(path, format!("cannot be read: {error}; give the path of a YAML file"))
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::*;
 use crate::convergence::Goal;
 use crate::policy::{
     Condition, Declined, Diverged, Followed, Margin, Missing, Patience, Peaked, Plateaued, Reached,
-    Smooth, Threshold,
+    Smooth, Threshold, replay,
 };
 
 fn seen(step: u64, score: f64) -> Observation {
@@ -61,14 +61,8 @@ fn run(rules: Vec<Rule>, observations: &[Observation]) -> Vec<Decision> {
 
 /// One observation a minute.
 fn run_policy(policy: &Policy, observations: &[Observation]) -> Vec<Decision> {
-    let mut state = PolicyState::default();
-    let mut decisions = Vec::new();
-    for (minute, observation) in observations.iter().enumerate() {
-        let decision;
-        (state, decision) = decide(policy, state, observation, 60.0 * minute as f64);
-        decisions.extend(decision);
-    }
-    decisions
+    let minutes = (0..).map(|minute| 60.0 * f64::from(minute));
+    replay(policy, observations.iter().zip(minutes))
 }
 
 fn series(scores: &[f64]) -> Vec<Observation> {

@@ -53,6 +53,7 @@
 
 mod condition;
 mod engine;
+mod replay;
 mod rule;
 mod state;
 mod verdict;
@@ -62,5 +63,6 @@ pub use condition::{
     Threshold,
 };
 pub use engine::{Observation, decide};
+pub use replay::replay;
 pub use rule::{Action, FIRST_PHASE, Missing, Policy, Rule, Warmup};
 pub use state::{Best, ConditionState, Decision, Moment, PolicyState, RuleState};
