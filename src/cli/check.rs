@@ -1,16 +1,26 @@
 //! `convergd check`: every mistake of a configuration file.
 
-use super::{ConfigArgument, Exit, say};
+use super::{Exit, say};
+use crate::config::{self, Config};
 use clap::Args;
+use std::path::PathBuf;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    #[command(flatten)]
-    config: ConfigArgument,
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", required_unless_present = "schema")]
+    config: Option<PathBuf>,
+    /// Print the JSON Schema of configuration files
+    #[arg(long)]
+    schema: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let config = arguments.config.load()?;
+    if arguments.schema {
+        say(config::schema()?.trim_end());
+    }
+    let Some(file) = &arguments.config else { return Ok(Exit::Done) };
+    let config = Config::load(file)?;
     let rules: Vec<&str> = config.policy.rules.iter().map(|rule| rule.id.as_str()).collect();
     say(format!(
         "{} is valid: run `{}`, rules {}",

@@ -4,11 +4,12 @@ mod policy;
 
 pub use policy::*;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use std::path::PathBuf;
 
 /// A whole file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct File {
     /// Name of the run; the file's name without it.
@@ -40,7 +41,7 @@ pub struct File {
 }
 
 /// `probe:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Probe {
     /// safetensors file with `inputs`, `labels`, ….
@@ -54,7 +55,7 @@ pub struct Probe {
 }
 
 /// `probe.variables:`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Variables {
     /// Patches of the feature map.
@@ -64,7 +65,7 @@ pub enum Variables {
 }
 
 /// `probe.variables.image_patches:`
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImagePatches {
     /// Patches a side.
@@ -76,7 +77,7 @@ pub struct ImagePatches {
 }
 
 /// `probe.variables.columns:`
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Columns {
     /// Number of variables n: the columns are dealt to them in turn.
@@ -84,7 +85,7 @@ pub struct Columns {
 }
 
 /// `probe.baseline:`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Baseline {
     /// Zero.
@@ -96,7 +97,7 @@ pub enum Baseline {
 }
 
 /// `networks:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Networks {
     /// The network that the user cares for.
@@ -106,7 +107,7 @@ pub struct Networks {
 }
 
 /// `networks.target:` and `networks.baseline:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Network {
     /// Directory of the checkpoints.
@@ -122,7 +123,7 @@ pub struct Network {
 }
 
 /// How the checkpoints are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
     /// One safetensors file a step.
@@ -138,7 +139,7 @@ pub enum Layout {
 }
 
 /// `limits:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Bytes of a checkpoint.
@@ -150,7 +151,7 @@ pub struct Limits {
 }
 
 /// `pairing:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Pairing {
     /// Which checkpoints are evaluated.
@@ -158,7 +159,7 @@ pub struct Pairing {
 }
 
 /// Which checkpoints are evaluated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// All of them, oldest first.
@@ -168,7 +169,7 @@ pub enum Order {
 }
 
 /// `interactions:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Interactions {
     /// ζ as a share of |v(N) − v(∅)|.
@@ -182,7 +183,7 @@ pub struct Interactions {
 }
 
 /// `compute:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Compute {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -194,7 +195,7 @@ pub struct Compute {
 }
 
 /// `control:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Control {
     /// Directory of `control.json` and the acknowledgements.
@@ -204,7 +205,7 @@ pub struct Control {
 }
 
 /// `telemetry:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telemetry {
     /// Address of the HTTP server.
@@ -212,7 +213,7 @@ pub struct Telemetry {
 }
 
 /// `end:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct End {
     /// No new checkpoint for so long.

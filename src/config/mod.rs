@@ -7,9 +7,11 @@
 mod check;
 pub mod file;
 mod problem;
+mod schema;
 mod yaml;
 
 pub use problem::{Problem, Problems};
+pub use schema::schema;
 
 use crate::policy::Policy;
 use crate::{checkpoint, control, network, sparsify};

@@ -286,6 +286,14 @@ fn mistakes_within_conditions_are_all_reported_where_they_stand() {
 }
 
 #[test]
+fn the_committed_schema_is_that_of_the_types() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/convergd.schema.json");
+    let committed = std::fs::read_to_string(&file).expect("the schema is there");
+    let is_current = committed == schema().expect("written");
+    assert!(is_current, "`convergd check --schema > {}` makes it anew", file.display());
+}
+
+#[test]
 fn every_example_loads() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let mut loaded = 0;
@@ -293,6 +301,10 @@ fn every_example_loads() {
         let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
             Config::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+            let text = std::fs::read_to_string(&path).expect("read");
+            let names_schema =
+                text.starts_with("# yaml-language-server: $schema=convergd.schema.json");
+            assert!(names_schema, "{}", path.display());
             loaded += 1;
         }
     }

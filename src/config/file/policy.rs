@@ -2,10 +2,11 @@
 
 use super::{Duration, Share};
 use crate::convergence::{Goal, Monitor};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// `policy:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// What a pair without a rule's monitor means.
@@ -15,7 +16,7 @@ pub struct Policy {
 }
 
 /// `policy.missing:`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Missing {
     /// The pair is passed over.
@@ -25,7 +26,7 @@ pub enum Missing {
 }
 
 /// One rule.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
     /// Unique.
@@ -43,7 +44,7 @@ pub struct Rule {
 }
 
 /// `when:`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// A monitor has passed its best value.
@@ -73,12 +74,12 @@ pub enum Condition {
 }
 
 /// A map without fields.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Empty {}
 
 /// `when.k_of:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KOf {
     /// How many of them must hold.
@@ -88,7 +89,7 @@ pub struct KOf {
 }
 
 /// `when.peaked:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Peaked {
     /// The monitor.
@@ -104,7 +105,7 @@ pub struct Peaked {
 }
 
 /// `when.plateaued:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plateaued {
     /// The monitor.
@@ -120,7 +121,7 @@ pub struct Plateaued {
 }
 
 /// `when.declined:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Declined {
     /// The monitor.
@@ -138,7 +139,7 @@ pub struct Declined {
 }
 
 /// `when.below:` and `when.above:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Threshold {
     /// The monitor.
@@ -154,7 +155,7 @@ pub struct Threshold {
 }
 
 /// `when.diverged:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Diverged {
     /// The monitor.
@@ -170,7 +171,7 @@ pub struct Diverged {
 }
 
 /// `smooth:`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Smooth {
     /// Share of the new value in an exponential moving average.
@@ -180,7 +181,7 @@ pub enum Smooth {
 }
 
 /// `patience:` and `cooldown:`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Patience {
     /// Checks.
@@ -192,7 +193,7 @@ pub enum Patience {
 }
 
 /// `min_drop:`, `min_gain:`, `drop:` and `leave:`
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Margin {
     /// In units of the monitor.
@@ -204,7 +205,7 @@ pub enum Margin {
 }
 
 /// `when.reached:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reached {
     /// The step of the pair.
@@ -216,7 +217,7 @@ pub struct Reached {
 }
 
 /// `warmup:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Warmup {
     /// Pairs that are passed over.
@@ -228,7 +229,7 @@ pub struct Warmup {
 }
 
 /// `then:`
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// End the run.
@@ -238,7 +239,7 @@ pub enum Action {
 }
 
 /// `then.phase:`
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Phase {
     /// Name of the phase.
