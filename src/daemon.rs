@@ -6,9 +6,14 @@
 
 mod arrivals;
 mod delivery;
+mod ending;
 mod evaluation;
+mod peers;
+mod settings;
 mod watchers;
 
+use self::peers::Peers;
+use self::settings::{find_fixed, keep_settings, last_steps};
 use self::watchers::Watchers;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
 use crate::config::Config;
@@ -17,11 +22,10 @@ use crate::extractor::Extractor;
 use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
-use crate::network::{NetworkError, Variables, Worker};
+use crate::network::{NetworkError, ProbeValues, Variables, Worker};
 use crate::policy::{Decision, PolicyState};
 use crate::role::Role;
 use crate::signal::Document;
-use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
 use crate::telemetry::{Metrics, http};
 use crossbeam_channel::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -77,6 +81,21 @@ pub enum DaemonError {
         /// What was found, and what to write.
         reason: String,
     },
+    /// With `--once`, checkpoints of which none could be evaluated.
+    #[error(
+        "no pair could be evaluated: {quarantined} checkpoints were quarantined and {skipped} skipped, such as \
+         `{path}`, which {reason}; `convergd status` tells of all"
+    )]
+    NothingEvaluated {
+        /// Those that are damaged or do not fit.
+        quarantined: usize,
+        /// Those without a partner.
+        skipped: usize,
+        /// One of them.
+        path: String,
+        /// What became of it.
+        reason: String,
+    },
     /// The HTTP server.
     #[error("`telemetry.listen` {address}: {source}; choose another port or leave it out")]
     Listen {
@@ -116,12 +135,16 @@ pub fn run(
         );
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
+    daemon.history.record_end(None)?;
     daemon.recover_pins()?;
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
     let end = daemon.serve(&watchers, interrupts, earlier_stop);
     daemon.take_rest(&watchers)?;
     drop(watchers);
     daemon.release(end.as_ref().ok())?;
+    if options.once && end.as_ref().is_ok_and(|end| *end == End::Done) {
+        daemon.refuse_nothing()?;
+    }
     end
 }
 
@@ -143,8 +166,10 @@ enum Stage {
 }
 
 impl Stage {
-    fn drain(end: End) -> Self {
-        Self::Draining { listed: [false; 2], since: Instant::now(), end }
+    /// What is not watched needs no listing.
+    fn drain(end: End, config: &Config) -> Self {
+        let listed = [false, config.fixed.is_some()];
+        Self::Draining { listed, since: Instant::now(), end }
     }
 }
 
@@ -167,6 +192,11 @@ struct Daemon<'a> {
     /// Newest step seen of each network.
     newest: [Option<u64>; 2],
     last_arrival: Option<Instant>,
+    peers: Peers,
+    /// Since when no trainer's process runs any more.
+    gone_since: Option<Instant>,
+    /// Of the fixed baseline, once evaluated.
+    fixed_values: Option<ProbeValues>,
 }
 
 impl<'a> Daemon<'a> {
@@ -177,8 +207,9 @@ impl<'a> Daemon<'a> {
         page: http::Page,
     ) -> Result<Self> {
         let worker = Worker::start(config.network.clone(), config.state.join("values"))?;
+        let fixed = find_fixed(config)?;
         // After what can be refused: a start that fails leaves nothing behind.
-        keep_settings(config, options, &worker, &history)?;
+        keep_settings(config, options, &worker, &history, fixed.as_ref())?;
         let device = worker.device().to_string();
         let internal = |error: &dyn std::fmt::Display| DaemonError::Internal(error.to_string());
         let metrics = Metrics::new(&device).map_err(|error| internal(&error))?;
@@ -207,7 +238,7 @@ impl<'a> Daemon<'a> {
             control: Control::new(config.control.clone()),
             metrics,
             server,
-            pairs: Pairs::new(config.pairing, last.as_ref().map(|pair| pair.step)),
+            pairs: Pairs::new(config.pairing, last_steps(&history, last.as_ref())?, fixed),
             variables,
             extractor: None,
             policy,
@@ -215,6 +246,9 @@ impl<'a> Daemon<'a> {
             delivery_fails: false,
             newest: [last.as_ref().map(|pair| pair.step); 2],
             last_arrival: last.as_ref().map(|_| Instant::now()),
+            peers: Peers::new(config.stale, Instant::now()),
+            gone_since: None,
+            fixed_values: None,
             history,
         };
         daemon.show_start(last.as_ref(), decisions.last())?;
@@ -280,7 +314,7 @@ impl<'a> Daemon<'a> {
     ) -> Result<End> {
         let mut stage = match earlier_stop {
             Some(decision) => Stage::Stopping(Box::new(decision), Instant::now()),
-            None if self.options.once => Stage::drain(End::Done),
+            None if self.options.once => Stage::drain(End::Done, self.config),
             None => Stage::Following,
         };
         loop {
@@ -302,14 +336,17 @@ impl<'a> Daemon<'a> {
                 return Ok(end);
             }
             match &stage {
-                Stage::Following if self.training_ended() => {
+                Stage::Following => {
+                    let Some(why) = self.training_ended() else { continue };
+                    tracing::info!("training has ended: {why}");
+                    self.history.record_end(Some(&why))?;
                     watchers.rescan();
-                    stage = Stage::drain(End::Done);
+                    stage = Stage::drain(End::Done, self.config);
                 }
                 // The last checkpoints of the stopped trainings complete the record.
                 Stage::Stopping(decision, _) if self.is_answered()? => {
                     watchers.rescan();
-                    stage = Stage::drain(End::Stopped(decision.clone()));
+                    stage = Stage::drain(End::Stopped(decision.clone()), self.config);
                 }
                 _ => {}
             }
@@ -317,11 +354,14 @@ impl<'a> Daemon<'a> {
     }
 
     /// Whether the run is over in this stage, and how.
-    fn ended(&self, stage: &Stage) -> Result<Option<End>> {
+    fn ended(&mut self, stage: &Stage) -> Result<Option<End>> {
         match stage {
             Stage::Draining { listed, since, end } => {
-                let is_last = *listed == [true; 2] || since.elapsed() >= LONGEST_DRAIN;
-                Ok((is_last && !self.pairs.is_ready()).then(|| end.clone()))
+                if *listed == [true; 2] || since.elapsed() >= LONGEST_DRAIN {
+                    self.pairs.end();
+                    return Ok((!self.pairs.is_ready()).then(|| end.clone()));
+                }
+                Ok(None)
             }
             Stage::Stopping(decision, since) => {
                 // What has not been delivered cannot be acknowledged; it is tried again.
@@ -338,20 +378,9 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Both trainers say so, the last step is reached, or nothing has come for long.
-    fn training_ended(&self) -> bool {
-        let seen = |role: Role| self.newest[role.index()].is_some();
-        let done = Role::BOTH.into_iter().all(|role| seen(role) && self.control.is_done(role));
-        let last_step = self.config.end.max_step;
-        let reached =
-            last_step.is_some_and(|last| self.pairs.last().is_some_and(|step| step >= last));
-        let idle = self.last_arrival.is_some_and(|then| then.elapsed() >= self.config.end.idle);
-        done || reached || (idle && !self.pairs.is_ready())
-    }
-
     /// Takes what the watchers have pinned and not said yet, so that no pin is forgotten.
     fn take_rest(&mut self, watchers: &Watchers) -> Result<()> {
-        let mut stage = Stage::drain(End::Interrupted);
+        let mut stage = Stage::drain(End::Interrupted, self.config);
         while let Ok(event) = watchers.next(Duration::ZERO) {
             if !matches!(event, Event::Waiting { .. }) {
                 self.take(event, &mut stage)?;
@@ -359,45 +388,6 @@ impl<'a> Daemon<'a> {
         }
         Ok(())
     }
-
-    /// Lets go of what still waits at the end. After an interruption it waits for the next start.
-    fn release(&mut self, end: Option<&End>) -> Result<()> {
-        let reason = match end {
-            Some(End::Done) => "its partner never came",
-            Some(End::Stopped(_)) => "the run was stopped before it",
-            Some(End::Interrupted) | None => return Ok(()),
-        };
-        for checkpoint in self.pairs.drain() {
-            self.skip(checkpoint, reason)?;
-        }
-        Ok(())
-    }
-}
-
-/// What must not change within a run, because the numbers before and after could not be compared.
-fn keep_settings(
-    config: &Config,
-    options: Options,
-    worker: &Worker,
-    history: &History,
-) -> Result<()> {
-    let settings = config.interactions;
-    history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;
-    history.keep_fact("solver iterations", &settings.solver.iterations.to_string())?;
-    history.keep_fact("largest basis", &settings.solver.largest_basis.to_string())?;
-    history.keep_fact("gap", &settings.solver.gap.to_string())?;
-    history.keep_fact("noise", &settings.noise.to_string())?;
-    history.keep_fact("salience", &settings.salience.to_string())?;
-    for watched in &config.watch {
-        let directory = watched.directory.display().to_string();
-        history.keep_fact(&format!("{} checkpoints", watched.role), &directory)?;
-    }
-    let mode = if options.dry_run { "dry run" } else { "controlling" };
-    history.keep_fact("mode", mode)?;
-    for (name, value) in worker.facts() {
-        history.keep_fact(name, value)?;
-    }
-    Ok(())
 }
 
 /// Seconds since 1970.

@@ -224,7 +224,12 @@ def test_a_generation_is_acknowledged_once_when_it_takes_effect(tmp_path):
     control.poll(12)
     ack = read_ack(tmp_path, "baseline")
     assert ack.pop("time") > 1.6e9
+    process = ack.pop("process")
     assert ack == {"schema": 1, "generation": 4, "step": 11, "rank": 0, "pid": os.getpid()}
+    assert process["pid"] == os.getpid()
+    # The start in clock ticks since the boot; this process is younger than the machine's uptime.
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 < process["start"] / os.sysconf("SC_CLK_TCK") <= uptime
 
 
 def test_nothing_is_acknowledged_before_the_first_decision(tmp_path):

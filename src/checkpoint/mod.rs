@@ -1,17 +1,30 @@
 //! Checkpoints as they appear: found, found ready, pinned, paired (DESIGN section 5).
 //!
-//! [`watch`] runs one thread a directory. Events of the file system only wake it up; [`scan`] of the
-//! directory is the truth. What is complete, and which step it is of, `layout` says. A ready checkpoint
-//! is pinned by [`pin`] before anybody is told of it, so that a trainer that keeps only its last files
-//! cannot take it away. [`pairing`] matches steps.
+//! [`watch`] runs one thread a directory. Events of the file system ([`notifier`]) only wake it up; [`scan`]
+//! of the directory is the truth, and [`directory`] what follows from it, look by look. What is complete, and
+//! which step it is of, `layout` says. A checkpoint is held by hard link when it is first seen, and pinned by
+//! [`pin`] before anybody is told of it, so that a trainer that keeps only its last files cannot take it
+//! away. [`pairing`] matches steps.
 
+pub mod directory;
+mod event;
+pub mod filesystem;
+pub mod fingerprint;
+pub mod fixed;
+mod notifier;
 pub mod pairing;
 pub mod pin;
 pub mod scan;
+mod scans;
 pub mod watch;
 
-pub use pairing::{Next, Pairing, Pairs};
-pub use watch::{Event, Watcher};
+pub use directory::Directory;
+pub use event::{Event, Moment};
+pub use filesystem::{Mode, Watching};
+pub use pairing::{Next, Order, Pairing, Pairs};
+pub use scan::Marker;
+pub use scans::{Cause, Scans};
+pub use watch::Watcher;
 
 use crate::layout::{Layout, Limits, Steps};
 use crate::role::Role;
@@ -30,6 +43,10 @@ pub struct Settings {
     pub steps: Steps,
     /// What they may ask for.
     pub limits: Limits,
+    /// The file that declares a checkpoint complete, where there is one.
+    pub marker: Option<Marker>,
+    /// How the directory is watched.
+    pub watching: Watching,
 }
 
 /// A ready checkpoint, pinned.
@@ -60,6 +77,8 @@ mod tests {
             layout,
             steps: Steps::Default,
             limits: Limits::default(),
+            marker: None,
+            watching: Watching::default(),
         }
     }
 }

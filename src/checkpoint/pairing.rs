@@ -1,55 +1,105 @@
 //! Matches checkpoints of the two networks by step. Pure: no files, no clock.
+//!
+//! **Which are partners.** Those of one step. With a tolerance, those whose steps are nearest: of all that wait,
+//! the two that are nearest to each other within the tolerance are partners, then of the rest, and so on; of
+//! equal distances that with the lower target step, then the lower baseline step. Each checkpoint has one
+//! partner at most. The step of a pair is its target's.
+//!
+//! **When that is certain.** Of one step, at once. Otherwise a nearer one may still come, so a pair at distance d
+//! waits until each network has shown a step of at least the other's step + d − 1 (each brings its
+//! checkpoints by ascending step), or until the end. So which pairs there are depends on the order in which
+//! the two networks' checkpoints arrive only where one of them saves more than once within the tolerance.
+//!
+//! **Which are evaluated**, by ascending steps of both networks:
+//! - `every`: each one; those below that wait without a partner are skipped.
+//! - `latest`: the newest; those below are skipped.
+//! - `every_n: N`: the first at or beyond each multiple of N steps, so with saves at multiples of a divisor of N
+//!   exactly the multiples; and the first and the last pair of the run. Nothing but the last evaluated step
+//!   is remembered for that, so a restart changes nothing.
+//!
+//! With a **fixed** checkpoint in the place of the baseline, every checkpoint of the target is a pair.
 
 use super::Checkpoint;
 use crate::role::Role;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Checkpoints of one network that wait; each keeps a file alive that its trainer may have removed.
 const MOST_WAITING: usize = 256;
 
 /// Which pairs are evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// All of them.
+    #[default]
+    Every,
+    /// Only the newest complete pair; older ones are skipped.
+    Latest,
+    /// The first at or beyond each multiple of so many steps.
+    EveryN(u64),
+}
+
+/// How checkpoints become pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pairing {
-    /// Only the newest complete pair, instead of every one; older ones are skipped.
-    pub latest: bool,
+    /// Which pairs are evaluated.
+    pub order: Order,
+    /// Steps that partners may lie apart.
+    pub tolerance: u64,
 }
 
 /// A pair to be evaluated.
 #[derive(Debug)]
 pub struct Next {
-    /// (target, baseline), of one step.
+    /// (target, baseline).
     pub pair: [Checkpoint; 2],
-    /// What is skipped for it, with the reason: checkpoints without a partner at lower steps, and with
-    /// `latest` the older pairs.
+    /// What is skipped for it, with the reason.
     pub skipped: Vec<(Checkpoint, &'static str)>,
 }
+
+/// Steps of partners, (target, baseline).
+type Steps = [u64; 2];
 
 /// Checkpoints that wait for their partner, and pairs that wait to be evaluated.
 #[derive(Debug, Default)]
 pub struct Pairs {
     pairing: Pairing,
+    fixed: Option<Checkpoint>,
     waiting: [BTreeMap<u64, Checkpoint>; 2],
-    /// Step of the last pair handed out or evaluated in an earlier life.
-    last: Option<u64>,
+    /// Newest step that each network has shown.
+    newest: [Option<u64>; 2],
+    quarantined: [BTreeSet<u64>; 2],
+    /// Of the last pair handed out or evaluated in an earlier life.
+    last: Option<Steps>,
+    is_over: bool,
 }
 
 impl Pairs {
-    /// Starts behind the last pair of an earlier life.
-    pub fn new(pairing: Pairing, last: Option<u64>) -> Self {
-        Self { pairing, waiting: Default::default(), last }
+    /// Starts behind the last pair of an earlier life; `fixed` stands in the place of all baseline
+    /// checkpoints.
+    pub fn new(pairing: Pairing, last: Option<Steps>, fixed: Option<Checkpoint>) -> Self {
+        Self { pairing, last, fixed, ..Self::default() }
+    }
+
+    /// The checkpoint in the place of the baseline's, if there is one.
+    pub fn fixed(&self) -> Option<&Checkpoint> {
+        self.fixed.as_ref()
     }
 
     /// Takes a checkpoint; gives back those that it makes obsolete, with the reason: itself when its
-    /// step is over, an earlier save of the same step, or the oldest of too many.
+    /// step is over, an earlier save of the same step, pairs that are passed over, or the oldest of too many.
     pub fn add(&mut self, checkpoint: Checkpoint) -> Vec<(Checkpoint, &'static str)> {
-        if self.last.is_some_and(|last| checkpoint.step <= last) {
+        let (role, step) = (checkpoint.role.index(), checkpoint.step);
+        if self.last.is_some_and(|last| step <= last[role]) {
             return vec![(checkpoint, "a pair at this step or a later one is already evaluated")];
         }
-        let waiting = &mut self.waiting[checkpoint.role.index()];
+        self.newest[role] = self.newest[role].max(Some(step));
+        self.quarantined[role].remove(&step);
         let mut obsolete = Vec::new();
-        if let Some(old) = waiting.insert(checkpoint.step, checkpoint) {
+        if let Some(old) = self.waiting[role].insert(step, checkpoint) {
             obsolete.push((old, "the step was saved again"));
         }
+        obsolete.extend(self.pass_over());
+        let waiting = &mut self.waiting[role];
         if waiting.len() > MOST_WAITING
             && let Some((_, oldest)) = waiting.pop_first()
         {
@@ -58,41 +108,59 @@ impl Pairs {
         obsolete
     }
 
+    /// Notes a checkpoint that will not come, so that its partner's reason is true.
+    pub fn note_quarantined(&mut self, role: Role, step: u64) {
+        let quarantined = &mut self.quarantined[role.index()];
+        quarantined.insert(step);
+        if quarantined.len() > MOST_WAITING {
+            quarantined.pop_first();
+        }
+    }
+
     /// Takes back a pair that could not be evaluated, so that its step can be saved again: the
     /// checkpoints in `good` wait for another partner.
-    pub fn take_back(&mut self, last: Option<u64>, good: Option<Checkpoint>) {
+    pub fn take_back(&mut self, last: Option<Steps>, good: Option<Checkpoint>) {
         self.last = last;
         if let Some(good) = good {
             self.waiting[good.role.index()].entry(good.step).or_insert(good);
         }
     }
 
-    /// Whether a complete pair waits.
-    pub fn is_ready(&self) -> bool {
-        let [target, baseline] = &self.waiting;
-        target.keys().any(|step| baseline.contains_key(step))
+    /// Nothing more will come: what waits for a nearer partner or a multiple waits no longer.
+    pub fn end(&mut self) {
+        self.is_over = true;
     }
 
-    /// Step of the last pair handed out.
-    pub fn last(&self) -> Option<u64> {
+    /// Whether a pair waits to be evaluated.
+    pub fn is_ready(&self) -> bool {
+        self.choose().is_some()
+    }
+
+    /// Steps of the last pair handed out, (target, baseline).
+    pub fn last(&self) -> Option<Steps> {
         self.last
     }
 
     /// Takes out the next pair.
     pub fn take_next(&mut self) -> Option<Next> {
-        let [target, baseline] = &self.waiting;
-        let mut complete = target.keys().filter(|step| baseline.contains_key(step));
-        let step = match self.pairing.latest {
-            true => *complete.next_back()?,
-            false => *complete.next()?,
+        let steps = self.choose()?;
+        let matched = self.matches();
+        let pair = match &self.fixed {
+            Some(fixed) => [self.waiting[0].remove(&steps[0]), Some(fixed.clone())],
+            None => [0, 1].map(|role| self.waiting[role].remove(&steps[role])),
         };
-        self.last = Some(step);
-        let pair = Role::BOTH.map(|role| self.waiting[role.index()].remove(&step));
+        self.last = Some(steps);
         let mut skipped = Vec::new();
-        for waiting in &mut self.waiting {
-            let later = waiting.split_off(&step);
-            let older = std::mem::replace(waiting, later);
-            skipped.extend(older.into_values().map(|old| (old, "a later pair came first")));
+        for role in Role::BOTH {
+            let (index, step) = (role.index(), steps[role.index()]);
+            let later = self.waiting[index].split_off(&step);
+            for (step, old) in std::mem::replace(&mut self.waiting[index], later) {
+                let is_matched = matched.iter().any(|pair| pair[index] == step);
+                skipped.push((old, self.reason(role, step, is_matched)));
+            }
+        }
+        for (quarantined, step) in self.quarantined.iter_mut().zip(steps) {
+            *quarantined = quarantined.split_off(&step.saturating_sub(self.pairing.tolerance));
         }
         let [Some(target), Some(baseline)] = pair else { return None };
         Some(Next { pair: [target, baseline], skipped })
@@ -103,83 +171,115 @@ impl Pairs {
         [self.waiting[0].len(), self.waiting[1].len()]
     }
 
-    /// Takes out everything that still waits, at the end of a run.
-    pub fn drain(&mut self) -> Vec<Checkpoint> {
-        self.waiting.iter_mut().flat_map(|waiting| std::mem::take(waiting).into_values()).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checkpoint(role: Role, step: u64) -> Checkpoint {
-        let path = format!("{role}/{step}").into();
-        Checkpoint { role, step, path, pin: "pin".into(), identity: format!("{role}{step}") }
+    /// Takes out everything that still waits, at the end of a run, with the reason.
+    pub fn drain(&mut self) -> Vec<(Checkpoint, &'static str)> {
+        let all = std::mem::take(&mut self.waiting).into_iter().flat_map(BTreeMap::into_values);
+        all.map(|checkpoint| {
+            let reason = match self.is_partner_quarantined(checkpoint.role, checkpoint.step) {
+                true => PARTNER_QUARANTINED,
+                false => "its partner never came",
+            };
+            (checkpoint, reason)
+        })
+        .collect()
     }
 
-    fn filled(pairing: Pairing, target: &[u64], baseline: &[u64]) -> Pairs {
-        let mut pairs = Pairs::new(pairing, None);
-        for (role, steps) in [(Role::Target, target), (Role::Baseline, baseline)] {
-            for &step in steps {
-                assert!(pairs.add(checkpoint(role, step)).is_empty());
+    /// Why a checkpoint below the pair that was just taken out is skipped.
+    fn reason(&self, role: Role, step: u64, is_matched: bool) -> &'static str {
+        match self.pairing.order {
+            Order::Latest if is_matched => "a later pair was there, and `order: latest` takes that",
+            Order::EveryN(_) if is_matched => PASSED_OVER,
+            _ if self.is_partner_quarantined(role, step) => PARTNER_QUARANTINED,
+            _ => "no partner came before a later pair was evaluated",
+        }
+    }
+
+    fn is_partner_quarantined(&self, role: Role, step: u64) -> bool {
+        let near = step.saturating_sub(self.pairing.tolerance)
+            ..=step.saturating_add(self.pairing.tolerance);
+        self.quarantined[1 - role.index()].range(near).next().is_some()
+    }
+
+    /// All partners, by ascending step of the target.
+    fn matches(&self) -> Vec<Steps> {
+        let [targets, baselines] = &self.waiting;
+        if self.fixed.is_some() {
+            return targets.keys().map(|&step| [step, step]).collect();
+        }
+        let tolerance = self.pairing.tolerance;
+        let mut near: Vec<(u64, Steps)> = Vec::new();
+        for &target in targets.keys() {
+            let range = target.saturating_sub(tolerance)..=target.saturating_add(tolerance);
+            near.extend(baselines.range(range).map(|(&b, _)| (target.abs_diff(b), [target, b])));
+        }
+        near.sort_unstable();
+        let mut taken = [BTreeSet::new(), BTreeSet::new()];
+        near.retain(|(_, steps)| {
+            let is_free = (0..2).all(|role| !taken[role].contains(&steps[role]));
+            if is_free {
+                taken.iter_mut().zip(steps).for_each(|(taken, step)| taken.extend([*step]));
+            }
+            is_free
+        });
+        near.sort_unstable_by_key(|(_, steps)| *steps);
+        near.into_iter().map(|(_, steps)| steps).collect()
+    }
+
+    /// Whether nothing that is still to come can be nearer to either of them.
+    fn is_certain(&self, [target, baseline]: Steps) -> bool {
+        let distance = target.abs_diff(baseline);
+        let has_passed = |role: Role, step: u64| {
+            self.newest[role.index()]
+                .is_some_and(|newest| newest >= step.saturating_add(distance) - 1)
+        };
+        distance == 0
+            || self.is_over
+            || (has_passed(Role::Baseline, target) && has_passed(Role::Target, baseline))
+    }
+
+    /// Whether `every_n` asks for a pair of this target step.
+    fn is_due(&self, every: u64, step: u64) -> bool {
+        self.last.is_none_or(|[last, _]| step / every > last / every)
+    }
+
+    /// The next pair to evaluate.
+    fn choose(&self) -> Option<Steps> {
+        let matched = self.matches();
+        let mut certain = matched.iter().copied().filter(|&steps| self.is_certain(steps));
+        match self.pairing.order {
+            Order::Latest => certain.next_back(),
+            Order::EveryN(every) => {
+                let due = certain.clone().find(|&[step, _]| self.is_due(every, step));
+                due.or_else(|| certain.next_back().filter(|_| self.is_over))
+            }
+            Order::Every => {
+                // Nothing may cross a certain pair, so what lies below it in both is certain too.
+                let [target, baseline] = certain.next()?;
+                matched.into_iter().find(|steps| steps[0] <= target && steps[1] <= baseline)
             }
         }
-        pairs
     }
 
-    fn steps(pairs: &mut Pairs) -> (Vec<u64>, Vec<(Role, u64)>) {
-        let (mut evaluated, mut skipped) = (Vec::new(), Vec::new());
-        while let Some(Next { pair: [target, baseline], skipped: left_out }) = pairs.take_next() {
-            assert_eq!(target.step, baseline.step);
-            evaluated.push(target.step);
-            skipped.extend(left_out.into_iter().map(|(c, _)| (c.role, c.step)));
+    /// Takes out the pairs that `every_n` does not ask for, but for the newest: it may be the last of all.
+    fn pass_over(&mut self) -> Vec<(Checkpoint, &'static str)> {
+        let Order::EveryN(every) = self.pairing.order else { return Vec::new() };
+        let certain = self.matches().into_iter().filter(|&steps| self.is_certain(steps));
+        let mut over: Vec<Steps> =
+            certain.take_while(|&[step, _]| !self.is_due(every, step)).collect();
+        over.pop();
+        let mut skipped = Vec::new();
+        for steps in over {
+            for (waiting, step) in self.waiting.iter_mut().zip(steps) {
+                skipped.extend(waiting.remove(&step).map(|checkpoint| (checkpoint, PASSED_OVER)));
+            }
         }
-        (evaluated, skipped)
-    }
-
-    #[test]
-    fn every_pair_comes_in_order_and_the_odd_ones_are_skipped() {
-        let mut pairs = filled(Pairing::default(), &[1, 2, 3, 5, 6], &[2, 5, 1, 4]);
-        let (evaluated, skipped) = steps(&mut pairs);
-        assert_eq!(evaluated, [1, 2, 5]);
-        assert_eq!(skipped, [(Role::Target, 3), (Role::Baseline, 4)]);
-        assert_eq!(pairs.waiting(), [1, 0], "step 6 still waits for its partner");
-    }
-
-    #[test]
-    fn the_latest_pair_skips_the_older_ones() {
-        let mut pairs = filled(Pairing { latest: true }, &[1, 2, 3], &[1, 2]);
-        let (evaluated, skipped) = steps(&mut pairs);
-        assert_eq!((evaluated, skipped), (vec![2], vec![(Role::Target, 1), (Role::Baseline, 1)]));
-    }
-
-    #[test]
-    fn what_comes_late_is_given_back_with_its_reason() {
-        let mut pairs = Pairs::new(Pairing::default(), Some(7));
-        let (late, reason) = pairs.add(checkpoint(Role::Target, 7)).remove(0);
-        assert_eq!(late.step, 7);
-        assert!(reason.contains("already evaluated"));
-        assert!(pairs.add(checkpoint(Role::Target, 8)).is_empty());
-        let (old, _) = pairs.add(checkpoint(Role::Target, 8)).remove(0);
-        assert_eq!(old.step, 8);
-    }
-
-    #[test]
-    fn of_too_many_that_wait_the_oldest_is_given_back() {
-        let mut pairs = Pairs::new(Pairing::default(), None);
-        let most = MOST_WAITING as u64;
-        assert!((1..=most).all(|step| pairs.add(checkpoint(Role::Target, step)).is_empty()));
-        let given_back = pairs.add(checkpoint(Role::Target, most + 1));
-        assert_eq!(given_back.iter().map(|(c, _)| c.step).collect::<Vec<_>>(), [1]);
-    }
-
-    #[test]
-    fn a_pair_that_was_taken_back_can_be_completed_again() {
-        let mut pairs = filled(Pairing::default(), &[1, 2], &[1, 2]);
-        let Next { pair: [target, _], .. } = pairs.take_next().expect("a pair");
-        pairs.take_back(None, Some(target));
-        assert!(pairs.add(checkpoint(Role::Baseline, 1)).is_empty(), "saved again");
-        assert_eq!(steps(&mut pairs).0, [1, 2]);
+        skipped
     }
 }
+
+const PARTNER_QUARANTINED: &str = "its partner was quarantined";
+const PASSED_OVER: &str = "`order: every_n` passes it over";
+
+#[cfg(test)]
+#[path = "pairing_tests.rs"]
+mod tests;

@@ -2,15 +2,67 @@
 //!
 //! A pin is a hard link, or where the file systems differ a copy (which shares its blocks where the file
 //! system can do that). A checkpoint that is a directory is pinned as a directory of such links.
+//!
+//! Links cost nothing, so they are made when a candidate is first seen ([`hold`]): whatever then happens to
+//! its name, the data stays until it is known what they are. When it is complete, the link becomes the pin
+//! ([`settle`]). Where there are no links, a copy is made when it is complete ([`pin`]).
 
+use super::fingerprint;
 use super::scan::{self, Candidate};
 use crate::layout::Layout;
 use crate::role::Role;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// In a pinned directory: its identity, then identity and name of each of its files.
 const MANIFEST: &str = ".pinned";
+
+/// Holds a candidate that was just seen, by hard links alone. Gives nothing where it changed or vanished
+/// meanwhile, or cannot be linked.
+///
+/// # Errors
+/// Links that cannot be removed again.
+pub fn hold(
+    directory: &Path,
+    role: Role,
+    layout: Layout,
+    candidate: &Candidate,
+) -> io::Result<Option<PathBuf>> {
+    let held = directory.join(format!("held-{role}-{}", digest(&candidate.identity)));
+    remove(&held)?;
+    let linked = std::fs::create_dir_all(directory).and_then(|()| match layout.is_directory() {
+        true => keep_directory(&held, layout, candidate, link),
+        false => link(&candidate.path, &held),
+    });
+    if linked.is_ok() && is(candidate, layout, &held) {
+        return Ok(Some(held));
+    }
+    remove(&partial(&held))?;
+    remove(&held)?;
+    Ok(None)
+}
+
+/// Makes a pin of what is held, once its step is known. Gives nothing where it has changed since.
+///
+/// # Errors
+/// A file system that takes no more.
+pub fn settle(
+    directory: &Path,
+    role: Role,
+    layout: Layout,
+    step: u64,
+    candidate: &Candidate,
+    held: &Path,
+) -> io::Result<Option<PathBuf>> {
+    if !is(candidate, layout, held) {
+        return Ok(None);
+    }
+    let pin = path(directory, role, step, &candidate.identity);
+    remove(&pin)?;
+    std::fs::rename(held, &pin)?;
+    Ok(Some(pin))
+}
 
 /// Keeps a candidate under `directory`. Gives nothing where it changed or vanished meanwhile: the next
 /// scan sees what is there then.
@@ -28,49 +80,68 @@ pub fn pin(
     let pin = path(directory, role, step, &candidate.identity);
     remove(&pin)?;
     let kept = match layout.is_directory() {
-        true => keep_directory(&pin, layout, candidate),
+        true => keep_directory(&pin, layout, candidate, keep_file),
         false => keep_file(&candidate.path, &pin),
     };
-    match kept {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            remove(&partial(&pin))?;
-            return Ok(None);
-        }
-        kept => kept?,
+    if let Err(error) = kept {
+        // A part of a copy fills the disk even more.
+        remove(&partial(&pin))?;
+        return if error.kind() == io::ErrorKind::NotFound { Ok(None) } else { Err(error) };
     }
-    let is = |path: &Path| {
-        let identity = scan::identity(layout, path, candidate.knows_itself);
-        identity.is_ok_and(|found| found.as_ref() == Some(&candidate.identity))
-    };
     // What was replaced or removed after the links were made is pinned all the same.
-    if is(&candidate.path) || is(&pin) {
+    if is(candidate, layout, &candidate.path) || is(candidate, layout, &pin) {
         return Ok(Some(pin));
     }
     remove(&pin)?;
     Ok(None)
 }
 
+/// Whether this is the candidate, unchanged.
+fn is(candidate: &Candidate, layout: Layout, path: &Path) -> bool {
+    let identity = scan::identity(layout, path, candidate.knows_itself);
+    identity.is_ok_and(|found| found.as_ref() == Some(&candidate.identity))
+}
+
+/// Whether every file that is held still stands in the directory it was held from: what is there now is a
+/// later state of the same checkpoint.
+pub fn is_superseded(held: &Path, directory: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(held) else { return false };
+    let inode = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.ino()).ok();
+    entries.flatten().filter(|entry| entry.file_name() != MANIFEST).all(|entry| {
+        let there = inode(&directory.join(entry.file_name()));
+        there.is_some() && there == inode(&entry.path())
+    })
+}
+
+fn link(path: &Path, pin: &Path) -> io::Result<()> {
+    std::fs::hard_link(std::fs::canonicalize(path)?, pin)
+}
+
 /// Keeps one file, whole or not at all.
 fn keep_file(path: &Path, pin: &Path) -> io::Result<()> {
-    let source = std::fs::canonicalize(path)?;
-    if std::fs::hard_link(&source, pin).is_err() {
+    if link(path, pin).is_err() {
         let partial = partial(pin);
-        std::fs::copy(&source, &partial)?;
+        std::fs::copy(path, &partial)?;
         std::fs::rename(&partial, pin)?;
     }
     Ok(())
 }
 
 /// Keeps the files that are read of a directory, all or none.
-fn keep_directory(pin: &Path, layout: Layout, candidate: &Candidate) -> io::Result<()> {
+fn keep_directory(
+    pin: &Path,
+    layout: Layout,
+    candidate: &Candidate,
+    keep: fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
     let partial = partial(pin);
     remove(&partial)?;
     std::fs::create_dir(&partial)?;
     let mut manifest = format!("{}\n", candidate.identity);
     for file in layout.files(&candidate.path, candidate.knows_itself)? {
         let name = file.file_name().unwrap_or_default();
-        let identity = scan::of_file(&std::fs::metadata(&file)?);
-        keep_file(&file, &partial.join(name))?;
+        let identity = fingerprint::of_file(&file)?;
+        keep(&file, &partial.join(name))?;
         manifest.push_str(&format!("{identity} {}\n", name.to_string_lossy()));
     }
     std::fs::write(partial.join(MANIFEST), manifest)?;
@@ -83,8 +154,11 @@ fn partial(pin: &Path) -> PathBuf {
 
 /// Where a checkpoint is pinned.
 pub fn path(directory: &Path, role: Role, step: u64, identity: &str) -> PathBuf {
-    let digest = blake3::hash(identity.as_bytes()).to_hex();
-    directory.join(format!("{role}-{step}-{}", &digest[..12]))
+    directory.join(format!("{role}-{step}-{}", digest(identity)))
+}
+
+fn digest(identity: &str) -> String {
+    blake3::hash(identity.as_bytes()).to_hex()[..12].to_owned()
 }
 
 /// Whether a pin still holds what was pinned: a hard link shares the fate of a file that is rewritten in
@@ -104,10 +178,8 @@ pub fn is_intact(pin: &Path, pinned_identity: &str) -> bool {
 }
 
 fn is_file_intact(pin: &Path, pinned_identity: &str) -> bool {
-    let Ok(metadata) = std::fs::metadata(pin) else { return false };
-    let now = scan::of_file(&metadata);
-    let file = |identity: &str| identity.splitn(3, ':').take(2).collect::<Vec<_>>().join(":");
-    now == pinned_identity || file(&now) != file(pinned_identity)
+    let Ok(now) = fingerprint::of_file(pin) else { return false };
+    now == pinned_identity || fingerprint::file(&now) != fingerprint::file(pinned_identity)
 }
 
 /// Removes every pin that is not in `kept`.
@@ -148,7 +220,10 @@ mod tests {
     use crate::checkpoint::tests::settings;
 
     fn first(layout: Layout, directory: &Path) -> Candidate {
-        scan::scan(&settings(layout, directory)).expect("listed").candidates.remove(0)
+        let mut fingerprints = fingerprint::Fingerprints::default();
+        let now = std::time::SystemTime::now();
+        let listing = scan::scan(&settings(layout, directory), &mut fingerprints, now);
+        listing.expect("listed").candidates.remove(0)
     }
 
     fn kept(pins: &Path, layout: Layout, candidate: &Candidate) -> Option<PathBuf> {

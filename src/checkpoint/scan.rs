@@ -1,11 +1,12 @@
 //! What stands in a checkpoint directory.
 
 use super::Settings;
+use super::fingerprint::Fingerprints;
 use crate::layout::{Layout, Named};
 use std::collections::HashSet;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// What writers put into a directory that they have not finished.
 const INCOMPLETE: &str = "checkpoint-is-incomplete.txt";
@@ -19,9 +20,53 @@ pub struct Candidate {
     pub knows_itself: bool,
     /// Where it stands.
     pub path: PathBuf,
-    /// Device, inode, size and time of change, of each of its files: the same checkpoint as long as these
-    /// are the same.
+    /// Device, inode, size, time of change and both ends, of each of its files: the same checkpoint as
+    /// long as these are the same.
     pub identity: String,
+    /// Whether its marker is there and not older than its files; true where none is configured.
+    pub is_marked: bool,
+}
+
+/// A file that a writer makes when a checkpoint is complete, named relative to the checkpoint directory:
+/// `{name}.done` for `step-7.safetensors.done`, `{name}/COMPLETE`, `{stem}.ok`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker(String);
+
+impl Marker {
+    /// A marker with this pattern.
+    ///
+    /// # Errors
+    /// A pattern without the checkpoint's name, or one that leads out of the directory.
+    pub fn new(pattern: &str) -> Result<Self, String> {
+        let path = Path::new(pattern);
+        let is_inside =
+            path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+        if !is_inside || pattern.ends_with('/') {
+            return Err(
+                "leads out of the checkpoint directory; write one such as `{name}.done`".to_owned()
+            );
+        }
+        if !pattern.contains("{name}") && !pattern.contains("{stem}") {
+            return Err("names the same file for every checkpoint; write one with `{name}` or `{stem}`, such \
+                        as `{name}.done`"
+                .to_owned());
+        }
+        Ok(Self(pattern.to_owned()))
+    }
+
+    /// Where the marker of a checkpoint stands.
+    fn of(&self, checkpoint: &Path) -> Option<PathBuf> {
+        let name = checkpoint.file_name()?.to_str()?;
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let marker = self.0.replace("{name}", name).replace("{stem}", stem);
+        Some(checkpoint.parent()?.join(marker))
+    }
+
+    fn is_there(&self, checkpoint: &Path, modified: Option<SystemTime>) -> bool {
+        let marker = self.of(checkpoint).and_then(|path| std::fs::metadata(path).ok());
+        let marked = marker.and_then(|metadata| metadata.modified().ok());
+        marked.is_some() && marked >= modified
+    }
 }
 
 /// A directory, looked through.
@@ -33,18 +78,23 @@ pub struct Listing {
     pub others: Vec<PathBuf>,
 }
 
-/// All candidates of the directory.
+/// All candidates of the directory at `now`.
 ///
 /// # Errors
 /// A directory that cannot be listed. Files that vanish meanwhile are left out.
-pub fn scan(settings: &Settings) -> io::Result<Listing> {
+pub fn scan(
+    settings: &Settings,
+    fingerprints: &mut Fingerprints,
+    now: SystemTime,
+) -> io::Result<Listing> {
+    fingerprints.begin(now);
     let mut listing = Listing::default();
     for entry in std::fs::read_dir(&settings.directory)? {
         let path = entry?.path();
         if is_unfinished(&path) {
             continue;
         }
-        match candidate(settings, &path) {
+        match candidate(settings, &path, fingerprints) {
             Some(found) => listing.candidates.push(found),
             None => listing.others.push(path),
         }
@@ -58,8 +108,12 @@ pub fn scan(settings: &Settings) -> io::Result<Listing> {
     Ok(listing)
 }
 
-fn candidate(settings: &Settings, path: &Path) -> Option<Candidate> {
-    let Settings { layout, steps, .. } = settings;
+fn candidate(
+    settings: &Settings,
+    path: &Path,
+    fingerprints: &mut Fingerprints,
+) -> Option<Candidate> {
+    let Settings { layout, steps, marker, .. } = settings;
     let (step, knows_itself) = match steps.in_name(*layout, path.file_name()?.to_str()?) {
         Named::Nothing => return None,
         Named::Step(step) => (Some(step), false),
@@ -72,8 +126,9 @@ fn candidate(settings: &Settings, path: &Path) -> Option<Candidate> {
     {
         return None;
     }
-    let identity = identity(*layout, path, knows_itself).ok()??;
-    Some(Candidate { step, knows_itself, path: path.to_owned(), identity })
+    let (identity, modified) = identify(*layout, path, knows_itself, fingerprints).ok()??;
+    let is_marked = marker.as_ref().is_none_or(|marker| marker.is_there(path, modified));
+    Some(Candidate { step, knows_itself, path: path.to_owned(), identity, is_marked })
 }
 
 /// Names that writers use for what they have not finished, and directories that say so.
@@ -89,42 +144,42 @@ fn is_unfinished(path: &Path) -> bool {
 }
 
 /// The identity of a checkpoint; nothing where there is none of this layout: a file in the place of a
-/// directory, or a directory without weights.
+/// directory.
 ///
 /// # Errors
-/// What vanished or cannot be read.
+/// What vanished or cannot be listed.
 pub fn identity(layout: Layout, path: &Path, step_inside: bool) -> io::Result<Option<String>> {
+    let identified = identify(layout, path, step_inside, &mut Fingerprints::default())?;
+    Ok(identified.map(|(identity, _)| identity))
+}
+
+/// The identity, and when the newest of its files was changed.
+fn identify(
+    layout: Layout,
+    path: &Path,
+    step_inside: bool,
+    fingerprints: &mut Fingerprints,
+) -> io::Result<Option<(String, Option<SystemTime>)>> {
     let metadata = std::fs::metadata(path)?;
     if !layout.is_directory() {
-        return Ok(metadata.is_file().then(|| of_file(&metadata)));
+        let identity = || (fingerprints.of_file(path, &metadata), metadata.modified().ok());
+        return Ok(metadata.is_file().then(identity));
     }
     if !metadata.is_dir() {
         return Ok(None);
     }
-    let files = layout.files(path, step_inside)?;
-    of_directory(&files).map(Some)
-}
-
-/// The identity of a directory, from the names and identities of its files.
-pub(super) fn of_directory(files: &[PathBuf]) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    for file in files {
+    let mut modified = None;
+    let files = layout.files(path, step_inside)?;
+    for file in &files {
+        let metadata = std::fs::metadata(file)?;
         let name = file.file_name().unwrap_or_default();
-        let identity = of_file(&std::fs::metadata(file)?);
+        let identity = fingerprints.of_file(file, &metadata);
         hasher.update(format!("{name:?} {identity}\n").as_bytes());
+        modified = modified.max(metadata.modified().ok());
     }
-    Ok(format!("directory:{}:{}", files.len(), &hasher.finalize().to_hex()[..32]))
-}
-
-/// The identity of a file, from its metadata.
-pub(super) fn of_file(metadata: &std::fs::Metadata) -> String {
-    let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
-    format!(
-        "{:x}:{:x}:{}:{seconds}.{nanoseconds:09}",
-        metadata.dev(),
-        metadata.ino(),
-        metadata.size()
-    )
+    let identity = format!("directory:{}:{}", files.len(), &hasher.finalize().to_hex()[..32]);
+    Ok(Some((identity, modified)))
 }
 
 #[cfg(test)]
@@ -132,9 +187,56 @@ mod tests {
     use super::*;
     use crate::checkpoint::tests::settings;
 
+    fn listed(settings: &Settings) -> Vec<Candidate> {
+        let listing = scan(settings, &mut Fingerprints::default(), SystemTime::now());
+        listing.expect("listed").candidates
+    }
+
     fn steps(layout: Layout, directory: &Path) -> Vec<Option<u64>> {
-        let listing = scan(&settings(layout, directory)).expect("listed");
-        listing.candidates.into_iter().map(|candidate| candidate.step).collect()
+        listed(&settings(layout, directory)).into_iter().map(|candidate| candidate.step).collect()
+    }
+
+    #[test]
+    fn a_marker_counts_where_it_is_not_older_than_the_checkpoint() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("step-1.safetensors");
+        let marker = directory.path().join("step-1.safetensors.done");
+        std::fs::write(&file, "x").expect("written");
+        let mut settings = settings(Layout::Safetensors, directory.path());
+        settings.marker = Some(Marker::new("{name}.done").expect("a marker"));
+        let is_marked = || listed(&settings)[0].is_marked;
+        assert!(!is_marked());
+        std::fs::write(&marker, "").expect("written");
+        assert!(is_marked());
+        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        let written = std::fs::File::options().write(true).open(&file).expect("open");
+        written.set_modified(later).expect("set");
+        assert!(!is_marked(), "saved again since");
+        for pattern in ["done", "../{name}", "/tmp/{name}", "{name}/"] {
+            assert!(Marker::new(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn ten_thousand_files_are_read_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for step in 0..10_000 {
+            std::fs::write(directory.path().join(format!("step-{step}.safetensors")), "x")
+                .expect("written");
+        }
+        let settings = settings(Layout::Safetensors, directory.path());
+        let mut fingerprints = Fingerprints::default();
+        // As if they had been there for long.
+        let now = SystemTime::now() + std::time::Duration::from_secs(60);
+        let mut timed = || {
+            let started = std::time::Instant::now();
+            let listing = scan(&settings, &mut fingerprints, now).expect("listed");
+            (listing.candidates, started.elapsed())
+        };
+        let (first, read) = timed();
+        let (second, remembered) = timed();
+        assert_eq!((first.len(), first == second), (10_000, true));
+        assert!(remembered < std::time::Duration::from_secs(5), "{read:?}, {remembered:?}");
     }
 
     #[test]
@@ -188,7 +290,8 @@ mod tests {
             std::fs::write(directory.path().join(name).join("model.safetensors"), "x")
                 .expect("written");
         }
-        let listed = || scan(&settings(Layout::Hf, directory.path())).expect("listed").candidates;
+        let settings = settings(Layout::Hf, directory.path());
+        let listed = || listed(&settings);
         let before = listed();
         for name in ["checkpoint-2", "final"] {
             let state = directory.path().join(name).join("trainer_state.json");

@@ -1,7 +1,8 @@
 //! `convergd doctor`: what works here, and what to do about the rest.
 
 use super::{Exit, say};
-use crate::checkpoint::watch::nearest_existing;
+use crate::checkpoint::directory::nearest_existing;
+use crate::checkpoint::filesystem::{self, Choice};
 use crate::config::Config;
 use crate::network::device;
 use clap::Args;
@@ -100,12 +101,20 @@ impl Findings {
                 }
                 None => self.bad(&what, &watched.directory.display().to_string(), Exit::Data),
             }
+            if let Some(there) = nearest_existing(&watched.directory) {
+                let Choice { mode, reason, .. } = filesystem::choose(there, watched.watching.mode);
+                self.good(
+                    &format!("{} watching", watched.role),
+                    &format!("{}: {reason}", mode.name()),
+                );
+            }
         }
-        let files = [
+        let mut files = vec![
             ("target program", &config.network.programs[0]),
             ("baseline program", &config.network.programs[1]),
             ("probe", &config.network.probe),
         ];
+        files.extend(config.fixed.as_ref().map(|fixed| ("fixed baseline", fixed)));
         for (what, path) in files {
             match std::fs::File::open(path) {
                 Ok(_) => self.good(what, &path.display().to_string()),

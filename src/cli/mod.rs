@@ -152,7 +152,9 @@ fn exit_of(error: &anyhow::Error) -> Exit {
             return match error {
                 DaemonError::History(error) => of_history(error),
                 DaemonError::Network(error) => of_network(error),
-                DaemonError::NothingThere { .. } | DaemonError::OtherLayout { .. } => Exit::Data,
+                DaemonError::NothingThere { .. }
+                | DaemonError::NothingEvaluated { .. }
+                | DaemonError::OtherLayout { .. } => Exit::Data,
                 DaemonError::Listen { .. } => Exit::Usage,
                 DaemonError::Internal(_) => Exit::Internal,
             };

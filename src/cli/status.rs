@@ -2,7 +2,7 @@
 
 use super::{ConfigArgument, Exit, say};
 use crate::convergence::Monitor;
-use crate::history::{DeliveryRow, History, Outcome, PairRow};
+use crate::history::{CheckpointRow, DeliveryRow, History, Outcome, PairRow};
 use clap::Args;
 use serde_json::json;
 
@@ -14,6 +14,9 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+/// Checkpoints of one outcome that are told one by one.
+const MOST_SHOWN: usize = 10;
 
 const SHOWN: [Monitor; 4] = [
     Monitor::ConvergenceScore,
@@ -27,8 +30,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let history = History::open_for_reading(&config.state)?;
     let last = history.last_pair()?;
     let decisions = history.decisions()?;
-    let quarantined = history.checkpoints(Some(Outcome::Quarantined))?.len();
-    let skipped = history.checkpoints(Some(Outcome::Skipped))?.len();
+    let quarantined = history.checkpoints(Some(Outcome::Quarantined))?;
+    let skipped = history.checkpoints(Some(Outcome::Skipped))?;
+    let ended = history.fact("ended")?;
     let best = decisions.last().and_then(|row| row.document.best.as_ref());
     let best = match best {
         Some(best) => history.pair(best.step)?,
@@ -52,8 +56,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "certified": last.as_ref().map(|pair| pair.certified),
             "samples": last.as_ref().map(|pair| pair.samples),
             "gap_max": last.as_ref().map(|pair| pair.gap_max),
-            "skipped": skipped,
-            "quarantined": quarantined,
+            "ended": ended,
+            "skipped": skipped.len(),
+            "quarantined": quarantined.len(),
+            "set_aside": quarantined.iter().chain(&skipped).map(|row| json!({
+                "network": row.role, "step": row.step, "path": row.path,
+                "outcome": row.outcome.name(), "reason": row.reason,
+            })).collect::<Vec<_>>(),
             "decisions": decisions.iter().map(|row| &row.decision).collect::<Vec<_>>(),
             "delivered": decisions.last().and_then(|row| row.delivered),
             "acknowledged": acknowledged.iter().map(|(network, step, time)| {
@@ -68,7 +77,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         None => say("pairs       none yet"),
         Some(pair) => describe(pair, history.count_pairs()?),
     }
-    say(format!("checkpoints {skipped} skipped, {quarantined} quarantined"));
+    say(format!("checkpoints {} skipped, {} quarantined", skipped.len(), quarantined.len()));
+    describe_set_aside(&quarantined);
+    describe_set_aside(&skipped);
+    if let Some(ended) = ended {
+        say(format!("ended       {ended}"));
+    }
     for row in &decisions {
         describe_decision(row);
     }
@@ -92,6 +106,18 @@ fn describe(pair: &PairRow, pairs: u64) {
                 estimate.standard_error
             ));
         }
+    }
+}
+
+/// The newest of them, with their reasons.
+fn describe_set_aside(rows: &[CheckpointRow]) {
+    let earlier = rows.len().saturating_sub(MOST_SHOWN);
+    if earlier > 0 {
+        say(format!("            {earlier} earlier ones are in `--json`"));
+    }
+    for CheckpointRow { role, step, outcome, reason, path, .. } in &rows[earlier..] {
+        let reason = reason.as_deref().unwrap_or_default();
+        say(format!("            {role} {step} {}: `{path}`: {reason}", outcome.name()));
     }
 }
 

@@ -1,9 +1,12 @@
 //! Loose types → [`Config`]: the one place where ranges are checked and defaults are set.
 
+mod checkpoints;
 mod policy;
 
+use self::checkpoints::Origin;
 use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, file};
+use crate::checkpoint::Watching;
 use crate::layout::{Layout, Limits, Reading, Steps};
 use crate::network::{DeviceChoice, UnknownDevice, VariableRule};
 use crate::policy::Policy;
@@ -22,6 +25,9 @@ const DEFAULT_SALIENCE: f64 = 0.02;
 const DEFAULT_BATCH: usize = 256;
 const DEFAULT_SELECT: usize = 10;
 const DEFAULT_GRID: usize = 5;
+const DEFAULT_STALE: Duration = Duration::from_secs(600);
+/// Long enough for a training that is started again after a crash.
+const DEFAULT_PROCESSES: Duration = Duration::from_secs(300);
 const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
 const DEFAULT_ACKNOWLEDGE: Duration = Duration::from_secs(300);
 
@@ -79,10 +85,12 @@ impl Check {
             self.path("state", file.state, "the directory of the history, such as `run/state`");
         let networks = file.networks.unwrap_or_default();
         let limits = self.limits(file.limits.unwrap_or_default());
+        let watching = self.watching(file.watch.unwrap_or_default());
         let common = file.program.as_ref();
-        let target = self.network(Role::Target, networks.target, common, limits);
-        let baseline = self.network(Role::Baseline, networks.baseline, common, limits);
+        let target = self.network(Role::Target, networks.target, common, limits, watching);
+        let baseline = self.network(Role::Baseline, networks.baseline, common, limits, watching);
         let pairing = file.pairing.unwrap_or_default();
+        let order = self.pairing(&pairing);
         let probe = self.probe(file.probe.unwrap_or_default());
         let compute = file.compute.unwrap_or_default();
         let device = self.device(compute.device);
@@ -95,17 +103,16 @@ impl Check {
         let end = file.end.unwrap_or_default();
         let (target, target_program, target_reading) = target?;
         let (baseline, baseline_program, baseline_reading) = baseline?;
-        if target.directory == baseline.directory {
-            let message = "is the target's directory too; a network always agrees with itself";
-            self.checked.report("networks.baseline.checkpoints", message);
-        }
+        let (watch, fixed) = self.sources(target, baseline)?;
         let (probe_file, samples, variables, baseline_value) = probe?;
         Some(Config {
             source: source.to_owned(),
             name: file.name.or(stem).unwrap_or_default(),
             state: state?,
-            watch: [target, baseline],
-            pairing: checkpoint::Pairing { latest: pairing.order == Some(file::Order::Latest) },
+            watch,
+            fixed,
+            stale: pairing.stale.map_or(DEFAULT_STALE, |stale| stale.0),
+            pairing: order?,
             network: network::Settings {
                 programs: [target_program, baseline_program],
                 reading: [target_reading, baseline_reading],
@@ -121,7 +128,11 @@ impl Check {
             policy: policy?,
             control: control?,
             listen: listen?,
-            end: End { idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0), max_step: end.max_step },
+            end: End {
+                idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0),
+                processes: end.processes.map_or(DEFAULT_PROCESSES, |gone| gone.0),
+                max_step: end.max_step,
+            },
         })
     }
 
@@ -141,14 +152,28 @@ impl Check {
         network: Option<file::Network>,
         common: Option<&PathBuf>,
         limits: Option<Limits>,
-    ) -> Option<(checkpoint::Settings, PathBuf, Reading)> {
+        watching: Option<Watching>,
+    ) -> Option<(Origin, PathBuf, Reading)> {
         let network = network.unwrap_or_default();
         let at = |field: &str| format!("networks.{role}.{field}");
-        let directory = self.path(
-            &at("checkpoints"),
-            network.checkpoints,
-            "the directory that this training writes its checkpoints to",
-        );
+        let has_both = network.fixed.is_some() && network.checkpoints.is_some();
+        if network.fixed.is_some() && (has_both || role == Role::Target) {
+            let message = match has_both {
+                true => "is one checkpoint instead of a training; leave `checkpoints` or this out",
+                false => "is for the baseline alone: the target is the training that is stopped",
+            };
+            self.checked.report(&at("fixed"), message);
+            return None;
+        }
+        let is_fixed = network.fixed.is_some();
+        let directory = match network.fixed {
+            Some(fixed) => self.path(&at("fixed"), Some(fixed), "the checkpoint"),
+            None => self.path(
+                &at("checkpoints"),
+                network.checkpoints,
+                "the directory that this training writes its checkpoints to",
+            ),
+        };
         let program = self.path(
             &at("program"),
             network.program.or_else(|| common.cloned()),
@@ -156,9 +181,23 @@ impl Check {
         );
         let layout = layout(network.layout);
         let steps = self.steps(&at("steps"), network.steps, layout);
+        let marker = network.ready.unwrap_or_default().marker;
+        let marker = self.marker(&at("ready.marker"), marker);
         let (directory, limits) = (directory?, limits?);
-        let settings = checkpoint::Settings { role, directory, layout, steps: steps?, limits };
-        Some((settings, program?, Reading { layout, weights: network.weights, limits }))
+        let settings = checkpoint::Settings {
+            role,
+            directory,
+            layout,
+            steps: steps?,
+            limits,
+            marker: marker?,
+            watching: watching?,
+        };
+        let origin = match is_fixed {
+            true => Origin::Fixed(settings.directory),
+            false => Origin::Training(settings),
+        };
+        Some((origin, program?, Reading { layout, weights: network.weights, limits }))
     }
 
     fn steps(&mut self, at: &str, steps: Option<String>, layout: Layout) -> Option<Steps> {

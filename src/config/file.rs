@@ -24,6 +24,8 @@ pub struct File {
     pub networks: Option<Networks>,
     /// What a checkpoint may ask for.
     pub limits: Option<Limits>,
+    /// How checkpoint directories are watched.
+    pub watch: Option<Watch>,
     /// How checkpoints become pairs.
     pub pairing: Option<Pairing>,
     /// Extraction and comparison.
@@ -112,10 +114,14 @@ pub struct Networks {
 pub struct Network {
     /// Directory of the checkpoints.
     pub checkpoints: Option<PathBuf>,
+    /// Of the baseline: one checkpoint instead of a training.
+    pub fixed: Option<PathBuf>,
     /// How the checkpoints are written.
     pub layout: Option<Layout>,
     /// Where the step of a checkpoint stands.
     pub steps: Option<String>,
+    /// When a checkpoint is complete, next to its structure.
+    pub ready: Option<Ready>,
     /// Under which key the weights stand.
     pub weights: Option<String>,
     /// TorchScript file, where it is not the common one.
@@ -138,6 +144,38 @@ pub enum Layout {
     Torchscript,
 }
 
+/// `networks.target.ready:` and `networks.baseline.ready:`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ready {
+    /// The file that the trainer makes when a checkpoint is complete.
+    pub marker: Option<String>,
+}
+
+/// `watch:`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watch {
+    /// How to know when to look.
+    pub mode: Option<WatchMode>,
+    /// Time between two scans without events.
+    pub poll: Option<Duration>,
+    /// Time between two scans with events.
+    pub rescan: Option<Duration>,
+}
+
+/// `watch.mode:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WatchMode {
+    /// By the file system.
+    Auto,
+    /// Events and a long timer.
+    Events,
+    /// A short timer.
+    Poll,
+}
+
 /// `limits:`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -156,6 +194,10 @@ pub struct Limits {
 pub struct Pairing {
     /// Which checkpoints are evaluated.
     pub order: Option<Order>,
+    /// Steps that the two checkpoints of a pair may lie apart.
+    pub tolerance: Option<u64>,
+    /// How long one network may be silent while the other goes on.
+    pub stale: Option<Duration>,
 }
 
 /// Which checkpoints are evaluated.
@@ -166,6 +208,8 @@ pub enum Order {
     Every,
     /// The newest; what is older is skipped when evaluation falls behind.
     Latest,
+    /// The first at or beyond each multiple of so many steps.
+    EveryN(u64),
 }
 
 /// `interactions:`
@@ -218,6 +262,8 @@ pub struct Telemetry {
 pub struct End {
     /// No new checkpoint for so long.
     pub idle: Option<Duration>,
+    /// The processes of all trainers gone for so long.
+    pub processes: Option<Duration>,
     /// The last step.
     pub max_step: Option<u64>,
 }

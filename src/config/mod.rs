@@ -14,6 +14,7 @@ pub use problem::{Problem, Problems};
 pub use schema::schema;
 
 use crate::policy::Policy;
+use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -27,10 +28,15 @@ pub struct Config {
     pub name: String,
     /// Directory of the history, the value cache and the pins.
     pub state: PathBuf,
-    /// The two checkpoint directories and how they are watched: (target, baseline).
-    pub watch: [checkpoint::Settings; 2],
+    /// The checkpoint directories and how they are watched: the target's, and the baseline's unless that is
+    /// fixed.
+    pub watch: Vec<checkpoint::Settings>,
+    /// The checkpoint that stands in the place of the baseline's training.
+    pub fixed: Option<PathBuf>,
     /// How checkpoints of the two networks become pairs.
     pub pairing: checkpoint::Pairing,
+    /// How long one network may be silent while the other goes on.
+    pub stale: std::time::Duration,
     /// Programs, probe, variables and device.
     pub network: network::Settings,
     /// Extraction and comparison.
@@ -61,11 +67,18 @@ pub struct Interactions {
 pub struct End {
     /// No new checkpoint for so long, once there was one.
     pub idle: std::time::Duration,
+    /// The processes of all trainers gone for so long.
+    pub processes: std::time::Duration,
     /// A pair at this step or later is the last.
     pub max_step: Option<u64>,
 }
 
 impl Config {
+    /// The networks that are trained: both, or the target alone.
+    pub fn trainings(&self) -> impl Iterator<Item = Role> + '_ {
+        self.watch.iter().map(|watched| watched.role)
+    }
+
     /// Reads and checks a file. Relative paths in it are relative to the file's directory.
     ///
     /// # Errors

@@ -4,6 +4,10 @@
 //! `ack-<network>.json`, and with `done-<network>` at its end. Delivery is at least once and idempotent
 //! by generation.
 
+mod process;
+
+pub use process::Process;
+
 use crate::role::Role;
 use crate::signal::{Acknowledgement, Document};
 use std::io;
@@ -75,6 +79,17 @@ impl Control {
     pub fn acknowledgement(&self, role: Role) -> Option<Acknowledgement> {
         let path = self.settings.directory.join(format!("ack-{role}.json"));
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// Whether the process of a trainer has ended, as far as its answer tells and it can be known here.
+    pub fn is_gone(&self, role: Role) -> Option<bool> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            process: Option<Process>,
+        }
+        let path = self.settings.directory.join(format!("ack-{role}.json"));
+        let answer: Answer = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        answer.process?.is_gone()
     }
 
     /// Whether a trainer has said that it is at its end.

@@ -2,15 +2,15 @@
 
 use super::watchers::Watchers;
 use super::{Daemon, DaemonError, Result, Stage, TICK, now};
-use crate::checkpoint::{self, Checkpoint, Event};
+use crate::checkpoint::{self, Checkpoint, Event, Mode};
 use crate::history::{CheckpointRow, Outcome};
-use crate::role::Role;
 use crossbeam_channel::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 impl Daemon<'_> {
     /// Waits a tick for the first event, takes what else is there.
     pub(super) fn take_events(&mut self, watchers: &Watchers, stage: &mut Stage) -> Result<()> {
+        watchers.scans().for_each(|(cause, scans)| self.metrics.count_scans(cause, scans));
         let mut patience = if self.pairs.is_ready() { Duration::ZERO } else { TICK };
         loop {
             match watchers.next(patience) {
@@ -38,6 +38,13 @@ impl Daemon<'_> {
                 return Err(DaemonError::OtherLayout { role, reason });
             }
             Event::Foreign { role, reason } => tracing::warn!(network = %role, "{reason}"),
+            Event::Mode { role, mode, reason } => {
+                self.metrics.show_mode(role, mode);
+                match mode {
+                    Mode::Events => tracing::debug!(network = %role, "watched by events: {reason}"),
+                    Mode::Poll => tracing::info!(network = %role, "polled: {reason}"),
+                }
+            }
             Event::Listed { role } => {
                 if let Stage::Draining { listed, .. } = stage {
                     listed[role.index()] = true;
@@ -51,6 +58,7 @@ impl Daemon<'_> {
             }
             Event::Quarantined { role, step, path, identity, reason } => {
                 self.last_arrival = Some(Instant::now());
+                self.pairs.note_quarantined(role, step);
                 let path = path.display().to_string();
                 let reason = Some(reason);
                 let outcome = Outcome::Quarantined;
@@ -67,6 +75,17 @@ impl Daemon<'_> {
         *newest = Some(newest.map_or(step, |newest| newest.max(step)));
         self.metrics.show_checkpoint(role, now());
         tracing::debug!(network = %role, step, "checkpoint ready");
+        for (silent, is_stale) in self.peers.arrived(role, Instant::now()) {
+            self.metrics.show_stale(silent, is_stale);
+            match is_stale {
+                true => tracing::warn!(
+                    network = %silent, newest = self.newest[silent.index()],
+                    "no checkpoint for `pairing.stale` {:?}, while the other network goes on",
+                    self.config.stale
+                ),
+                false => tracing::info!(network = %silent, step, "goes on"),
+            }
+        }
         for (obsolete, reason) in self.pairs.add(checkpoint) {
             self.skip(obsolete, reason)?;
         }
@@ -76,8 +95,8 @@ impl Daemon<'_> {
     pub(super) fn show_queue(&self) {
         let waiting: usize = self.pairs.waiting().iter().sum();
         self.metrics.queue_length.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        let last = self.pairs.last().unwrap_or(0);
-        for role in Role::BOTH {
+        for role in self.config.trainings() {
+            let last = self.pairs.last().map_or(0, |last| last[role.index()]);
             let newest = self.newest[role.index()].unwrap_or(last);
             self.metrics.show_lag(role, newest.saturating_sub(last));
         }
@@ -96,8 +115,18 @@ impl Daemon<'_> {
         let mut row = checkpoint_row(&checkpoint, outcome);
         row.reason = Some(reason.to_owned());
         self.record(&row)?;
-        unpin(&checkpoint);
+        self.unpin(&checkpoint);
         Ok(())
+    }
+
+    /// Lets go of a pin. A fixed checkpoint has none: it is read where it stands.
+    pub(super) fn unpin(&self, checkpoint: &Checkpoint) {
+        if self.pairs.fixed() == Some(checkpoint) {
+            return;
+        }
+        if let Err(error) = checkpoint::pin::remove(&checkpoint.pin) {
+            tracing::warn!(pin = %checkpoint.pin.display(), %error, "a pin cannot be removed");
+        }
     }
 
     pub(super) fn record(&mut self, row: &CheckpointRow) -> Result<()> {
@@ -123,11 +152,5 @@ pub(super) fn checkpoint_row(checkpoint: &Checkpoint, outcome: Outcome) -> Check
         path: checkpoint.path.display().to_string(),
         outcome,
         reason: None,
-    }
-}
-
-pub(super) fn unpin(checkpoint: &Checkpoint) {
-    if let Err(error) = checkpoint::pin::remove(&checkpoint.pin) {
-        tracing::warn!(pin = %checkpoint.pin.display(), %error, "a pin cannot be removed");
     }
 }

@@ -28,8 +28,11 @@ impl Daemon<'_> {
 
     /// The step from which a decision at the pair of `step` holds. Trainings that keep pace act at one
     /// step, the one after the newest that is known. Where one is further ahead than pairs lie apart, the
-    /// other would train on in vain for as long: both act at once.
+    /// other would train on in vain for as long: both act at once. A training without a peer acts at the next.
     fn at_step(&self, step: u64) -> Result<u64> {
+        if self.config.fixed.is_some() {
+            return Ok(self.newest[0].unwrap_or(step) + 1);
+        }
         let [target, baseline] = self.newest.map(|newest| newest.unwrap_or(step));
         let between_pairs = self.history.last_pair()?.map_or(step, |pair| step - pair.step);
         let keep_pace = target.abs_diff(baseline) <= between_pairs;
@@ -86,7 +89,7 @@ impl Daemon<'_> {
         if let Some(row) = last.filter(|row| row.delivered.is_none()) {
             self.deliver(&row.document)?;
         }
-        for role in Role::BOTH {
+        for role in self.config.trainings() {
             let Some(ack) = self.control.acknowledgement(role) else { continue };
             if ack.generation == self.generation
                 && self.history.record_acknowledgement(role, &ack)?
@@ -109,7 +112,7 @@ impl Daemon<'_> {
             answers.iter().all(|(network, ..)| network != role.name())
                 && !self.control.is_done(*role)
         };
-        Ok(Role::BOTH.into_iter().filter(is_silent).collect())
+        Ok(self.config.trainings().filter(is_silent).collect())
     }
 
     pub(super) fn is_delivered(&self) -> Result<bool> {

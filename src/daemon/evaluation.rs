@@ -1,6 +1,6 @@
 //! One pair: values, extraction, and the transaction that stores it with its decision.
 
-use super::arrivals::{checkpoint_row, unpin};
+use super::arrivals::checkpoint_row;
 use super::{Daemon, DaemonError, Result, now};
 use crate::checkpoint::{self, Checkpoint, Next};
 use crate::convergence::Monitor;
@@ -25,12 +25,13 @@ impl Daemon<'_> {
         let decision = self.evaluate(&pair);
         if let Err(DaemonError::Network(error)) = &decision
             && error.is_of_checkpoint()
+            && !self.is_of_fixed(error)
         {
             self.quarantine_pair(pair, error, last)?;
             return Ok(None);
         }
         let decision = decision?;
-        pair.iter().for_each(unpin);
+        pair.iter().for_each(|checkpoint| self.unpin(checkpoint));
         self.show_queue();
         Ok(decision)
     }
@@ -41,7 +42,7 @@ impl Daemon<'_> {
         &mut self,
         pair: [Checkpoint; 2],
         error: &NetworkError,
-        last: Option<u64>,
+        last: Option<[u64; 2]>,
     ) -> Result<()> {
         self.metrics.count_error("values");
         let bad = match error {
@@ -51,12 +52,22 @@ impl Daemon<'_> {
         let mut good = None;
         for checkpoint in pair {
             match checkpoint.path == bad {
-                true => self.set_aside(checkpoint, Outcome::Quarantined, &error.to_string())?,
+                true => {
+                    self.pairs.note_quarantined(checkpoint.role, checkpoint.step);
+                    self.set_aside(checkpoint, Outcome::Quarantined, &error.to_string())?;
+                }
                 false => good = Some(checkpoint),
             }
         }
+        let good = good.filter(|good| self.pairs.fixed() != Some(good));
         self.pairs.take_back(last, good);
         Ok(())
+    }
+
+    /// Without the fixed checkpoint there is no pair at all: no other takes its place.
+    fn is_of_fixed(&self, error: &NetworkError) -> bool {
+        let fixed = self.pairs.fixed();
+        matches!(error, NetworkError::Checkpoint { path, .. } if fixed.is_some_and(|f| f.path == *path))
     }
 
     fn evaluate(&mut self, pair: &[Checkpoint; 2]) -> Result<Option<Decision>> {
@@ -64,12 +75,7 @@ impl Daemon<'_> {
         let variables = self.variables(pair)?;
         let mut values = Vec::with_capacity(2);
         for checkpoint in pair {
-            refuse_rewritten(checkpoint)?;
-            let evaluated = self.worker.evaluate(source(checkpoint), &variables)?;
-            // A writer may have rewritten the file in place while it was read.
-            refuse_rewritten(checkpoint)?;
-            self.metrics.count_rows(checkpoint.role, evaluated.rows);
-            values.push(evaluated.values);
+            values.push(self.values(checkpoint, &variables)?);
         }
         let valued = Instant::now();
         let analysis = self.analyse([&values[0], &values[1]], &variables)?;
@@ -87,6 +93,45 @@ impl Daemon<'_> {
             self.announce(decision, document)?;
         }
         Ok(delivery.map(|row| row.decision))
+    }
+
+    /// The values of a checkpoint; those of a fixed one are computed once.
+    fn values(&mut self, checkpoint: &Checkpoint, variables: &Variables) -> Result<ProbeValues> {
+        let is_fixed = self.pairs.fixed() == Some(checkpoint);
+        if let Some(values) = self.fixed_values.as_ref().filter(|_| is_fixed) {
+            return Ok(values.clone());
+        }
+        self.refuse_rewritten(checkpoint)?;
+        let evaluated = self.worker.evaluate(source(checkpoint), variables)?;
+        // A writer may have rewritten the file in place while it was read.
+        self.refuse_rewritten(checkpoint)?;
+        self.metrics.count_rows(checkpoint.role, evaluated.rows);
+        if is_fixed {
+            self.fixed_values = Some(evaluated.values.clone());
+        }
+        Ok(evaluated.values)
+    }
+
+    fn refuse_rewritten(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let message = match self.pairs.fixed() == Some(checkpoint) {
+            true => {
+                let layout = self.config.network.reading[Role::Baseline.index()].layout;
+                let is_it = checkpoint::fixed::is_unchanged(checkpoint, layout);
+                (!is_it).then_some("was changed or removed before it was evaluated; the fixed baseline must stay as it is")
+            }
+            false => {
+                let is_it = checkpoint::pin::is_intact(&checkpoint.pin, &checkpoint.identity);
+                (!is_it).then_some(
+                    "was rewritten in place before it was evaluated; write checkpoints under \
+                     another name and rename them",
+                )
+            }
+        };
+        let refuse = |message: &str| {
+            let (path, message) = (checkpoint.path.clone(), message.to_owned());
+            Err(DaemonError::Network(NetworkError::Checkpoint { path, message }))
+        };
+        message.map_or(Ok(()), refuse)
     }
 
     /// Extracts where the networks are. Beside a training the memory of a GPU can run out: from then on
@@ -169,7 +214,7 @@ impl Daemon<'_> {
         self.policy = policy;
         self.show_pair(&row);
         self.metrics.pairs_total.inc();
-        for role in Role::BOTH {
+        for role in self.config.trainings() {
             self.metrics.count_checkpoint(role, Outcome::Evaluated);
         }
         if let Some(row) = &delivery {
@@ -217,16 +262,4 @@ impl Daemon<'_> {
 fn source(checkpoint: &Checkpoint) -> Source {
     let Checkpoint { role, pin, path, .. } = checkpoint.clone();
     Source { role, file: pin, name: path }
-}
-
-fn refuse_rewritten(checkpoint: &Checkpoint) -> Result<()> {
-    match checkpoint::pin::is_intact(&checkpoint.pin, &checkpoint.identity) {
-        true => Ok(()),
-        false => Err(DaemonError::Network(NetworkError::Checkpoint {
-            path: checkpoint.path.clone(),
-            message: "was rewritten in place before it was evaluated; write checkpoints under \
-                      another name and rename them"
-                .to_owned(),
-        })),
-    }
 }

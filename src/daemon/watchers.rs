@@ -1,11 +1,12 @@
 //! The watching threads and the channel to them.
 
 use super::Result;
-use crate::checkpoint::{Event, Watcher};
+use crate::checkpoint::{Cause, Event, Scans, Watcher};
 use crate::config::Config;
 use crate::history::{History, Outcome};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Checkpoints that wait in the channel before the watchers are held up.
@@ -15,21 +16,35 @@ const EVENTS: usize = 64;
 pub(super) struct Watchers {
     events: Option<Receiver<Event>>,
     requests: Vec<Sender<()>>,
+    scans: Arc<Scans>,
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Watchers {
     /// Checkpoints that are dealt with are not reported again. What was skipped for want of a partner
     /// after the last pair may still find one.
-    pub(super) fn start(config: &Config, history: &History, last: Option<u64>) -> Result<Self> {
+    pub(super) fn start(
+        config: &Config,
+        history: &History,
+        last: Option<[u64; 2]>,
+    ) -> Result<Self> {
         let (sender, events) = bounded(EVENTS);
-        let mut watchers = Self { events: Some(events), requests: Vec::new(), threads: Vec::new() };
+        let mut watchers = Self {
+            events: Some(events),
+            requests: Vec::new(),
+            scans: Arc::default(),
+            threads: Vec::new(),
+        };
         let mut dealt_with = history.checkpoints(None)?;
-        dealt_with.retain(|row| row.outcome != Outcome::Skipped || last >= Some(row.step));
+        dealt_with.retain(|row| {
+            row.outcome != Outcome::Skipped
+                || last.is_some_and(|last| last[row.role.index()] >= row.step)
+        });
         for settings in &config.watch {
             let own = dealt_with.iter().filter(|row| row.role == settings.role);
             let known: HashSet<String> = own.map(|row| row.identity.clone()).collect();
-            let watcher = Watcher::new(settings.clone(), config.state.join("pins"), known);
+            let (pins, scans) = (config.state.join("pins"), watchers.scans.clone());
+            let watcher = Watcher::new(settings.clone(), pins, known, scans);
             let (request, requests) = bounded(1);
             let sender = sender.clone();
             watchers.requests.push(request);
@@ -43,6 +58,11 @@ impl Watchers {
             Some(events) => events.recv_timeout(patience),
             None => Err(RecvTimeoutError::Disconnected),
         }
+    }
+
+    /// Scans since the last call, by cause.
+    pub(super) fn scans(&self) -> impl Iterator<Item = (Cause, u64)> + '_ {
+        self.scans.take()
     }
 
     /// Asks for one more scan of both directories.

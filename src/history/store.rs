@@ -118,6 +118,20 @@ impl History {
         }
     }
 
+    /// Stores how the training ended, or that it goes on again: the fact `ended`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn record_end(&self, why: Option<&str>) -> Result<()> {
+        let connection = &self.connection;
+        match why {
+            Some(why) => connection
+                .execute("INSERT OR REPLACE INTO fact (name, value) VALUES ('ended', ?)", [why])?,
+            None => connection.execute("DELETE FROM fact WHERE name = 'ended'", [])?,
+        };
+        Ok(())
+    }
+
     /// All facts, by name.
     ///
     /// # Errors

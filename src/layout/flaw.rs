@@ -23,7 +23,7 @@ pub enum Flaw {
 
 impl Flaw {
     /// A flaw in words.
-    pub(super) fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self::Wrong(message.into())
     }
 

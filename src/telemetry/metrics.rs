@@ -1,5 +1,6 @@
 //! Prometheus metrics (DESIGN section 10), prefix `convergd_`. Labels are never a step or a path.
 
+use crate::checkpoint::{Cause, Mode};
 use crate::convergence::{Monitors, Strength};
 use crate::history::Outcome;
 use crate::role::Role;
@@ -29,6 +30,9 @@ pub struct Metrics {
     deliveries_total: IntCounterVec,
     forward_rows_total: IntCounterVec,
     errors_total: IntCounterVec,
+    watcher_mode: IntGaugeVec,
+    pair_stale: IntGaugeVec,
+    watch_rescans_total: IntCounterVec,
     stage_duration: HistogramVec,
     phase: IntGaugeVec,
     /// λ of the phase.
@@ -93,6 +97,19 @@ impl Metrics {
                 "Errors that did not end the run",
                 &["stage"],
             )?,
+            watcher_mode: new.register(IntGaugeVec::new(
+                Opts::new("watcher_mode", "1 for the way in which a directory is watched"),
+                &["network", "mode"],
+            )?)?,
+            pair_stale: new.register(IntGaugeVec::new(
+                Opts::new("pair_stale", "1 for a network that is silent while the other goes on"),
+                &["network"],
+            )?)?,
+            watch_rescans_total: new.counters(
+                "watch_rescans_total",
+                "Scans of checkpoint directories, by what caused them",
+                &["reason"],
+            )?,
             stage_duration: new.register(HistogramVec::new(
                 HistogramOpts::new("stage_duration_seconds", "Time a pair spends in a stage")
                     .buckets(STAGE_BUCKETS.to_vec()),
@@ -139,6 +156,10 @@ impl Metrics {
                 self.checkpoints_total.with_label_values(&[role.name(), outcome.name()]);
             }
             self.forward_rows_total.with_label_values(&[role.name()]);
+            self.pair_stale.with_label_values(&[role.name()]);
+        }
+        for cause in Cause::ALL {
+            self.watch_rescans_total.with_label_values(&[cause.name()]);
         }
         for action in ACTIONS {
             self.decisions_total.with_label_values(&[action]);
@@ -221,6 +242,24 @@ impl Metrics {
     /// Counts an error of a stage.
     pub fn count_error(&self, stage: &str) {
         self.errors_total.with_label_values(&[stage]).inc();
+    }
+
+    /// Shows how a directory is watched.
+    pub fn show_mode(&self, role: Role, mode: Mode) {
+        for other in Mode::ALL {
+            let is_it = i64::from(other == mode);
+            self.watcher_mode.with_label_values(&[role.name(), other.name()]).set(is_it);
+        }
+    }
+
+    /// Shows whether a network is silent while the other goes on.
+    pub fn show_stale(&self, role: Role, is_stale: bool) {
+        self.pair_stale.with_label_values(&[role.name()]).set(i64::from(is_stale));
+    }
+
+    /// Counts scans.
+    pub fn count_scans(&self, cause: Cause, scans: u64) {
+        self.watch_rescans_total.with_label_values(&[cause.name()]).inc_by(scans);
     }
 
     /// Records how long a stage took, in seconds.

@@ -34,7 +34,10 @@ fn assert_quarantined(bench: &Bench, reason: &[&str]) {
     assert_eq!(outcome, "quarantined");
     assert_says(&found, reason);
     let (outcome, found) = bench.checkpoint("baseline", 2);
-    assert_eq!((outcome.as_str(), found.as_str()), ("skipped", "a later pair came first"));
+    // Whichever was first: the later pair, or the patience with a file that may still grow.
+    let true_reasons =
+        ["its partner was quarantined", "no partner came before a later pair was evaluated"];
+    assert!(outcome == "skipped" && true_reasons.contains(&found.as_str()), "{outcome}: {found}");
     assert_eq!(bench.pairs(), without_the_second(), "the bad checkpoint left a trace");
     let status = bench.status();
     assert_eq!((&status["quarantined"], &status["skipped"]), (&json!(1), &json!(1)), "{status}");

@@ -73,3 +73,23 @@ fn a_dry_run_tells_nobody_however_often_it_is_started() {
         assert!(!is_delivered(&bench) && !bench.path("control").exists());
     }
 }
+
+#[test]
+fn training_has_ended_when_the_processes_of_both_trainers_are_gone() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("compute:", "end: {processes: 1s}\ncompute:")]);
+    let running = bench.follow();
+    eventually("the control file is there", || bench.path("control/control.json").exists());
+    eventually("the pair is evaluated", || bench.pairs().len() == 1);
+    let package = concat!(env!("CARGO_MANIFEST_DIR"), "/python");
+    let code = "\
+import sys
+sys.path.insert(0, sys.argv[1])
+from convergd import Control
+Control('control', network=sys.argv[2]).poll(1)";
+    bench.python(code, &[package, "target"]);
+    bench.python(code, &[package, "baseline"]);
+    running.finish().expect(0, &["training has ended: its processes have been gone"]);
+    let ended = bench.status()["ended"].clone();
+    assert!(ended.as_str().unwrap().contains("`end.processes` 1s"), "{ended}");
+}

@@ -19,5 +19,6 @@ mod control;
 mod directories;
 mod extract;
 mod layouts;
+mod pairing;
 mod probe_and_program;
 mod state;

@@ -48,3 +48,20 @@ fn a_second_instance_is_refused_and_the_first_goes_on() {
     first.finish().expect(0, &[]);
     bench.once().expect(0, &[]);
 }
+
+#[test]
+fn a_state_is_refused_for_other_checkpoint_directories() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.once().expect(0, &[]);
+    let pairs = bench.pairs();
+    for network in ["target", "baseline"] {
+        let directory = format!("{network}: {{checkpoints: {network}}}");
+        bench.configure(&[(&directory, &format!("{network}: {{checkpoints: other}}"))]);
+        let was = format!("was begun with {network} checkpoints {}", bench.path(network).display());
+        bench.once().expect(64, &[&was, "give a new `state`"]);
+        bench.command(&["run", "-c", "run.yaml"]).expect(64, &[&was]);
+    }
+    bench.configure(&[]);
+    bench.once().expect(0, &[]);
+    assert_eq!(bench.pairs(), pairs, "the run itself goes on");
+}

@@ -1,0 +1,379 @@
+//! A checkpoint directory as a state machine: each look at it, at a given time, says what is new.
+//!
+//! No thread, no timer, no clock: [`super::watch`] decides when to look. What is guaranteed, whenever and
+//! however often that is:
+//!
+//! - A checkpoint is reported once for every time that it was saved, and its pin holds one whole save: its
+//!   identity was the same at two looks at least [`Directory::set_settle`] apart, its structure is
+//!   complete, and the pin had that identity after that.
+//! - One that was complete at one look is reported even if its name is gone at the next, where the state
+//!   directory can hold hard links to it. What lived between two looks only is not seen.
+//! - Only a save in place can destroy what was seen: the link shares its fate. A writer that pauses in the
+//!   midst of a save in place, longer than the settling time and with a complete structure around the
+//!   torn data, is not told from one that is done; the pin is checked again before and after it is read.
+//! - What cannot be pinned (a full disk) is tried again at every look.
+
+use super::event::{Event, Moment};
+use super::fingerprint::{self, Fingerprints};
+use super::scan::{Candidate, Listing, scan};
+use super::{Checkpoint, Mode, Settings, Watching, pin};
+use crate::layout::{Flaw, Found, recognise};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A file that is incomplete and has not changed for so long is quarantined.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Unchanged for so long is stable, on a disk of this machine.
+pub const SETTLE: Duration = Duration::from_millis(100);
+/// Look again while something is not settled.
+const POLL: Duration = Duration::from_millis(250);
+/// Things of another layout that are looked at before a directory is called empty.
+const MOST_LOOKED_AT: usize = 100;
+/// Checkpoint directories that are watched themselves, because they are not complete.
+const MOST_NESTED: usize = 64;
+
+/// A candidate that is not known to be ready or damaged yet.
+#[derive(Debug)]
+struct Unsettled {
+    candidate: Candidate,
+    since: Instant,
+    held: Option<PathBuf>,
+    /// Whether the last look still found it in the directory.
+    is_there: bool,
+}
+
+/// What is known of one directory.
+pub struct Directory {
+    settings: Settings,
+    pins: PathBuf,
+    settle: Duration,
+    fingerprints: Fingerprints,
+    known: HashSet<String>,
+    /// By identity.
+    unsettled: BTreeMap<String, Unsettled>,
+    /// Damaged, by identity: they may still be completed.
+    damaged: HashMap<String, PathBuf>,
+    was_waiting: bool,
+    was_unpinnable: bool,
+    was_foreign: bool,
+    was_listed: bool,
+}
+
+impl Directory {
+    /// Nothing is known but that `known` are identities that need not be reported again.
+    pub fn new(settings: Settings, pins: PathBuf, known: HashSet<String>) -> Self {
+        Self {
+            settings,
+            pins,
+            settle: SETTLE,
+            fingerprints: Fingerprints::default(),
+            known,
+            unsettled: BTreeMap::new(),
+            damaged: HashMap::new(),
+            was_waiting: false,
+            was_unpinnable: false,
+            was_foreign: false,
+            was_listed: false,
+        }
+    }
+
+    /// What is watched, and how.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How long a checkpoint must be unchanged: longer than attributes may be out of date.
+    pub fn set_settle(&mut self, settle: Duration) {
+        self.settle = settle;
+    }
+
+    /// Whether another look soon may bring something without any event. What only lacks its marker does
+    /// not count: the marker is an event.
+    pub fn is_unsettled(&self) -> bool {
+        self.unsettled.values().any(|unsettled| unsettled.candidate.is_marked)
+    }
+
+    /// How long to wait for an event before the next look.
+    pub fn pause(&self, mode: Mode) -> Duration {
+        let Watching { poll, rescan, .. } = self.settings.watching;
+        let regular = if mode == Mode::Poll { poll } else { rescan };
+        match self.is_unsettled() {
+            true => regular.min(POLL.max(self.settle)),
+            false => regular,
+        }
+    }
+
+    /// Checkpoint directories that are filled in place and not complete: a change in them is no event of
+    /// the directory above.
+    pub fn incomplete(&self) -> Vec<PathBuf> {
+        if !self.settings.layout.is_directory() {
+            return Vec::new();
+        }
+        let unsettled = self.unsettled.values().filter(|unsettled| unsettled.is_there);
+        let unsettled = unsettled.map(|unsettled| &unsettled.candidate.path);
+        let mut paths: Vec<_> = unsettled.chain(self.damaged.values()).cloned().collect();
+        paths.sort();
+        paths.dedup();
+        paths.split_off(paths.len().saturating_sub(MOST_NESTED))
+    }
+
+    /// Asks for `Listed`, or `Waiting`, once more.
+    pub fn ask_again(&mut self) {
+        (self.was_listed, self.was_waiting) = (false, false);
+    }
+
+    /// Looks at the directory: everything new that can be said.
+    pub fn look(&mut self, now: Moment) -> Vec<Event> {
+        let listing = scan(&self.settings, &mut self.fingerprints, now.wall);
+        let (listing, error) = match listing {
+            Ok(listing) => (listing, None),
+            Err(error) => (Listing::default(), Some(error)),
+        };
+        let Listing { candidates, others } = listing;
+        let foreign = candidates.is_empty().then(|| self.look_at_others(&others)).flatten();
+        self.meet(candidates, now.monotonic);
+        let identities: Vec<String> = self.unsettled.keys().cloned().collect();
+        let mut events: Vec<Event> = identities
+            .iter()
+            .filter_map(|identity| self.conclude(identity, now.monotonic))
+            .collect();
+        // Some tell their step only when they are read.
+        events.sort_by_key(|event| match event {
+            Event::Ready(checkpoint) => (checkpoint.step, checkpoint.path.clone()),
+            Event::Quarantined { path, .. } => (0, path.clone()),
+            _ => (0, PathBuf::new()),
+        });
+        events.extend(foreign);
+        match error {
+            Some(error) if !self.is_unsettled() => events.extend(self.wait(&error)),
+            Some(_) => {}
+            None => {
+                self.was_waiting = false;
+                if !self.was_listed && !self.is_unsettled() {
+                    self.was_listed = true;
+                    events.push(Event::Listed { role: self.settings.role });
+                }
+            }
+        }
+        events
+    }
+
+    fn wait(&mut self, error: &std::io::Error) -> Option<Event> {
+        if std::mem::replace(&mut self.was_waiting, true) {
+            return None;
+        }
+        let directory = self.settings.directory.display();
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => format!("`{directory}` is not there yet"),
+            _ => format!("`{directory}` cannot be listed: {error}"),
+        };
+        Some(Event::Waiting { role: self.settings.role, reason })
+    }
+
+    /// Somebody chose another layout than their trainer has, as it seems.
+    fn look_at_others(&mut self, others: &[PathBuf]) -> Option<Event> {
+        if self.was_foreign {
+            return None;
+        }
+        let find = |path: &PathBuf| recognise(path).map(|found| (path.clone(), found));
+        let (path, found) = others.iter().take(MOST_LOOKED_AT).find_map(find)?;
+        self.was_foreign = true;
+        let Settings { role, directory, layout, .. } = &self.settings;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let what = match found == Found::Layout(*layout) {
+            true => "whose name has no step; say with `steps` where it stands".to_owned(),
+            false => format!("which is {found}"),
+        };
+        let reason = format!(
+            "`{}` holds no checkpoint of `layout: {}`, but `{name}`, {what}",
+            directory.display(),
+            layout.name()
+        );
+        Some(Event::Foreign { role: *role, reason })
+    }
+
+    /// Takes in what is there now, and what is no longer.
+    fn meet(&mut self, candidates: Vec<Candidate>, now: Instant) {
+        self.unsettled.values_mut().for_each(|unsettled| unsettled.is_there = false);
+        if !self.damaged.is_empty() {
+            let there: HashSet<&String> = candidates.iter().map(|c| &c.identity).collect();
+            self.damaged.retain(|identity, _| there.contains(identity));
+        }
+        let is_directory = self.settings.layout.is_directory();
+        let place = |candidate: &Candidate| match is_directory {
+            true => candidate.path.display().to_string(),
+            false => fingerprint::file(&candidate.identity),
+        };
+        let places: HashSet<String> = match self.unsettled.is_empty() {
+            true => HashSet::new(),
+            false => candidates.iter().map(place).collect(),
+        };
+        for candidate in candidates {
+            if self.known.contains(&candidate.identity) {
+                continue;
+            }
+            match self.unsettled.get_mut(&candidate.identity) {
+                Some(unsettled) => {
+                    let is_marked = unsettled.candidate.is_marked || candidate.is_marked;
+                    unsettled.candidate = Candidate { is_marked, ..candidate };
+                    unsettled.is_there = true;
+                }
+                None => self.meet_new(candidate, now),
+            }
+        }
+        let gone = self.unsettled.iter().filter(|(_, unsettled)| !unsettled.is_there);
+        let gone: Vec<String> = gone.map(|(identity, _)| identity.clone()).collect();
+        for identity in gone {
+            self.follow_held(&identity, now, |candidate, held| {
+                // In a later state: the file itself, or the directory that the held files stand in.
+                places.contains(&place(candidate))
+                    && (!is_directory || pin::is_superseded(held, &candidate.path))
+            });
+        }
+    }
+
+    fn meet_new(&mut self, candidate: Candidate, now: Instant) {
+        let Settings { role, layout, .. } = self.settings;
+        let held = pin::hold(&self.pins, role, layout, &candidate).unwrap_or_default();
+        let identity = candidate.identity.clone();
+        self.unsettled.insert(identity, Unsettled { candidate, since: now, held, is_there: true });
+    }
+
+    /// What is no longer in the directory lives on where it is held, if it was declared complete.
+    fn follow_held(
+        &mut self,
+        identity: &str,
+        now: Instant,
+        is_superseded: impl Fn(&Candidate, &Path) -> bool,
+    ) {
+        let Some(mut unsettled) = self.unsettled.remove(identity) else { return };
+        let Some(held) = unsettled.held.clone() else { return };
+        let layout = self.settings.layout;
+        let found = super::scan::identity(layout, &held, unsettled.candidate.knows_itself);
+        let found = found.ok().flatten();
+        let is_over = !unsettled.candidate.is_marked || is_superseded(&unsettled.candidate, &held);
+        match found {
+            Some(found) if !is_over && found == identity => {
+                self.unsettled.insert(found, unsettled);
+            }
+            // Written to after it was seen, then removed: it must settle again.
+            Some(found) if !is_over && !layout.is_directory() && !self.known.contains(&found) => {
+                unsettled.candidate.identity = found.clone();
+                unsettled.since = now;
+                self.unsettled.insert(found, unsettled);
+            }
+            _ => release(&held),
+        }
+    }
+
+    /// What can be said of a candidate by now.
+    fn conclude(&mut self, identity: &str, now: Instant) -> Option<Event> {
+        let unsettled = self.unsettled.get(identity)?;
+        let age = now.saturating_duration_since(unsettled.since);
+        if !unsettled.candidate.is_marked || unsettled.since == now || age < self.settle {
+            return None;
+        }
+        let is_late = age >= PATIENCE;
+        match self.examine(unsettled) {
+            Ok(Some(step)) => self.pin(identity, step),
+            // A trainer may still be writing, the state that tells the step last of all.
+            Err(_) | Ok(None) if !is_late => None,
+            // Removed before it was complete.
+            Err(_) | Ok(None) if !unsettled.is_there => {
+                self.forget(identity);
+                None
+            }
+            Err(flaw) => self.quarantine(identity, flaw.to_string()),
+            Ok(None) => {
+                let reason =
+                    "has no step in its name, and none inside; say with `steps` where it stands";
+                self.quarantine(identity, reason.to_owned())
+            }
+        }
+    }
+
+    /// The step of a complete checkpoint.
+    fn examine(&self, unsettled: &Unsettled) -> Result<Option<u64>, Flaw> {
+        let Settings { layout, limits, .. } = &self.settings;
+        let Unsettled { candidate, held, is_there, .. } = unsettled;
+        let path = held.as_ref().unwrap_or(&candidate.path);
+        match layout.check(path, limits) {
+            // What is held of a directory is only what is read of it: the reason may be what is not.
+            Err(_) if *is_there => layout.check(&candidate.path, limits)?,
+            checked => checked?,
+        }
+        let inside = match candidate.knows_itself {
+            true => layout.step_inside(path, limits)?,
+            false => None,
+        };
+        Ok(inside.or(candidate.step))
+    }
+
+    fn pin(&mut self, identity: &str, step: u64) -> Option<Event> {
+        let Settings { role, layout, .. } = self.settings;
+        let Unsettled { candidate, held, .. } = self.unsettled.get(identity)?;
+        let pinned = match held {
+            Some(held) => pin::settle(&self.pins, role, layout, step, candidate, held),
+            None => pin::pin(&self.pins, role, layout, step, candidate),
+        };
+        match pinned {
+            Ok(Some(pin)) => {
+                self.was_unpinnable = false;
+                let Unsettled { candidate, .. } = self.unsettled.remove(identity)?;
+                let Candidate { path, identity, .. } = candidate;
+                self.known.insert(identity.clone());
+                Some(Event::Ready(Checkpoint { role, step, path, pin, identity }))
+            }
+            // It has changed: the next look finds what is there then.
+            Ok(None) => None,
+            // Not the checkpoint's fault (a full disk, say): it is tried again, and said once.
+            Err(error) => {
+                let file = candidate.path.display();
+                if !std::mem::replace(&mut self.was_unpinnable, true) {
+                    let pins = self.pins.display();
+                    tracing::error!(%file, %error, "cannot be pinned under `{pins}`; trying again");
+                }
+                None
+            }
+        }
+    }
+
+    fn quarantine(&mut self, identity: &str, reason: String) -> Option<Event> {
+        let Candidate { step, path, identity, .. } = self.forget(identity)?;
+        self.known.insert(identity.clone());
+        self.damaged.insert(identity.clone(), path.clone());
+        let step = step.unwrap_or_default();
+        Some(Event::Quarantined { role: self.settings.role, step, path, identity, reason })
+    }
+
+    fn forget(&mut self, identity: &str) -> Option<Candidate> {
+        let Unsettled { candidate, held, .. } = self.unsettled.remove(identity)?;
+        if let Some(held) = held {
+            release(&held);
+        }
+        Some(candidate)
+    }
+}
+
+/// What never became ready is held no longer.
+impl Drop for Directory {
+    fn drop(&mut self) {
+        self.unsettled
+            .values()
+            .filter_map(|unsettled| unsettled.held.as_ref())
+            .for_each(|held| release(held));
+    }
+}
+
+/// What is left over is swept at the next start.
+fn release(held: &Path) {
+    if let Err(error) = pin::remove(held) {
+        tracing::warn!(pin = %held.display(), %error, "a link cannot be removed");
+    }
+}
+
+/// A directory, or the nearest existing one above it.
+pub fn nearest_existing(directory: &Path) -> Option<&Path> {
+    directory.ancestors().find(|ancestor| ancestor.is_dir())
+}

@@ -1,0 +1,77 @@
+//! The process of a trainer, told from a later one with its number.
+
+use serde::{Deserialize, Serialize};
+use std::os::unix::fs::MetadataExt;
+
+/// What a trainer says of its process. Numbers of processes are used again, so its start belongs to it; and
+/// they mean something only on the machine, since its boot, and in the container that it runs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since the boot (field 22 of `/proc/PID/stat`).
+    pub start: u64,
+    /// `/proc/sys/kernel/random/boot_id`.
+    pub boot: String,
+    /// Inode of `/proc/self/ns/pid`.
+    pub namespace: u64,
+}
+
+impl Process {
+    /// This process.
+    pub fn own() -> Option<Self> {
+        let pid = std::process::id();
+        let (start, _) = look_up(pid)?;
+        Some(Self { pid, start, boot: boot()?, namespace: namespace()? })
+    }
+
+    /// Whether it has ended; nothing where that cannot be known here: it runs on another machine or in
+    /// another container.
+    pub fn is_gone(&self) -> Option<bool> {
+        if Some(&self.boot) != boot().as_ref() || Some(self.namespace) != namespace() {
+            return None;
+        }
+        let runs = look_up(self.pid).is_some_and(|(start, ends)| start == self.start && !ends);
+        Some(!runs)
+    }
+}
+
+/// Start of the process with this number, and whether it only waits for its parent to see its end.
+fn look_up(pid: u32) -> Option<(u64, bool)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may hold anything, brackets and spaces too.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ends = matches!(*fields.first()?, "Z" | "X");
+    Some((fields.get(19)?.parse().ok()?, ends))
+}
+
+fn boot() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(boot.trim().to_owned())
+}
+
+fn namespace() -> Option<u64> {
+    std::fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_gone_when_it_has_ended_or_its_number_is_anothers() {
+        let own = Process::own().expect("there");
+        assert_eq!(own.is_gone(), Some(false));
+        assert_eq!(Process { start: own.start + 1, ..own.clone() }.is_gone(), Some(true));
+        assert_eq!(Process { boot: "another".to_owned(), ..own.clone() }.is_gone(), None);
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().expect("started");
+        let (start, _) = look_up(child.id()).expect("there");
+        let process = Process { pid: child.id(), start, ..own };
+        assert_eq!(process.is_gone(), Some(false));
+        child.kill().expect("ended");
+        // It may be a zombie for a moment; after the wait it is nothing at all.
+        child.wait().expect("waited for");
+        assert_eq!(process.is_gone(), Some(true));
+    }
+}

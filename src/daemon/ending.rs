@@ -1,0 +1,74 @@
+//! When training has ended, and what is left to say then.
+
+use super::{Daemon, DaemonError, End, Result};
+use crate::history::Outcome;
+use crate::role::Role;
+use std::time::Instant;
+
+impl Daemon<'_> {
+    /// Why training has ended, if it has: the trainers say so, their processes are gone, the last step is reached,
+    /// or nothing has come for long.
+    pub(super) fn training_ended(&mut self) -> Option<String> {
+        let seen = |role: Role| self.newest[role.index()].is_some();
+        if self.config.trainings().all(|role| seen(role) && self.control.is_done(role)) {
+            let names: Vec<_> =
+                self.config.trainings().map(|role| format!("`done-{role}`")).collect();
+            return Some(format!("{} in the control directory", names.join(" and ")));
+        }
+        let processes = self.config.end.processes;
+        let all_gone =
+            self.config.trainings().all(|r| seen(r) && self.control.is_gone(r) == Some(true));
+        // A training that goes on in another process acknowledges anew.
+        let since = all_gone.then(|| self.gone_since.unwrap_or_else(Instant::now));
+        self.gone_since = since;
+        if since.is_some_and(|since| since.elapsed() >= processes) {
+            return Some(format!("its processes have been gone for `end.processes` {processes:?}"));
+        }
+        let step = self.pairs.last().map(|[step, _]| step);
+        if let Some((step, last)) = step.zip(self.config.end.max_step).filter(|(s, last)| s >= last)
+        {
+            return Some(format!("the pair at step {step} has reached `end.max_step` {last}"));
+        }
+        let idle = self.config.end.idle;
+        let is_idle = self.last_arrival.is_some_and(|then| then.elapsed() >= idle);
+        (is_idle && !self.pairs.is_ready())
+            .then(|| format!("no new checkpoint for `end.idle` {idle:?}"))
+    }
+
+    /// With `--once`, checkpoints of which none could be evaluated are no success.
+    pub(super) fn refuse_nothing(&self) -> Result<()> {
+        let rows = self.history.checkpoints(None)?;
+        let of = |outcome| rows.iter().filter(move |row| row.outcome == outcome);
+        let (quarantined, skipped) = (Outcome::Quarantined, Outcome::Skipped);
+        let Some(row) = of(quarantined).chain(of(skipped)).next() else { return Ok(()) };
+        if self.history.count_pairs()? > 0 {
+            return Ok(());
+        }
+        Err(DaemonError::NothingEvaluated {
+            quarantined: of(quarantined).count(),
+            skipped: of(skipped).count(),
+            path: row.path.clone(),
+            reason: match row.outcome {
+                Outcome::Skipped => {
+                    format!("was skipped: {}", row.reason.as_deref().unwrap_or_default())
+                }
+                _ => row.reason.clone().unwrap_or_default(),
+            },
+        })
+    }
+
+    /// Lets go of what still waits at the end. After an interruption it waits for the next start.
+    pub(super) fn release(&mut self, end: Option<&End>) -> Result<()> {
+        if matches!(end, None | Some(End::Interrupted)) {
+            return Ok(());
+        }
+        for (checkpoint, reason) in self.pairs.drain() {
+            let is_stopped = matches!(end, Some(End::Stopped(_)));
+            self.skip(
+                checkpoint,
+                if is_stopped { "the run was stopped before it" } else { reason },
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! What a run is of: settings that must not change, the fixed baseline, where an earlier life ended.
+
+use super::{Options, Result};
+use crate::checkpoint::{Checkpoint, fixed};
+use crate::config::Config;
+use crate::history::{History, Outcome, PairRow};
+use crate::network::{NetworkError, Worker};
+use crate::role::Role;
+use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
+
+/// The fixed baseline; without a good one there is no run.
+pub(super) fn find_fixed(config: &Config) -> Result<Option<Checkpoint>> {
+    let Some(path) = &config.fixed else { return Ok(None) };
+    let reading = &config.network.reading[Role::Baseline.index()];
+    let found = fixed::find(path, reading.layout, &reading.limits);
+    let refuse = |flaw: crate::layout::Flaw| NetworkError::Checkpoint {
+        path: path.clone(),
+        message: format!("{flaw} (`networks.baseline.fixed`)"),
+    };
+    Ok(Some(found.map_err(refuse)?))
+}
+
+/// Steps of the last pair, (target, baseline): with a tolerance they differ.
+pub(super) fn last_steps(history: &History, last: Option<&PairRow>) -> Result<Option<[u64; 2]>> {
+    let Some(last) = last else { return Ok(None) };
+    let evaluated = history.checkpoints(Some(Outcome::Evaluated))?;
+    let baseline = evaluated.into_iter().filter(|row| row.role == Role::Baseline);
+    let baseline = baseline.map(|row| row.step).max().unwrap_or(last.step);
+    Ok(Some([last.step, baseline]))
+}
+
+/// What must not change within a run, because the numbers before and after could not be compared.
+pub(super) fn keep_settings(
+    config: &Config,
+    options: Options,
+    worker: &Worker,
+    history: &History,
+    fixed: Option<&Checkpoint>,
+) -> Result<()> {
+    let settings = config.interactions;
+    history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;
+    history.keep_fact("solver iterations", &settings.solver.iterations.to_string())?;
+    history.keep_fact("largest basis", &settings.solver.largest_basis.to_string())?;
+    history.keep_fact("gap", &settings.solver.gap.to_string())?;
+    history.keep_fact("noise", &settings.noise.to_string())?;
+    history.keep_fact("salience", &settings.salience.to_string())?;
+    for watched in &config.watch {
+        let directory = watched.directory.display().to_string();
+        history.keep_fact(&format!("{} checkpoints", watched.role), &directory)?;
+    }
+    if let Some(fixed) = fixed {
+        let what = format!("{} ({})", fixed.path.display(), fixed::content(fixed));
+        history.keep_fact("baseline checkpoint", &what)?;
+    }
+    let mode = if options.dry_run { "dry run" } else { "controlling" };
+    history.keep_fact("mode", mode)?;
+    for (name, value) in worker.facts() {
+        history.keep_fact(name, value)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! Watching, in simulated worlds with their own clock and with the real threads.
+#![cfg(feature = "torch")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod full_disk;
+mod simulation;
+mod threads;
+mod world;
