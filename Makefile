@@ -6,13 +6,19 @@ BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 # Value tables with known optima; the benches do without where the file is not there.
 GOLDEN ?= $(CURDIR)/../shared/golden/values.safetensors
+# Seconds of `make fuzz` for each reader.
+FUZZ_SECONDS ?= 30
+FUZZ_TARGETS := safetensors torch pickle torchscript hf
+FUZZ_TOOL := target/tools/bin/cargo-fuzz
+# Sanitizers are not stable yet; this lets the one toolchain of the project build with them.
+FUZZ := RUSTC_BOOTSTRAP=1 PATH="$(CURDIR)/target/tools/bin:$$PATH" cargo fuzz
 # torch-sys asks the `python` (or python3) that it finds first for libtorch.
 export PATH := $(BIN):$(PATH)
 export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build demo demo-phase test test-rust test-core test-python bench-solver lint format clean
+.PHONY: help setup build demo demo-phase test test-rust test-core test-python fuzz bench-solver lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +53,24 @@ test-core: ## the pure core, without libtorch
 test-python: setup
 	cd python && $(BIN)/python -m pytest -q tests
 
+# A crash, a hang of 10 s or 64 MiB at once fails; what caused it is under fuzz/artifacts.
+fuzz: setup $(FUZZ_TOOL) ## random bytes for each reader of checkpoints, FUZZ_SECONDS=30 each
+	rm -rf target/fuzz-layouts
+	EVIL_MARK=$(CURDIR)/target/fuzz-mark HF_HUB_OFFLINE=1 \
+		$(BIN)/python tests/fixtures/make_layouts.py target/fuzz-layouts
+	$(BIN)/python fuzz/make_seeds.py target/fuzz-layouts target/fuzz-seeds
+	$(FUZZ) build
+	set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p fuzz/corpus/$$target; \
+		$(FUZZ) run $$target fuzz/corpus/$$target target/fuzz-seeds/$$target -- \
+			-max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=10 \
+			-rss_limit_mb=1024 -malloc_limit_mb=64 -print_final_stats=1; \
+	done
+	test ! -e target/fuzz-mark
+
+$(FUZZ_TOOL):
+	cargo install --locked --root target/tools cargo-fuzz
+
 bench-solver: build ## the solver and its peers: certification, cost, memory, rooflines (10 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
 	$(BIN)/python benches/make_tables.py target/bench
@@ -58,14 +82,16 @@ bench-solver: build ## the solver and its peers: certification, cost, memory, ro
 
 lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
-	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches
-	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches
+	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz
+	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz
 
 format:
 	cargo fmt
-	$(BIN)/ruff format --config python/pyproject.toml python examples tests benches
+	cargo fmt --manifest-path fuzz/Cargo.toml
+	$(BIN)/ruff format --config python/pyproject.toml python examples tests benches fuzz
 
 clean:
 	cargo clean

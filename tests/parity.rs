@@ -11,6 +11,8 @@
     missing_docs
 )]
 
+mod common;
+
 use convergd::layout::{Layout, Limits, Reading};
 use convergd::network::variables::Assignment;
 use convergd::network::{
@@ -19,8 +21,7 @@ use convergd::network::{
 use convergd::role::Role;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 /// Largest difference of a value or a logit, in log-odds.
 const TOLERANCE: f64 = 1e-4;
@@ -43,21 +44,11 @@ struct Fixture {
 impl Fixture {
     /// Runs the script; nothing where the virtual environment is not there.
     fn make() -> Option<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let python = root.join(".venv/bin/python");
-        if !python.exists() {
-            eprintln!("skipped: there is no {}; `make setup` makes it", python.display());
+        if !common::has_python() {
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
-        let output = Command::new(python)
-            .arg(root.join("tests/fixtures/make_parity.py"))
-            .arg(directory.path())
-            .env("PYTHONPATH", root.join("python"))
-            .output()
-            .unwrap();
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "make_parity.py failed: {message}");
+        common::succeed(common::script("make_parity.py").arg(directory.path()));
         let expected = std::fs::read(directory.path().join("expected.safetensors")).unwrap();
         Some(Self { directory, expected })
     }

@@ -12,6 +12,8 @@
     missing_docs
 )]
 
+mod common;
+
 use convergd::history::{DeliveryRow, History, Outcome, PairRow};
 use convergd::signal::Document;
 use serde::Deserialize;
@@ -132,8 +134,7 @@ impl Recorded {
     /// Nothing where the virtual environment is not there.
     fn get() -> Option<Arc<Self>> {
         static SHARED: Mutex<Weak<Recorded>> = Mutex::new(Weak::new());
-        if !venv_python().exists() {
-            eprintln!("skipped: there is no {}; `make setup` makes it", venv_python().display());
+        if !common::has_python() {
             return None;
         }
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,8 +156,8 @@ impl Recorded {
     fn with_seed(seed: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let answer = directory.path().join("oracle.json");
-        fixture("make_run.py").arg(directory.path()).arg(seed.to_string()).succeed();
-        fixture("oracle.py").arg(directory.path()).arg(&answer).succeed();
+        common::script("make_run.py").arg(directory.path()).arg(seed.to_string()).succeed();
+        common::script("oracle.py").arg(directory.path()).arg(&answer).succeed();
         let oracle: Oracle = serde_json::from_slice(&std::fs::read(answer).unwrap()).unwrap();
         match &oracle.decision {
             None => eprintln!("oracle, seed {seed}: no decision"),
@@ -178,26 +179,6 @@ impl Recorded {
     fn checkpoint(&self, network: &str, step: u64) -> PathBuf {
         self.path().join(network).join(format!("step-{step:08}.safetensors"))
     }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn venv_python() -> PathBuf {
-    root().join(".venv/bin/python")
-}
-
-fn python() -> Command {
-    let mut command = Command::new(venv_python());
-    command.env("PYTHONPATH", root().join("python"));
-    command
-}
-
-fn fixture(script: &str) -> Command {
-    let mut command = python();
-    command.arg(root().join("tests/fixtures").join(script));
-    command
 }
 
 trait Succeed {
@@ -598,7 +579,7 @@ fn write_checkpoints(recorded: &Recorded, run: &Run, step: u64) {
 fn poll_control(run: &Run, network: &str, step: u64) -> bool {
     let script = "import sys; from convergd import Control; \
                   print(Control(sys.argv[1], network=sys.argv[2]).poll(int(sys.argv[3])).stop)";
-    let mut command = python();
+    let mut command = common::python();
     command.args(["-c", script]).arg(run.path("control")).args([network, &step.to_string()]);
     match command.succeed().trim() {
         "True" => true,

@@ -16,8 +16,8 @@
 use super::event::{Event, Moment};
 use super::fingerprint::{self, Fingerprints};
 use super::scan::{Candidate, Listing, scan};
-use super::{Checkpoint, Mode, Settings, Watching, pin};
-use crate::layout::{Flaw, Found, recognise};
+use super::{Checkpoint, Mode, Settings, Watching, foreign, pin};
+use crate::layout::Flaw;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,8 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub const SETTLE: Duration = Duration::from_millis(100);
 /// Look again while something is not settled.
 const POLL: Duration = Duration::from_millis(250);
-/// Things of another layout that are looked at before a directory is called empty.
-const MOST_LOOKED_AT: usize = 100;
 /// Checkpoint directories that are watched themselves, because they are not complete.
 const MOST_NESTED: usize = 64;
 
@@ -176,21 +174,9 @@ impl Directory {
         if self.was_foreign {
             return None;
         }
-        let find = |path: &PathBuf| recognise(path).map(|found| (path.clone(), found));
-        let (path, found) = others.iter().take(MOST_LOOKED_AT).find_map(find)?;
+        let reason = foreign(&self.settings, others)?;
         self.was_foreign = true;
-        let Settings { role, directory, layout, .. } = &self.settings;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let what = match found == Found::Layout(*layout) {
-            true => "whose name has no step; say with `steps` where it stands".to_owned(),
-            false => format!("which is {found}"),
-        };
-        let reason = format!(
-            "`{}` holds no checkpoint of `layout: {}`, but `{name}`, {what}",
-            directory.display(),
-            layout.name()
-        );
-        Some(Event::Foreign { role: *role, reason })
+        Some(Event::Foreign { role: self.settings.role, reason })
     }
 
     /// Takes in what is there now, and what is no longer.

@@ -23,10 +23,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = Config::load(file)?;
     let rules: Vec<&str> = config.policy.rules.iter().map(|rule| rule.id.as_str()).collect();
     say(format!(
-        "{} is valid: run `{}`, rules {}",
-        config.source.display(),
+        "{file} is valid: run `{}`, rules {}. Files that it names are not looked at here; \
+         `convergd doctor -c {file}` does",
         config.name,
-        rules.join(", ")
+        rules.join(", "),
+        file = config.source.display(),
     ));
     Ok(Exit::Done)
 }

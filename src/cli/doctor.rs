@@ -3,20 +3,26 @@
 use super::{Exit, say};
 use crate::checkpoint::directory::nearest_existing;
 use crate::checkpoint::filesystem::{self, Choice};
+use crate::checkpoint::fingerprint::Fingerprints;
+use crate::checkpoint::scan::{Candidate, Listing, scan};
+use crate::checkpoint::{Settings, foreign};
 use crate::config::Config;
 use crate::network::device;
 use clap::Args;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Configuration file whose paths are looked at too
+    /// Configuration file whose paths and checkpoints are looked at too
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 /// Watches that the system should allow a user, at the least.
 const LEAST_WATCHES: u64 = 1024;
+/// Damaged checkpoints of a network that are named.
+const MOST_SAID: usize = 5;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let mut findings = Findings { exit: Exit::Done };
@@ -89,9 +95,7 @@ impl Findings {
         for watched in &config.watch {
             let what = format!("{} checkpoints", watched.role);
             match nearest_existing(&watched.directory) {
-                Some(there) if there == watched.directory => {
-                    self.good(&what, &there.display().to_string());
-                }
+                Some(there) if there == watched.directory => self.checkpoints(&what, watched),
                 Some(_) => {
                     let directory = watched.directory.display();
                     self.warn(
@@ -123,6 +127,44 @@ impl Findings {
         }
         self.writable("state", &config.state);
         self.writable("control", &config.control.directory);
+    }
+
+    /// What `run` would find in a directory that is there, and say of it.
+    fn checkpoints(&mut self, what: &str, watched: &Settings) {
+        let directory = watched.directory.display();
+        let Listing { candidates, others } =
+            match scan(watched, &mut Fingerprints::default(), SystemTime::now()) {
+                Ok(listing) => listing,
+                Err(error) => {
+                    return self.bad(what, &format!("`{directory}`: {error}"), Exit::Data);
+                }
+            };
+        let flaw = |candidate: &Candidate| {
+            let flaw = watched.layout.check(&candidate.path, &watched.limits).err()?;
+            Some(format!("`{}` {flaw}", candidate.path.display()))
+        };
+        let flaws: Vec<String> = candidates.iter().filter_map(flaw).collect();
+        let found = match (candidates.len(), foreign(watched, &others)) {
+            (0, Some(reason)) => return self.bad(what, &reason, Exit::Data),
+            (0, None) => format!("`{directory}` holds none yet; `run` waits for them"),
+            (count, _) => format!(
+                "{} of {count} in `{directory}` are complete, of `layout: {}`",
+                count - flaws.len(),
+                watched.layout.name()
+            ),
+        };
+        // One may be being written; where none is whole, the layout may be another.
+        let is_any_whole = flaws.len() < candidates.len() || candidates.is_empty();
+        self.good(what, &found);
+        for flaw in flaws.iter().take(MOST_SAID) {
+            match is_any_whole {
+                true => self.warn(what, flaw),
+                false => self.bad(what, flaw, Exit::Data),
+            }
+        }
+        if flaws.len() > MOST_SAID {
+            self.warn(what, &format!("{} more are incomplete or damaged", flaws.len() - MOST_SAID));
+        }
     }
 
     fn writable(&mut self, what: &str, directory: &Path) {

@@ -1,16 +1,13 @@
 //! A run in a directory of its own, and the program at work on it.
 
+use crate::common;
+pub(crate) use crate::common::process::{Finished, Running, assert_says, convergd, eventually};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
-
-/// Far more than anything takes; a wait that reaches it fails.
-const PATIENCE: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(20);
+use std::time::Duration;
 
 /// The configuration that every test starts from; paths are relative to it.
 const CONFIG: &str = "\
@@ -36,116 +33,13 @@ pub(crate) fn fixtures() -> Option<&'static Path> {
     MADE.get_or_init(make).as_deref()
 }
 
-fn python() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
-}
-
 fn make() -> Option<PathBuf> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = python();
-    if !python.exists() {
-        eprintln!("skipped: {} is not here; `make setup` makes it", python.display());
+    if !common::has_python() {
         return None;
     }
-    // One a process, since two may run at a time; what ended processes have left is removed.
-    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bad_input");
-    for entry in std::fs::read_dir(&all).into_iter().flatten().flatten() {
-        if !Path::new("/proc").join(entry.file_name()).exists() {
-            // Another process may be removing it too.
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-    let directory = all.join(std::process::id().to_string());
-    let script = project.join("tests/fixtures/make_bad_input.py");
-    let made = Command::new(python).arg(script).arg(&directory).status().unwrap();
-    assert!(made.success(), "the fixtures cannot be made");
+    let directory = common::own_directory("bad_input");
+    common::succeed(common::script("make_bad_input.py").arg(&directory));
     Some(directory)
-}
-
-/// Waits for something to come true.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(POLL);
-    }
-}
-
-/// Every part must stand in the text.
-#[track_caller]
-pub(crate) fn assert_says(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "`{part}` is not in:\n{text}");
-    }
-    assert!(!text.contains("panicked") && !text.contains("BUG"), "{text}");
-}
-
-/// What a command left.
-pub(crate) struct Finished {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl Finished {
-    #[track_caller]
-    pub(crate) fn expect(&self, code: i32, parts: &[&str]) -> &Self {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
-        assert_says(&self.err, parts);
-        self
-    }
-}
-
-/// A command at work; it ends with this value.
-pub(crate) struct Running {
-    child: Child,
-    out: PathBuf,
-    err: PathBuf,
-}
-
-impl Running {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn err(&self) -> String {
-        std::fs::read_to_string(&self.err).unwrap()
-    }
-
-    pub(crate) fn is_alive(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
-    /// Waits until it has said something.
-    pub(crate) fn says(&mut self, part: &str) {
-        let started = Instant::now();
-        while !self.err().contains(part) {
-            assert!(self.is_alive(), "it ended without `{part}`:\n{}", self.err());
-            assert!(started.elapsed() < PATIENCE, "no `{part}` in time:\n{}", self.err());
-            std::thread::sleep(POLL);
-        }
-    }
-
-    pub(crate) fn finish(mut self) -> Finished {
-        let started = Instant::now();
-        let status: ExitStatus = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(started.elapsed() < PATIENCE, "it does not end:\n{}", self.err());
-            std::thread::sleep(POLL);
-        };
-        let out = std::fs::read_to_string(&self.out).unwrap();
-        Finished { code: status.code(), out, err: self.err() }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// One run's directory.
@@ -205,21 +99,7 @@ impl Bench {
 
     /// Starts a command in the directory.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        static STARTED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let number = STARTED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (out, err) = (self.path(&format!("{number}.out")), self.path(&format!("{number}.err")));
-        let child = Command::new(env!("CARGO_BIN_EXE_convergd"))
-            .args(arguments)
-            .current_dir(self.root.path())
-            .env_remove("RUST_LOG")
-            .env("RUST_BACKTRACE", "0")
-            .env("OMP_WAIT_POLICY", "PASSIVE")
-            .stdin(Stdio::null())
-            .stdout(File::create(&out).unwrap())
-            .stderr(File::create(&err).unwrap())
-            .spawn()
-            .unwrap();
-        Running { child, out, err }
+        Running::start(convergd(arguments).current_dir(self.root.path()), self.root.path())
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Finished {
@@ -229,7 +109,7 @@ impl Bench {
     /// Runs Python code in the directory; what it prints.
     #[track_caller]
     pub(crate) fn python(&self, code: &str, arguments: &[&str]) -> String {
-        let mut command = Command::new(python());
+        let mut command = common::python();
         command.args(["-c", code]).args(arguments).current_dir(self.root.path());
         let finished = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
         assert!(finished.status.success(), "{code} {arguments:?}");

@@ -156,15 +156,19 @@ fn an_incomplete_directory_waits_for_its_shard() {
 }
 
 #[test]
-fn ten_thousand_files_hide_no_checkpoint() {
+fn ten_thousand_files_a_thousand_of_them_damaged_hide_no_checkpoint() {
     let Some(bench) = Bench::with_steps(&[1]) else { return };
     convert(&bench, "nested");
     configure(&bench, "layout: torch");
-    for number in 0..10_000 {
+    for number in 0..9_000 {
         std::fs::write(bench.path(&format!("target/event.{number}")), "x").unwrap();
+    }
+    for number in 0..1_000 {
+        std::fs::write(bench.path(&format!("target/broken-{}.pt", 100 + number)), "x").unwrap();
     }
     bench.once().expect(0, &[]);
     assert_eq!(bench.pairs().len(), 1);
+    assert_eq!(bench.status()["quarantined"], json!(1_000));
 }
 
 #[test]

@@ -14,9 +14,12 @@
 
 mod bench;
 mod checkpoints;
+#[path = "../common/mod.rs"]
+mod common;
 mod config;
 mod control;
 mod directories;
+mod doctor;
 mod extract;
 mod layouts;
 mod pairing;

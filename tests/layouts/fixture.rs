@@ -1,5 +1,6 @@
 //! The checkpoints of `make_layouts.py`, and networks that load them.
 
+use crate::common;
 use convergd::layout::{Flaw, Layout, Limits, Reading, Weights};
 use convergd::network::{
     Baseline, DeviceChoice, NetworkError, ProbeValues, Settings, Source, VariableRule, Variables,
@@ -8,7 +9,6 @@ use convergd::network::{
 use convergd::role::Role;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 /// Where the files lie, and the file that a hostile one would make.
@@ -24,37 +24,14 @@ pub(crate) fn fixture() -> Option<&'static Fixture> {
     MADE.get_or_init(make).as_ref()
 }
 
-pub(crate) fn python() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
-}
-
 fn make() -> Option<Fixture> {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if !python().exists() {
-        eprintln!("skipped: {} is not here; `make setup` makes it", python().display());
+    if !common::has_python() {
         return None;
     }
-    // One a process, since two may run at a time; what ended processes have left is removed.
-    let all = Path::new(env!("CARGO_TARGET_TMPDIR")).join("layouts");
-    for entry in std::fs::read_dir(&all).into_iter().flatten().flatten() {
-        if !Path::new("/proc").join(entry.file_name()).exists() {
-            // Another process may be removing it too.
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-    let root = all.join(std::process::id().to_string());
+    let root = common::own_directory("layouts");
     // Without spaces: it stands in a command of the shell.
     let mark = root.join("mark");
-    let output = Command::new(python())
-        .arg(project.join("tests/fixtures/make_layouts.py"))
-        .arg(&root)
-        .env("EVIL_MARK", &mark)
-        .env("PYTHONPATH", project.join("python"))
-        .env("HF_HUB_OFFLINE", "1")
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "make_layouts.py failed: {message}");
+    common::succeed(common::script("make_layouts.py").arg(&root).env("EVIL_MARK", &mark));
     let expected = std::fs::read(root.join("expected.safetensors")).unwrap();
     Some(Fixture { root, mark, expected })
 }

@@ -10,6 +10,9 @@
     missing_docs
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
+mod damage;
 mod fixture;
 mod hostile;
 mod parity;

@@ -1,0 +1,49 @@
+//! `doctor` looks at the checkpoints that are there, and says what `run --once` would say.
+
+use crate::bench::{Bench, assert_says};
+
+fn doctor(bench: &Bench, code: i32, parts: &[&str]) {
+    let finished = bench.command(&["doctor", "-c", "run.yaml"]);
+    finished.expect(code, &[]);
+    assert_says(&finished.out, parts);
+}
+
+/// A state dict in place of the target's checkpoint.
+const CONVERT: &str = "\
+import pathlib, torch
+from safetensors.torch import load_file
+file = pathlib.Path('target/step-00000001.safetensors')
+torch.save(load_file(file), 'target/step-1.pt')
+file.unlink()";
+
+#[test]
+fn complete_checkpoints_are_counted_and_damaged_ones_named() {
+    let Some(bench) = Bench::with_steps(&[1, 2]) else { return };
+    let complete = |count: &str| format!("target checkpoints: {count} in `");
+    doctor(&bench, 0, &[&complete("2 of 2"), "are complete, of `layout: safetensors`"]);
+    bench.put("checkpoints/truncated.safetensors", "target/step-00000002.safetensors");
+    let damaged = ["warn  target checkpoints: `", "step-00000002.safetensors` is ", "truncated"];
+    doctor(&bench, 0, &damaged);
+    doctor(&bench, 0, &[&complete("1 of 2"), "baseline checkpoints: 2 of 2"]);
+    bench.put("checkpoints/text.safetensors", "target/step-00000001.safetensors");
+    let none = [&complete("0 of 2")[..], "BAD   target checkpoints: `", "is no safetensors file"];
+    doctor(&bench, 65, &none);
+}
+
+#[test]
+fn another_layout_is_said_in_the_words_of_run() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.python(CONVERT, &[]);
+    let once = bench.once();
+    once.expect(65, &["holds no checkpoint of `layout: safetensors`, but `step-1.pt`, which is a"]);
+    let said = once.err.split("target network: ").nth(1).unwrap().trim();
+    doctor(&bench, 65, &[&format!("BAD   target checkpoints: {said}")]);
+}
+
+#[test]
+fn check_says_that_it_does_not_look_at_files() {
+    let Some(bench) = Bench::empty() else { return };
+    let finished = bench.command(&["check", "-c", "run.yaml"]);
+    finished.expect(0, &[]);
+    assert_says(&finished.out, &["run.yaml is valid", "`convergd doctor -c run.yaml` does"]);
+}
