@@ -18,7 +18,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build demo demo-phase test test-rust test-core test-python fuzz bench-solver lint format clean
+.PHONY: help setup build demo demo-phase test test-rust test-core test-python fuzz bench-solver bench-forward lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,6 +79,12 @@ bench-solver: build ## the solver and its peers: certification, cost, memory, ro
 		--tables target/bench --golden $(GOLDEN)
 	$(BIN)/python benches/peers.py --tables target/bench --golden $(GOLDEN) \
 		--convergd target/release/convergd --out target/bench/peers.json
+
+bench-forward: setup ## masked inputs a second, against a bare loop and PyTorch (5 minutes)
+	PYTHONPATH=python $(BIN)/python benches/make_networks.py target/bench/networks
+	cargo build --release --locked --bench forward
+	PYTHONPATH=python $(BIN)/python benches/forward.py --networks target/bench/networks \
+		--bench "$$(ls -t target/release/deps/forward-* | grep -v '\.d$$' | head -1)"
 
 lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --check

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .checkpoint import save_checkpoint
     from .loss import InteractionPenalty
     from .probe import ProbeError, make_probe
-    from .program import ExportError, export_program
+    from .program import ExportError, embedding_split, export_program
 
 __version__ = "0.1.0"
 
@@ -34,6 +34,7 @@ __all__ = [
     "ExportError",
     "InteractionPenalty",
     "ProbeError",
+    "embedding_split",
     "export_program",
     "make_probe",
     "save_checkpoint",
@@ -43,6 +44,7 @@ _LAZY = {
     "ExportError": "program",
     "InteractionPenalty": "loss",
     "ProbeError": "probe",
+    "embedding_split": "program",
     "export_program": "program",
     "make_probe": "probe",
     "save_checkpoint": "checkpoint",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,17 @@ LARGEST_VARIABLE_COUNT = 16
 """Variables a sample may have: its value table has 2^n entries."""
 
 
+RESERVED = ("inputs", "labels", "variables", "baseline")
+"""Tensors of the file that are no further input."""
+
+
 class ProbeError(ValueError):
     """The arrays do not make a probe set."""
 
 
 def make_probe(
     path: str | os.PathLike[str],
-    inputs: ArrayLike,
+    inputs: ArrayLike | Mapping[str, ArrayLike],
     labels: ArrayLike | None = None,
     variables: ArrayLike | None = None,
     baseline: ArrayLike | None = None,
@@ -30,9 +35,13 @@ def make_probe(
 
     Args:
         path: the file to write; its directory is created if missing.
-        inputs: float [P, ...], what the program's `features` takes; stored as float32.
-        labels: integers [P], classes from 0. Without them the sidecar takes the class that the
-            target predicts at the first pair, and has no loss and no accuracy.
+        inputs: float [P, ...], stored as float32, or token ids [P, L], stored as int64: what the
+            program's `features` takes first. Where it takes more, a mapping with the names that
+            `export_program` was given, such as what a tokenizer gives: the first entry becomes the
+            tensor `inputs`, the others (`attention_mask`, `token_type_ids`, ...) keep their names.
+        labels: integers [P], classes from 0; of a language model the next token. Without them the
+            sidecar takes the class that the target predicts at the first pair, and has no loss and
+            no accuracy.
         variables: integers [P, positions], the variable (0 to n - 1, n at most 16) to which each
             position of the split features belongs; -1 stays present always. Without them the
             sidecar chooses by its configured rule.
@@ -44,10 +53,23 @@ def make_probe(
     Raises:
         ProbeError: if a shape, type or range is wrong; nothing is written.
     """
-    tensors = {"inputs": _floats("inputs", inputs)}
+    others = {}
+    if isinstance(inputs, Mapping):
+        if not inputs:
+            raise ProbeError("`inputs` is empty")
+        (_, inputs), *rest = inputs.items()
+        others = dict(rest)
+    tensors = {"inputs": _numbers("inputs", inputs)}
     if tensors["inputs"].ndim < 2:
         raise ProbeError(f"`inputs` must be [P, ...], got shape {tensors['inputs'].shape}")
+    if tensors["inputs"].dtype == np.int64 and tensors["inputs"].ndim != 2:
+        raise ProbeError(
+            "`inputs` must be floating point, or token ids [P, L]; got integers of shape "
+            f"{tensors['inputs'].shape}: convert them first"
+        )
     samples = len(tensors["inputs"])
+    for name, other in others.items():
+        tensors[name] = _further(name, other, tensors["inputs"])
     if labels is not None:
         tensors["labels"] = _labels(labels, samples)
     if variables is not None:
@@ -70,6 +92,36 @@ def _floats(name: str, value: ArrayLike) -> NDArray[np.float32]:
     if not np.isfinite(array).all():
         raise ProbeError(f"`{name}` holds values that are not finite")
     return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def _numbers(name: str, value: ArrayLike) -> NDArray[np.float32] | NDArray[np.int64]:
+    array = np.asarray(value)
+    if not np.issubdtype(array.dtype, np.integer):
+        return _floats(name, array)
+    if array.size == 0:
+        raise ProbeError(f"`{name}` is empty: shape {array.shape}")
+    return _integers(name, array)
+
+
+def _further(
+    name: str, value: ArrayLike, inputs: NDArray[np.float32] | NDArray[np.int64]
+) -> NDArray[np.float32] | NDArray[np.int64]:
+    if name in RESERVED:
+        raise ProbeError(f"an input cannot be called `{name}`: the file has another use for it")
+    array = np.asarray(value)
+    array = _numbers(name, array.astype(np.int64) if array.dtype == bool else array)
+    if array.ndim == 0 or len(array) != len(inputs):
+        raise ProbeError(f"`{name}` must have {len(inputs)} samples, got shape {array.shape}")
+    if name == "attention_mask":
+        if array.shape != inputs.shape[:2]:
+            raise ProbeError(f"`{name}` must have shape {inputs.shape[:2]}, got {array.shape}")
+        bad = [value for value in np.unique(array).tolist() if value not in (0, 1)]
+        if bad:
+            raise ProbeError(f"`{name}` must be 0 or 1, got {bad[0]}")
+        if not array.any(axis=1).all():
+            sample = int(np.argmin(array.any(axis=1)))
+            raise ProbeError(f"`{name}` leaves no token of sample {sample}")
+    return array
 
 
 def _integers(name: str, value: ArrayLike) -> NDArray[np.int64]:

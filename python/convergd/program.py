@@ -3,7 +3,8 @@
 The file has three methods:
 
 - `features(inputs...) -> h`, the network up to its split;
-- `head(h, inputs[1:]...) -> logits`, the network from the split on;
+- `head(h, inputs[1:]...) -> logits`, the network from the split on; of a language model, the logits
+  of the token that follows the last present position;
 - `attach_meta() -> str`, a JSON object (see `export_program`).
 
 Both halves are traced from the model as it is, through forward hooks at the split: for
@@ -18,8 +19,9 @@ import copy
 import json
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,6 +31,9 @@ from ._atomic import replacing
 
 FORMAT = 1
 """Version of the program file."""
+
+MASK = "attention_mask"
+"""Name of the input that tells which tokens of a sample are there and which are padding."""
 
 PREFIX = "model."
 """Parameter names in the file are this followed by the name in the model's state dict."""
@@ -46,9 +51,10 @@ class ExportError(RuntimeError):
 
 def export_program(
     model: nn.Module,
-    example_inputs: Tensor | Sequence[Tensor],
+    example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
     split: str | None = None,
     path: str | os.PathLike[str] = "program.ts",
+    next_token: bool = False,
 ) -> Path:
     """Export `model`, split at the output of its submodule `split`, and check the result.
 
@@ -59,17 +65,24 @@ def export_program(
 
     `attach_meta()` of the file returns a JSON object:
     `format` (1), `split` (or null), `prefix` (`"model."`), `features_shape` and
-    `input_shapes` (of one sample), `classes`, `aliases` (groups of parameter names that share
-    one tensor), `torch` (the version that wrote the file).
+    `input_shapes` (of one sample), `inputs` (the tensors of the probe file that the methods take,
+    in order: `inputs`, then the names of the others), `classes`, `next_token`, `aliases` (groups
+    of parameter names that share one tensor), `torch` (the version that wrote the file).
 
     Args:
         model: any module that can be traced; its output is a tensor of logits [B, K], or has
             one as its attribute `logits`.
-        example_inputs: a tensor, or several, with the batch first. Real data is best; a single
-            sample is doubled, as a size of one would be baked into the trace.
-        split: name of a submodule, such as `layer1`. None masks at the input: `features` is the
-            identity and `head` is the whole model.
+        example_inputs: a tensor, or several, with the batch first; the first is what is masked.
+            With names, such as what a tokenizer gives, the model is called by keyword. Real data
+            is best; a single sample is doubled, as a size of one would be baked into the trace,
+            and an `attention_mask` without padding gets some.
+        split: name of a submodule, such as `layer1`; `embedding_split(model)` for a Hugging Face
+            model of text. None masks at the input: `features` is the identity and `head` is the
+            whole model.
         path: the file to write; its directory is created if missing.
+        next_token: the model is a causal language model with logits [B, L, K]: `head` gives those
+            after the last position whose `attention_mask` is not 0, [B, K], whichever side is
+            padded. The output embeddings are computed for that position only.
 
     Returns:
         The path of the file.
@@ -79,9 +92,10 @@ def export_program(
             exactly once, or if `head(features(x))` is not `model(x)`. The message says what to
             try; nothing is left at `path`, and a file that was there before stays.
     """
-    inputs = _examples(example_inputs)
+    call = _Call.of(example_inputs, next_token)
+    inputs = _examples(example_inputs, call)
     original = _evaluated(model)
-    halves = _Halves(_evaluated(model), split, inputs)
+    halves = _Halves(_evaluated(model), split, inputs, call)
     _buffers_to_parameters(halves.model)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -90,8 +104,78 @@ def export_program(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             traced.save(str(temporary))
-            _check(torch.jit.load(str(temporary)), original, split, inputs)
+            _check(torch.jit.load(str(temporary)), original, split, inputs, call)
     return path
+
+
+def embedding_split(model: nn.Module) -> str:
+    """The `split` of a Hugging Face model of text, at which its tokens are masked.
+
+    It is the submodule that `get_input_embeddings()` gives (`model.embed_tokens` in Llama and
+    Qwen2), or the block `embeddings` around it where there is one (`bert.embeddings`), so that
+    what is masked holds the position too.
+
+    Raises:
+        ExportError: if the model does not tell.
+    """
+    module = getattr(model, "get_input_embeddings", lambda: None)()
+    names = [name for name, other in model.named_modules() if other is module]
+    if module is None or not names:
+        raise ExportError("the model has no `get_input_embeddings()`: name the split")
+    parent = names[0].rpartition(".")[0]
+    return parent if parent.rpartition(".")[2] == "embeddings" else names[0]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """How the model is called: by which names, and what is asked of its logits."""
+
+    names: tuple[str, ...] | None
+    next_token: bool
+
+    @classmethod
+    def of(cls, example_inputs: object, next_token: bool) -> _Call:
+        names = tuple(example_inputs) if isinstance(example_inputs, Mapping) else None
+        several = isinstance(example_inputs, Sequence) and len(example_inputs) > 1
+        if next_token and several:
+            raise ExportError(
+                "`next_token` must know the attention mask: give `example_inputs` as a dict"
+            )
+        return cls(names, next_token)
+
+    def run(self, model: nn.Module, inputs: Sequence[Tensor]) -> object:
+        """The model's output."""
+        if self.names is None:
+            return model(*inputs)
+        return model(**dict(zip(self.names, inputs, strict=True)))
+
+    def logits(self, model: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
+        """The model's logits [B, K] by its ordinary forward pass."""
+        logits = _logits(self.run(model, inputs))
+        return self.at_last(logits, inputs[1:])[:, 0] if self.next_token else logits
+
+    def at_last(self, sequence: Tensor, rest: Sequence[Tensor]) -> Tensor:
+        """The last present position [B, 1, D] of a sequence [B, L, D]."""
+        if sequence.dim() != 3:
+            raise ExportError(
+                f"`next_token` needs logits [B, L, K], the model gives {tuple(sequence.shape)}"
+            )
+        at = self.mask_at()
+        if at is None:
+            return sequence[:, -1:]
+        # The count of present positions first reaches its largest value at the last of them.
+        last = (rest[at - 1] != 0).long().cumsum(1).argmax(1)
+        return sequence.gather(1, last[:, None, None].expand(-1, 1, sequence.shape[2]))
+
+    def mask_at(self) -> int | None:
+        """The index of the attention mask among the inputs."""
+        names = self.names or ()
+        return names.index(MASK) if MASK in names[1:] else None
+
+    def tensor_names(self, count: int) -> list[str]:
+        """Names of the inputs in the probe file."""
+        names = self.names or tuple(f"inputs.{index}" for index in range(count))
+        return ["inputs", *names[1:]]
 
 
 class _Reached(Exception):
@@ -105,10 +189,14 @@ class _Reached(Exception):
 class _Halves(nn.Module):
     """The model as two methods."""
 
-    def __init__(self, model: nn.Module, split: str | None, inputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self, model: nn.Module, split: str | None, inputs: Sequence[Tensor], call: _Call
+    ) -> None:
         super().__init__()
         self.model = model
         self._split = split
+        self._call = call
+        self._is_text = _is_text(inputs)
         # A buffer and no constant, so that it moves to the device with the module.
         self.register_buffer("example", inputs[0][:1].clone())
         if split is not None and split not in dict(model.named_modules()):
@@ -125,7 +213,7 @@ class _Halves(nn.Module):
 
         with self._hook(leave):
             try:
-                self.model(*inputs)
+                self._call.run(self.model, inputs)
             except _Reached as reached:
                 return reached.hidden
         raise ExportError(f"the forward pass does not run the submodule `{self._split}`")
@@ -133,7 +221,7 @@ class _Halves(nn.Module):
     def head(self, hidden: Tensor, *rest: Tensor) -> Tensor:
         """The split's output [B, ...], and the inputs after the first -> logits [B, K]."""
         if self._split is None:
-            return _logits(self.model(hidden, *rest))
+            return self._run(hidden, rest)
         runs = 0
 
         def replace(_module: nn.Module, _inputs: object, output: object) -> object:
@@ -141,12 +229,35 @@ class _Halves(nn.Module):
             runs += 1
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-        example = self.example.expand(hidden.shape[0], *self.example.shape[1:])
         with self._hook(replace):
-            logits = _logits(self.model(example, *rest))
+            logits = self._run(self._dummy(hidden), rest)
         if runs != 1:
             raise ExportError(f"`{self._split}` runs {runs} times in a forward pass, wanted once")
         return logits
+
+    def _dummy(self, hidden: Tensor) -> Tensor:
+        """An input for the forward pass whose hidden layer is replaced: the example, or for text
+        its first token at every position, as samples may be shorter or longer than the example."""
+        if self._is_text and hidden.dim() == 3:
+            return self.example[:, :1].expand(hidden.shape[0], hidden.shape[1])
+        return self.example.expand(hidden.shape[0], *self.example.shape[1:])
+
+    def _run(self, first: Tensor, rest: Sequence[Tensor]) -> Tensor:
+        """Logits [B, K]; of a language model at the last present position."""
+        if not self._call.next_token:
+            return _logits(self._call.run(self.model, (first, *rest)))
+        output = getattr(self.model, "get_output_embeddings", lambda: None)()
+        if output is None:
+            return self._call.logits(self.model, (first, *rest))
+
+        def keep_last(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (self._call.at_last(inputs[0], rest), *inputs[1:])
+
+        handle = output.register_forward_pre_hook(keep_last)
+        try:
+            return _logits(self._call.run(self.model, (first, *rest)))[:, 0]
+        finally:
+            handle.remove()
 
     @contextmanager
     def _hook(self, hook: object) -> Iterator[None]:
@@ -157,15 +268,31 @@ class _Halves(nn.Module):
             handle.remove()
 
 
-def _examples(example_inputs: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The inputs as a tuple on the CPU with a batch of at least two."""
+def _examples(
+    example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor], call: _Call
+) -> tuple[Tensor, ...]:
+    """The inputs as a tuple on the CPU with a batch of at least two, padded somewhere."""
     if isinstance(example_inputs, Tensor):
         example_inputs = (example_inputs,)
-    inputs = tuple(tensor.detach().cpu() for tensor in example_inputs)
+    elif isinstance(example_inputs, Mapping):
+        example_inputs = tuple(example_inputs.values())
+    inputs = [tensor.detach().cpu() for tensor in example_inputs]
     sizes = {tensor.shape[0] if tensor.dim() else 0 for tensor in inputs}
     if len(sizes) != 1 or sizes == {0}:
         raise ExportError("`example_inputs` must be tensors with the same, non-empty batch first")
-    return tuple(torch.cat([t, t]) if len(t) == 1 else t for t in inputs)
+    inputs = [torch.cat([t, t]) if len(t) == 1 else t for t in inputs]
+    if _is_text(inputs) and inputs[0].shape[1] < 2:
+        raise ExportError("`example_inputs` needs 2 tokens or more: a length of 1 is baked in")
+    at = call.mask_at()
+    if at is not None and inputs[at].all():
+        inputs[at] = inputs[at].clone()
+        inputs[at][0, -1] = 0
+    return tuple(inputs)
+
+
+def _is_text(inputs: Sequence[Tensor]) -> bool:
+    """Whether the first input is token ids [B, L]."""
+    return inputs[0].dim() == 2 and not inputs[0].is_floating_point()
 
 
 def _evaluated(model: nn.Module) -> nn.Module:
@@ -177,7 +304,12 @@ def _evaluated(model: nn.Module) -> nn.Module:
         elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
             model = model._orig_mod
         else:
-            return copy.deepcopy(model).cpu().eval()
+            break
+    model = copy.deepcopy(model).cpu().eval()
+    # A language model that keeps keys and values for the next token does so in vain.
+    if hasattr(getattr(model, "config", None), "use_cache"):
+        model.config.use_cache = False
+    return model
 
 
 def _buffers_to_parameters(model: nn.Module) -> None:
@@ -198,7 +330,10 @@ def _trace(
     hidden = halves.features(*inputs)
     logits = halves.head(hidden, *inputs[1:])
     if logits.dim() != 2:
-        raise ExportError(f"logits must be [B, K], the model gives {tuple(logits.shape)}")
+        raise ExportError(
+            f"logits must be [B, K], the model gives {tuple(logits.shape)}; a language model needs "
+            "`next_token=True`"
+        )
     calls = {"features": inputs, "head": (hidden, *inputs[1:])}
     try:
         traced = torch.jit.trace_module(halves, calls, check_trace=False)
@@ -210,7 +345,9 @@ def _trace(
         "prefix": PREFIX,
         "features_shape": list(hidden.shape[1:]),
         "input_shapes": [list(tensor.shape[1:]) for tensor in inputs],
+        "inputs": halves._call.tensor_names(len(inputs)),
         "classes": logits.shape[1],
+        "next_token": halves._call.next_token,
         "aliases": _aliases(original),
         "torch": torch.__version__,
     }
@@ -249,6 +386,7 @@ def _check(
     model: nn.Module,
     split: str | None,
     inputs: tuple[Tensor, ...],
+    call: _Call,
 ) -> None:
     """Compare the file with the model, as exported and again after the weights changed."""
     parameters = dict(program.named_parameters(remove_duplicate=False))
@@ -257,11 +395,11 @@ def _check(
         names = ", ".join(sorted(wanted ^ set(parameters))[:5])
         raise ExportError(f"the names in the file are not those of the state dict: {names}")
     generator = torch.Generator().manual_seed(0)
-    _compare(program, model, split, inputs, generator, changed=False)
+    _compare(program, model, split, inputs, call, generator, changed=False)
     _disturb(model, generator)
     for name, tensor in model.state_dict().items():
         parameters[PREFIX + name].copy_(tensor)
-    _compare(program, model, split, inputs, generator, changed=True)
+    _compare(program, model, split, inputs, call, generator, changed=True)
 
 
 def _compare(
@@ -269,51 +407,83 @@ def _compare(
     model: nn.Module,
     split: str | None,
     inputs: tuple[Tensor, ...],
+    call: _Call,
     generator: torch.Generator,
     changed: bool,
 ) -> None:
     """Compare logits on random inputs; `changed` says whether the weights were replaced."""
     for batch in CHECKED_BATCH_SIZES:
-        drawn = _draw(inputs, batch, generator)
-        wanted = _logits(model(*drawn))
+        drawn = _draw(inputs, batch, call, generator)
+        try:
+            wanted = call.logits(model, drawn)
+        except RuntimeError:
+            # A model of text that takes one length only.
+            drawn = _draw(inputs, batch, call, generator, shorter=False)
+            wanted = call.logits(model, drawn)
         try:
             logits = program.head(program.features(*drawn), *drawn[1:])
         except RuntimeError as error:
             raise ExportError(
-                f"the program fails for {batch} samples, so a size was baked in: {error}"
+                f"the program fails for {_size(drawn)}, so a size was baked in: {error}"
             ) from error
         error = (logits - wanted).abs().max().item() if logits.shape == wanted.shape else None
         if error is None or not error <= TOLERANCE * max(1.0, wanted.abs().max().item()):
-            raise ExportError(_mismatch(split, batch, error, changed))
+            raise ExportError(_mismatch(split, _size(drawn), error, changed))
 
 
-def _mismatch(split: str | None, batch: int, error: float | None, changed: bool) -> str:
+def _mismatch(split: str | None, size: str, error: float | None, changed: bool) -> str:
     found = "logits have another shape" if error is None else f"logits differ by {error:.3g}"
     if changed:
         return (
-            f"with other weights the program is not the model: {found} for {batch} samples. Does "
+            f"with other weights the program is not the model: {found} for {size}. Does "
             "the model turn a weight into a Python number, or keep a copy outside its state dict?"
         )
     if split is None:
-        return f"the traced program is not the model: {found} for {batch} samples"
+        return f"the traced program is not the model: {found} for {size}"
     return (
-        f"`head(features(x))` is not `model(x)`: {found} for {batch} samples. Does a skip "
+        f"`head(features(x))` is not `model(x)`: {found} for {size}. Does a skip "
         f"connection lead around `{split}`, or does the model use its input again after it? Try "
         "a split that everything passes through, or None to mask at the input"
     )
 
 
-def _draw(inputs: tuple[Tensor, ...], batch: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """Random inputs like the examples: the first of new values, the others of example rows."""
+def _size(drawn: tuple[Tensor, ...]) -> str:
+    length = f" of {drawn[0].shape[1]} tokens" if _is_text(drawn) else ""
+    return f"{len(drawn[0])} samples{length}"
+
+
+def _draw(
+    inputs: tuple[Tensor, ...],
+    batch: int,
+    call: _Call,
+    generator: torch.Generator,
+    shorter: bool = True,
+) -> tuple[Tensor, ...]:
+    """Random inputs like the examples: the first of new values, the others of example rows.
+
+    Samples of text are shorter than the examples by up to a third, and padded at the left, at the
+    right and not at all where there is a mask.
+    """
     first = inputs[0]
+    rows = torch.randint(len(first), (batch,), generator=generator)
+    rest = [tensor[rows] for tensor in inputs[1:]]
     shape = (batch, *first.shape[1:])
     if first.is_floating_point():
         spread = first.std().clamp(min=0.1)
         drawn = torch.randn(shape, generator=generator, dtype=first.dtype) * spread + first.mean()
-    else:
-        drawn = first.flatten()[torch.randint(first.numel(), shape, generator=generator)]
-    rows = torch.randint(len(first), (batch,), generator=generator)
-    return (drawn, *(tensor[rows] for tensor in inputs[1:]))
+        return (drawn, *rest)
+    drawn = first.flatten()[torch.randint(first.numel(), shape, generator=generator)]
+    if not _is_text(inputs):
+        return (drawn, *rest)
+    longest = first.shape[1]
+    length = max(2, longest - batch % (1 + longest // 3)) if shorter else longest
+    if call.mask_at() is not None:
+        mask = rest[call.mask_at() - 1]
+        mask.fill_(1)
+        mask[0::3, : longest // 3] = 0
+        mask[1::3, length - length // 3 :] = 0
+    along = [t[:, :length] if t.dim() > 1 and t.shape[1] == longest else t for t in rest]
+    return (drawn[:, :length], *along)
 
 
 def _disturb(model: nn.Module, generator: torch.Generator) -> None:

@@ -46,7 +46,7 @@ def test_a_strided_input_is_stored_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"inputs": INPUTS.astype(int)}, "`inputs` must be floating point, got int64"),
+        ({"inputs": INPUTS.astype(int)}, r"`inputs` must be floating point, or token ids \[P, L\]"),
         ({"inputs": np.zeros((0, 4))}, "`inputs` is empty"),
         ({"inputs": np.zeros(4)}, "`inputs` must be"),
         ({"inputs": np.full((3, 4), np.nan)}, "`inputs` holds values that are not finite"),
@@ -69,4 +69,38 @@ def test_a_strided_input_is_stored_in_order(tmp_path):
 def test_bad_arrays_are_refused_and_leave_no_file(tmp_path, changes, message):
     with pytest.raises(ProbeError, match=message):
         make_probe(tmp_path / "probe.safetensors", **{"inputs": INPUTS} | changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+IDS = [[1, 5, 6, 2], [1, 7, 2, 0], [1, 2, 0, 0]]
+MASK = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 0, 0]]
+
+
+def test_token_ids_and_what_comes_with_them_are_stored_as_integers(tmp_path):
+    text = {
+        "input_ids": torch.tensor(IDS, dtype=torch.int32),
+        "attention_mask": np.array(MASK, dtype=bool),
+        "scale": np.ones((3, 2)),
+    }
+    loaded = load_file(make_probe(tmp_path / "probe.safetensors", text))
+    types = {name: str(array.dtype) for name, array in loaded.items()}
+    assert types == {"inputs": "int64", "attention_mask": "int64", "scale": "float32"}
+    assert loaded["inputs"].tolist() == IDS
+    assert loaded["attention_mask"].tolist() == MASK
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": MASK}, "cannot be called `labels`"),
+        ({"attention_mask": MASK[:2]}, r"`attention_mask` must have 3 samples, got shape \(2, 4\)"),
+        ({"attention_mask": [[1], [1], [1]]}, r"must have shape \(3, 4\), got \(3, 1\)"),
+        ({"attention_mask": [[2, 1, 1, 1]] * 3}, "must be 0 or 1, got 2"),
+        ({"attention_mask": [*MASK[:2], [0] * 4]}, "leaves no token of sample 2"),
+        ({"scale": [["a"]] * 3}, "`scale` must be floating point"),
+    ],
+)
+def test_further_inputs_that_do_not_fit_are_refused(tmp_path, changes, message):
+    with pytest.raises(ProbeError, match=message):
+        make_probe(tmp_path / "probe.safetensors", {"input_ids": IDS} | changes)
     assert list(tmp_path.iterdir()) == []

@@ -97,7 +97,9 @@ def test_the_file_describes_itself(tmp_path):
         "prefix": "model.",
         "features_shape": [4, 8, 8],
         "input_shapes": [[1, 8, 8]],
+        "inputs": ["inputs"],
         "classes": 5,
+        "next_token": False,
         "aliases": [],
     }
 

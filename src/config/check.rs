@@ -276,6 +276,11 @@ impl Check {
                 }
                 Some(VariableRule::ImagePatches { grid, margin, select })
             }
+            file::Variables::Tokens(file::Tokens { select, exclude_ids }) => {
+                let at = "probe.variables.tokens.select";
+                let select = self.count(at, select, 2..=16, DEFAULT_SELECT)?;
+                Some(VariableRule::Tokens { select, exclude_ids: exclude_ids.unwrap_or_default() })
+            }
             file::Variables::Columns(file::Columns { groups }) => {
                 let at = "probe.variables.columns.groups";
                 let groups = self.count(at, groups, 2..=16, DEFAULT_SELECT)?;

@@ -57,11 +57,13 @@ pub struct Probe {
 }
 
 /// `probe.variables:`
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Variables {
     /// Patches of the feature map.
     ImagePatches(ImagePatches),
+    /// Tokens of a text.
+    Tokens(Tokens),
     /// Every column (or position) is a variable.
     Columns(Columns),
 }
@@ -76,6 +78,16 @@ pub struct ImagePatches {
     pub margin: Option<usize>,
     /// Number of variables n.
     pub select: Option<usize>,
+}
+
+/// `probe.variables.tokens:`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tokens {
+    /// Number of variables n.
+    pub select: Option<usize>,
+    /// Ids that are never chosen.
+    pub exclude_ids: Option<Vec<i64>>,
 }
 
 /// `probe.variables.columns:`

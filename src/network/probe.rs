@@ -2,17 +2,24 @@
 
 use super::NetworkError;
 use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// What to try where a file is not a probe.
 const WRITE_IT: &str = "write it with `convergd.make_probe`";
+/// Tensors of the file that are no further input.
+const RESERVED: [&str; 4] = ["inputs", "labels", "variables", "baseline"];
+/// Which tokens are there (not 0) and which are padding (0).
+pub const ATTENTION_MASK: &str = "attention_mask";
 
 /// A checked probe file.
 #[derive(Debug)]
 pub struct Probe {
-    /// float32 [P, …].
+    /// float32 [P, …], or token ids int64 [P, L].
     pub inputs: Tensor,
+    /// What programs may take besides, by name: float32 or int64 [P, …], such as `attention_mask`.
+    pub further: BTreeMap<String, Tensor>,
     /// Class of each sample, where the file has `labels`.
     pub labels: Option<Vec<i64>>,
     /// Variable of each position, [P][positions], −1 where always present, where the file says.
@@ -50,10 +57,7 @@ impl Probe {
                 inputs.size()
             ));
         }
-        if !inputs.kind().eq(&Kind::Float) && !inputs.kind().eq(&Kind::Double) {
-            return Err(format!("has `inputs` of type {:?}; it needs float32", inputs.kind()));
-        }
-        refuse_not_finite("inputs", &inputs)?;
+        let inputs = numbers("inputs", inputs)?;
         let all = inputs.size()[0];
         let taken = samples.and_then(|samples| i64::try_from(samples).ok()).unwrap_or(all).min(all);
         let labels = match tensor(file, "labels")? {
@@ -68,11 +72,26 @@ impl Probe {
         if let Some(baseline) = &baseline {
             refuse_not_finite("baseline", baseline)?;
         }
+        let mut further = BTreeMap::new();
+        for name in file.names() {
+            if RESERVED.contains(&name) {
+                continue;
+            }
+            let Some(own) = tensor(file, name)? else { continue };
+            if own.dim() < 1 || own.size()[0] != all {
+                return Err(format!(
+                    "has `{name}` of shape {:?}; an input needs [{all}, …] like `inputs`",
+                    own.size()
+                ));
+            }
+            further.insert(name.to_owned(), numbers(name, own)?.narrow(0, 0, taken));
+        }
         let mut hasher = blake3::Hasher::new();
         hasher.update(bytes).update(&taken.to_le_bytes());
         let take = taken as usize;
         Ok(Self {
-            inputs: inputs.narrow(0, 0, taken).to_kind(Kind::Float),
+            inputs: inputs.narrow(0, 0, taken),
+            further,
             labels: labels.map(|labels| labels[..take].to_vec()),
             variables: variables.map(|variables| variables[..take].to_vec()),
             baseline,
@@ -83,6 +102,69 @@ impl Probe {
     /// Number of samples P.
     pub fn samples(&self) -> usize {
         self.inputs.size()[0] as usize
+    }
+
+    /// One sample as a program takes it: [1, …] of `inputs`, then of the tensors named, in order.
+    ///
+    /// # Errors
+    /// The name of a tensor that is not there.
+    pub fn sample(&self, sample: usize, names: &[String]) -> Result<Vec<Tensor>, String> {
+        let mut all = vec![&self.inputs];
+        for name in names {
+            all.push(self.further.get(name).ok_or_else(|| {
+                let there: Vec<_> = self.further.keys().collect();
+                format!(
+                    "has no tensor `{name}`, which the program takes besides `inputs`, but \
+                     {there:?}; give `convergd.make_probe` the same named inputs as \
+                     `export_program`"
+                )
+            })?);
+        }
+        Ok(all.into_iter().map(|tensor| tensor.narrow(0, sample as i64, 1)).collect())
+    }
+
+    /// The token ids [P][L] and which of them are there, where the inputs are token ids.
+    ///
+    /// # Errors
+    /// Inputs that are no token ids, a mask of another shape.
+    pub fn tokens(&self) -> Result<Vec<Vec<(i64, bool)>>, String> {
+        let shape = self.inputs.size();
+        if self.inputs.kind() != Kind::Int64 || shape.len() != 2 {
+            return Err(format!(
+                "has `inputs` of shape {shape:?} and type {:?}, but `tokens` needs token ids, int64 \
+                 [samples, length]; use `image_patches` or `columns`",
+                self.inputs.kind()
+            ));
+        }
+        let mask = match self.further.get(ATTENTION_MASK) {
+            Some(mask) if mask.size() == shape => mask.ne(0),
+            Some(mask) => {
+                return Err(format!(
+                    "has `{ATTENTION_MASK}` of shape {:?}, but `inputs` of shape {shape:?}; they \
+                     must be alike",
+                    mask.size()
+                ));
+            }
+            None => self.inputs.ones_like().to_kind(Kind::Bool),
+        };
+        let ids = Vec::<Vec<i64>>::try_from(&self.inputs).map_err(|error| error.to_string())?;
+        let mask = Vec::<Vec<bool>>::try_from(mask).map_err(|error| error.to_string())?;
+        let rows = ids.into_iter().zip(mask);
+        Ok(rows.map(|(ids, mask)| ids.into_iter().zip(mask).collect()).collect())
+    }
+}
+
+/// An input as programs take it: float32, or int64 where it is of integers.
+fn numbers(name: &str, tensor: Tensor) -> Result<Tensor, String> {
+    match tensor.kind() {
+        Kind::Float | Kind::Double => {
+            refuse_not_finite(name, &tensor)?;
+            Ok(tensor.to_kind(Kind::Float))
+        }
+        Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8 | Kind::Bool => {
+            Ok(tensor.to_kind(Kind::Int64))
+        }
+        kind => Err(format!("has `{name}` of type {kind:?}; it needs float32 or int64")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A TorchScript program: `features` up to the split layer, `head` from there to the logits.
 
-use super::{Context, Device, NetworkError, first_lines};
+use super::{Context, Device, NetworkError, Probe, first_lines};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use tch::{CModule, IValue, Tensor};
@@ -16,6 +16,8 @@ const NEWEST_FORMAT: u64 = 1;
 struct Meta {
     format: Option<u64>,
     prefix: String,
+    /// Tensors of the probe that the methods take, `inputs` first.
+    inputs: Vec<String>,
 }
 
 /// A loaded program on its device.
@@ -27,15 +29,18 @@ pub struct Program {
     is_split: bool,
     /// Parameters and buffers, by the names that checkpoints use.
     parameters: Vec<(String, Tensor)>,
+    /// Names of the inputs after the first.
+    further: Vec<String>,
     digest: blake3::Hash,
 }
 
 impl Program {
-    /// Loads a file and tries it on one sample [1, …].
+    /// Loads a file and tries it on the first sample of a probe.
     ///
     /// # Errors
-    /// A file that is no TorchScript, lacks the methods, or does not take the sample.
-    pub fn load(path: &Path, device: Device, sample: &Tensor) -> Result<Self, NetworkError> {
+    /// A file that is no TorchScript, lacks the methods, or does not take the sample; a probe
+    /// without an input that the program takes.
+    pub fn load(path: &Path, device: Device, probe: &Probe) -> Result<Self, NetworkError> {
         let refuse = |message: String| NetworkError::Program { path: path.to_owned(), message };
         let bytes = std::fs::read(path)
             .map_err(|error| refuse(format!("cannot be read: {error}; {WRITE_IT}")))?;
@@ -54,24 +59,34 @@ impl Program {
             module,
             is_split: true,
             parameters,
+            further: meta.inputs.into_iter().skip(1).collect(),
             digest: blake3::hash(&bytes),
         };
-        program.try_on(sample)?;
+        let sample = probe.sample(0, &program.further).map_err(|message| {
+            program.refuse(format!("does not fit the probe, which {message}"))
+        })?;
+        program.try_on(&sample)?;
         Ok(program)
     }
 
-    fn try_on(&mut self, sample: &Tensor) -> Result<(), NetworkError> {
-        let sample = sample.to_device(self.device());
+    fn try_on(&mut self, sample: &[Tensor]) -> Result<(), NetworkError> {
+        let sample: Vec<Tensor> =
+            sample.iter().map(|tensor| tensor.to_device(self.device())).collect();
         let features = self.features(&sample);
         if features.as_ref().is_err_and(|error| is_missing(error, "features")) {
             self.is_split = false;
         }
         let features = match self.is_split {
             true => features.map_err(|error| self.fails_on(&sample, &error))?,
-            false => sample.shallow_clone(),
+            false => sample[0].shallow_clone(),
         };
-        match self.head(&features) {
+        match self.head(&features, &sample[1..]) {
             Ok(logits) if logits.dim() == 2 && logits.size()[0] == 1 && logits.size()[1] >= 2 => Ok(()),
+            Ok(logits) if logits.dim() == 3 => Err(self.refuse(format!(
+                "gives logits of shape {:?} for one sample; of a language model those of one position \
+                 are needed: {WRITE_IT} and `next_token=True`",
+                logits.size()
+            ))),
             Ok(logits) => Err(self.refuse(format!(
                 "gives logits of shape {:?} for one sample; it needs [1, classes] with 2 classes or more",
                 logits.size()
@@ -86,14 +101,16 @@ impl Program {
         }
     }
 
-    fn fails_on(&self, sample: &Tensor, error: &NetworkError) -> NetworkError {
+    fn fails_on(&self, sample: &[Tensor], error: &NetworkError) -> NetworkError {
         let reason = match error {
             NetworkError::Torch { message, .. } => message.clone(),
             other => other.to_string(),
         };
         self.refuse(format!(
-            "fails on a probe sample of shape {:?}: {reason}; {WRITE_IT} and inputs like the probe's",
-            sample.size()
+            "fails on a probe sample of shape {:?} and type {:?}: {reason}; {WRITE_IT} and inputs \
+             like the probe's",
+            sample[0].size(),
+            sample[0].kind()
         ))
     }
 
@@ -105,21 +122,27 @@ impl Program {
         self.parameters.first().map_or(tch::Device::Cpu, |(_, tensor)| tensor.device())
     }
 
-    /// The features h of inputs [B, …] at the split layer.
-    pub fn features(&self, inputs: &Tensor) -> Result<Tensor, NetworkError> {
+    /// Names of the inputs after the first, as the probe has them.
+    pub fn further(&self) -> &[String] {
+        &self.further
+    }
+
+    /// The features h at the split layer of inputs, the first and the further ones, [B, …] each.
+    pub fn features(&self, inputs: &[Tensor]) -> Result<Tensor, NetworkError> {
         if !self.is_split {
-            return Ok(inputs.shallow_clone());
+            return Ok(inputs[0].shallow_clone());
         }
-        let result = tch::no_grad(|| self.module.method_ts("features", &[inputs]));
+        let result = tch::no_grad(|| self.module.method_ts("features", inputs));
         result.context(|| format!("`features` of program `{}`", self.path.display()))
     }
 
-    /// The logits [B, classes] of features h [B, …].
-    pub fn head(&self, features: &Tensor) -> Result<Tensor, NetworkError> {
+    /// The logits [B, classes] of features h [B, …] and the further inputs [B, …].
+    pub fn head(&self, features: &Tensor, further: &[Tensor]) -> Result<Tensor, NetworkError> {
+        let inputs: Vec<&Tensor> = std::iter::once(features).chain(further).collect();
         let method = if self.is_split { "head" } else { "forward" };
         let result = tch::no_grad(|| match self.is_split {
-            true => self.module.method_ts(method, &[features]),
-            false => self.module.forward_ts(&[features]),
+            true => self.module.method_ts(method, &inputs),
+            false => self.module.forward_ts(&inputs),
         });
         result.context(|| format!("`{method}` of program `{}`", self.path.display()))
     }

@@ -4,6 +4,9 @@ use super::variables::Layout;
 use super::{NetworkError, Probe, Program, Variables, variables};
 use tch::{Kind, Tensor};
 
+/// Logits that are float64 at a time, 32 MiB: those of a language model are many.
+const LARGEST_BLOCK: i64 = 1 << 22;
+
 /// What one network gives for the probe, before any extraction. This is what the cache holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeValues {
@@ -13,21 +16,41 @@ pub struct ProbeValues {
     pub logits: Vec<Vec<f64>>,
 }
 
-/// The features of each probe sample, one [1, …] tensor each.
-pub fn features(
+/// One probe sample on the device.
+pub struct Sample {
+    /// The features [1, …] at the split layer.
+    pub features: Tensor,
+    /// The further inputs [1, …] of the head.
+    pub further: Vec<Tensor>,
+}
+
+/// Every probe sample on the device.
+///
+/// # Errors
+/// libtorch's, and an input that the probe lacks.
+pub fn samples(
     program: &Program,
     probe: &Probe,
     device: tch::Device,
-) -> Result<Vec<Tensor>, NetworkError> {
-    (0..probe.samples() as i64)
-        .map(|sample| program.features(&probe.inputs.narrow(0, sample, 1).to_device(device)))
-        .collect()
+) -> Result<Vec<Sample>, NetworkError> {
+    let load = |sample| {
+        let inputs = probe.sample(sample, program.further()).map_err(refuse(sample))?;
+        let mut inputs: Vec<Tensor> = inputs.iter().map(|own| own.to_device(device)).collect();
+        let features = program.features(&inputs)?;
+        Ok(Sample { features, further: inputs.split_off(1) })
+    };
+    (0..probe.samples()).map(load).collect()
+}
+
+fn refuse(sample: usize) -> impl Fn(String) -> NetworkError {
+    move |message| NetworkError::Torch { context: format!("probe sample {sample}"), message }
 }
 
 /// Evaluates all 2^n masked inputs of every sample.
 ///
-/// The masked copies are made on the device from one feature tensor: h·K + b·(1 − K), where K is 1 at
-/// positions of present variables.
+/// The masked copies are made on the device from one feature tensor: h where K, b elsewhere, where K is
+/// true at positions of present variables. Batches are full whatever n is: a batch takes masked inputs of
+/// as many samples as it needs. Of each only v(S) leaves the device.
 ///
 /// # Errors
 /// libtorch's, and variables that do not fit the features.
@@ -39,46 +62,118 @@ pub fn evaluate(
     batch: usize,
     device: tch::Device,
 ) -> Result<ProbeValues, NetworkError> {
-    let bits = presence(chosen.count, device);
+    let subsets = 1usize << chosen.count;
+    let presence = presence(chosen.count, device);
     let mut result = ProbeValues { values: Vec::new(), logits: Vec::new() };
-    for (sample, features) in self::features(program, probe, device)?.into_iter().enumerate() {
-        let refuse =
-            |message| NetworkError::Torch { context: format!("probe sample {sample}"), message };
-        let layout = Layout::of(&features).map_err(refuse)?;
-        let of_position = chosen.of_sample(sample, &layout).map_err(refuse)?;
-        let absent =
-            absent_value(&features, &layout, &of_position, probe, baseline).map_err(refuse)?;
-        // The last column of `bits` is 1 throughout: positions that always stay.
-        let last = chosen.count as i64;
-        let columns: Vec<i64> = of_position.iter().map(|&v| if v < 0 { last } else { v }).collect();
-        let keep = bits.index_select(1, &Tensor::from_slice(&columns).to_device(device));
-        let mut logits = Vec::new();
-        for start in (0..keep.size()[0]).step_by(batch) {
-            let length = (batch as i64).min(keep.size()[0] - start);
-            let keep = layout.shape_mask(&keep.narrow(0, start, length));
-            // where, not a product: a feature that is not finite must not leak into states that
-            // lack it.
-            let masked = features.where_self(&keep, &absent);
-            logits.push(program.head(&masked)?.to_kind(Kind::Double).to_device(tch::Device::Cpu));
-        }
-        let logits = Tensor::cat(&logits, 0);
-        let class = chosen.classes[sample];
-        if class >= logits.size()[1] {
-            return Err(NetworkError::Torch {
-                context: format!("probe sample {sample}"),
-                message: format!(
+    let mut masked = Vec::new();
+    for (index, sample) in self::samples(program, probe, device)?.into_iter().enumerate() {
+        masked.push(Masked::new(index, sample, probe, chosen, baseline)?);
+    }
+    let mut values = Vec::with_capacity(masked.len() * subsets);
+    let rows = masked.len() * subsets;
+    for start in (0..rows).step_by(batch.max(1)) {
+        let end = (start + batch.max(1)).min(rows);
+        // The rows of each sample in this batch: (sample, first subset, last subset + 1).
+        let pieces: Vec<(usize, usize, usize)> = (start / subsets..=(end - 1) / subsets)
+            .map(|index| {
+                let first = index * subsets;
+                (index, start.max(first) - first, end.min(first + subsets) - first)
+            })
+            .collect();
+        let logits = {
+            let parts: Vec<(Tensor, Vec<Tensor>)> = pieces
+                .iter()
+                .map(|&(index, from, to)| masked[index].rows(&presence, from, to))
+                .collect();
+            let (features, further) = joined(parts);
+            program.head(&features, &further)?
+        };
+        let mut classes = Vec::with_capacity(end - start);
+        let mut row = 0;
+        for &(index, from, to) in &pieces {
+            let class = chosen.classes[index];
+            if class >= logits.size()[1] {
+                return Err(refuse(index)(format!(
                     "has label {class}, but the network has {} classes; labels count from 0",
                     logits.size()[1]
-                ),
-            });
+                )));
+            }
+            classes.resize(classes.len() + to - from, class);
+            row += to - from;
+            if to == subsets {
+                result.logits.push(to_vec(&logits.select(0, row as i64 - 1), index)?);
+            }
         }
-        let to_vec = |tensor: &Tensor| {
-            Vec::<f64>::try_from(tensor).map_err(|error| refuse(error.to_string()))
-        };
-        result.values.push(to_vec(&log_odds(&logits, class))?);
-        result.logits.push(to_vec(&logits.select(0, -1))?);
+        values.extend(to_vec(&log_odds(&logits, &classes), pieces[0].0)?);
     }
+    result.values = values.chunks_exact(subsets).map(<[f64]>::to_vec).collect();
     Ok(result)
+}
+
+fn to_vec(tensor: &Tensor, sample: usize) -> Result<Vec<f64>, NetworkError> {
+    Vec::<f64>::try_from(tensor.to_kind(Kind::Double).to_device(tch::Device::Cpu))
+        .map_err(|error| refuse(sample)(error.to_string()))
+}
+
+/// One batch of the rows of several samples.
+fn joined(mut parts: Vec<(Tensor, Vec<Tensor>)>) -> (Tensor, Vec<Tensor>) {
+    if parts.len() == 1 {
+        return parts.swap_remove(0);
+    }
+    let features: Vec<&Tensor> = parts.iter().map(|(features, _)| features).collect();
+    let count = parts.first().map_or(0, |(_, further)| further.len());
+    let further = (0..count).map(|input| {
+        let own: Vec<&Tensor> = parts.iter().map(|(_, further)| &further[input]).collect();
+        Tensor::cat(&own, 0)
+    });
+    (Tensor::cat(&features, 0), further.collect())
+}
+
+/// A sample with what makes its masked copies.
+struct Masked {
+    sample: Sample,
+    /// What stands for an absent variable, as the features.
+    absent: Tensor,
+    layout: Layout,
+    /// The column of `presence` of each position, int64 [positions] on the device.
+    columns: Tensor,
+}
+
+impl Masked {
+    fn new(
+        index: usize,
+        sample: Sample,
+        probe: &Probe,
+        chosen: &Variables,
+        baseline: variables::Baseline,
+    ) -> Result<Self, NetworkError> {
+        let features = &sample.features;
+        let layout = Layout::of(features).map_err(refuse(index))?;
+        let of_position = chosen.of_sample(index, &layout).map_err(refuse(index))?;
+        let absent = absent_value(features, &layout, &of_position, probe, baseline)
+            .map_err(refuse(index))?;
+        // The last column of `presence` is true throughout: positions that always stay.
+        let last = chosen.count as i64;
+        let columns: Vec<i64> = of_position.iter().map(|&v| if v < 0 { last } else { v }).collect();
+        let columns = Tensor::from_slice(&columns).to_device(features.device());
+        Ok(Self { sample, absent, layout, columns })
+    }
+
+    /// The masked copies of the subsets `from..to`: features and further inputs, [to − from, …].
+    fn rows(&self, presence: &Tensor, from: usize, to: usize) -> (Tensor, Vec<Tensor>) {
+        let count = (to - from) as i64;
+        let present = presence.narrow(0, from as i64, count).index_select(1, &self.columns);
+        // where, not a product: a feature that is not finite must not leak into states that
+        // lack it.
+        let features =
+            self.sample.features.where_self(&self.layout.shape_mask(&present), &self.absent);
+        let expand = |own: &Tensor| {
+            let mut size = own.size();
+            size[0] = count;
+            own.expand(size, false)
+        };
+        (features, self.sample.further.iter().map(expand).collect())
+    }
 }
 
 /// Presence of variable i in S: bool [2^n, n + 1], the last column always true.
@@ -138,12 +233,18 @@ fn absent_value(
     }
 }
 
-/// v = z_y − logsumexp(z_{c≠y}) over rows of float64 logits [B, classes].
-fn log_odds(logits: &Tensor, class: i64) -> Tensor {
-    let classes = logits.size()[1];
-    let others: Vec<i64> = (0..classes).filter(|&c| c != class).collect();
-    let others = logits.index_select(1, &Tensor::from_slice(&others));
-    logits.select(1, class) - others.logsumexp(&[1i64][..], false)
+/// v = z_y − logsumexp(z_{c≠y}) in float64 over rows of logits [B, classes], y of each row in `classes`.
+fn log_odds(logits: &Tensor, classes: &[i64]) -> Tensor {
+    let classes = Tensor::from_slice(classes).to_device(logits.device()).unsqueeze(1);
+    let rows = (LARGEST_BLOCK / logits.size()[1].max(1)).max(1);
+    let blocks = logits.split(rows, 0).into_iter().zip(classes.split(rows, 0));
+    let values = blocks.map(|(logits, classes)| {
+        let logits = logits.to_kind(Kind::Double);
+        let own = logits.gather(1, &classes, false).squeeze_dim(1);
+        let others = logits.scatter_value(1, &classes, f64::NEG_INFINITY);
+        own - others.logsumexp(&[1i64][..], false)
+    });
+    Tensor::cat(&values.collect::<Vec<_>>(), 0)
 }
 
 #[cfg(test)]
@@ -153,7 +254,7 @@ mod tests {
     #[test]
     fn log_odds_do_not_saturate_where_probabilities_do() {
         let logits = Tensor::from_slice(&[60.0f64, 0.0, 0.0, -60.0, 0.0, 0.0]).view([2, 3]);
-        let values = Vec::<f64>::try_from(&log_odds(&logits, 0)).expect("a vector");
+        let values = Vec::<f64>::try_from(&log_odds(&logits, &[0, 0])).expect("a vector");
         for (value, wanted) in values.iter().zip([60.0 - 2f64.ln(), -60.0 - 2f64.ln()]) {
             assert!((value - wanted).abs() < 1e-12, "{value} is not {wanted}");
         }

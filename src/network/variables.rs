@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// How variables are chosen where the probe file does not say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VariableRule {
     /// A grid × grid of patches of the feature map; of those at least `margin` from the border, the
     /// `select` with the largest L1 norm of the features, summed over the two networks.
@@ -15,6 +15,14 @@ pub enum VariableRule {
         margin: usize,
         /// Number of variables n.
         select: usize,
+    },
+    /// Of the tokens that are there and not excluded, a random sample (paper, Appendix J.3: ten
+    /// words with a meaning, drawn at random). See [`draw_tokens`].
+    Tokens {
+        /// Number of variables n.
+        select: usize,
+        /// Ids that are never chosen: special tokens, punctuation, stop words.
+        exclude_ids: Vec<i64>,
     },
     /// Position j belongs to variable j mod `groups`.
     Columns {
@@ -174,9 +182,66 @@ pub fn from_probe(variables: &[Vec<i64>]) -> Result<(usize, Assignment), String>
     Ok((count, Assignment::Positions(variables.to_vec())))
 }
 
+/// Draws the variables of [`VariableRule::Tokens`] from token ids and whether each is there,
+/// [P][L]: of the allowed positions the `select` with the smallest BLAKE3 hash of the sample's
+/// tokens that are there, its allowed position's rank and id. So a sample has the same
+/// variables in every run, wherever it stands in the probe and however it is padded. Variables are
+/// numbered from left to right.
+///
+/// # Errors
+/// The first sample that has too few.
+pub fn draw_tokens(
+    samples: &[Vec<(i64, bool)>],
+    select: usize,
+    exclude_ids: &[i64],
+) -> Result<Assignment, String> {
+    let draw = |(sample, row): (usize, &Vec<(i64, bool)>)| {
+        let mut hasher = blake3::Hasher::new();
+        for (id, _) in row.iter().filter(|(_, is_there)| *is_there) {
+            hasher.update(&id.to_le_bytes());
+        }
+        let allowed =
+            |&(_, &(id, is_there)): &(usize, &(i64, bool))| is_there && !exclude_ids.contains(&id);
+        let mut positions: Vec<(blake3::Hash, usize)> = row
+            .iter()
+            .enumerate()
+            .filter(allowed)
+            .enumerate()
+            .map(|(rank, (position, (id, _)))| {
+                let mut hasher = hasher.clone();
+                hasher.update(&(rank as u64).to_le_bytes()).update(&id.to_le_bytes());
+                (hasher.finalize(), position)
+            })
+            .collect();
+        if positions.len() < select {
+            return Err(format!(
+                "has at sample {sample} only {} tokens that are there and not in `exclude_ids`, but \
+                 {select} are to be variables; `select` fewer, exclude fewer, or leave the sample out",
+                positions.len()
+            ));
+        }
+        positions.sort_unstable_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
+        let mut chosen: Vec<usize> = positions[..select].iter().map(|&(_, at)| at).collect();
+        chosen.sort_unstable();
+        let mut variables = vec![-1; row.len()];
+        for (variable, position) in chosen.into_iter().enumerate() {
+            variables[position] = variable as i64;
+        }
+        Ok(variables)
+    };
+    samples.iter().enumerate().map(draw).collect::<Result<_, _>>().map(Assignment::Positions)
+}
+
 /// Applies a rule to the features of all samples, one [1, …] tensor a sample and network.
-pub fn choose(rule: VariableRule, features: [&[Tensor]; 2]) -> Result<(usize, Assignment), String> {
-    let (grid, margin, select) = match rule {
+///
+/// # Errors
+/// Features that the rule does not fit; [`VariableRule::Tokens`] needs no features.
+pub fn choose(
+    rule: &VariableRule,
+    features: [&[Tensor]; 2],
+) -> Result<(usize, Assignment), String> {
+    let (grid, margin, select) = match *rule {
+        VariableRule::Tokens { .. } => return Err("BUG: tokens are drawn from ids".to_owned()),
         VariableRule::Columns { groups } => {
             for network in features {
                 let positions = network.first().map_or(Ok(groups), |features| {
@@ -253,7 +318,7 @@ mod tests {
         };
         let (a, b) = (map(&[0, 5, 6]), map(&[0, 10, 5]));
         let rule = |margin| VariableRule::ImagePatches { grid: 4, margin, select: 2 };
-        let chosen = |margin| choose(rule(margin), [&a, &b]).map(|(_, assignment)| assignment);
+        let chosen = |margin| choose(&rule(margin), [&a, &b]).map(|(_, assignment)| assignment);
         let patches = |chosen| Ok(Assignment::Patches { grid: 4, chosen: vec![chosen] });
         assert_eq!(chosen(0), patches(vec![0, 5]));
         // Without the border 5 is strong in both, 6 and 10 in one each: the tie goes to the lower.
@@ -271,6 +336,45 @@ mod tests {
         let positions = variables.of_sample(0, &layout.expect("an image"));
         let wanted = [-1, -1, 0, 0, -1, -1, 0, 0, 1, 1, -1, -1, 1, 1, -1, -1];
         assert_eq!(positions.as_deref(), Ok(&wanted[..]));
+    }
+
+    #[test]
+    fn tokens_are_drawn_alike_however_a_sample_is_padded() {
+        let ids = [101, 7, 8, 9, 7, 30, 31, 102];
+        let row = |left: usize, right: usize| -> Vec<(i64, bool)> {
+            let padding = |count| std::iter::repeat_n((0, false), count);
+            padding(left).chain(ids.map(|id| (id, true))).chain(padding(right)).collect()
+        };
+        let draw = |rows: &[Vec<(i64, bool)>], select| draw_tokens(rows, select, &[101, 102, 9]);
+        let Ok(Assignment::Positions(drawn)) = draw(&[row(0, 2), row(2, 0), row(0, 2)], 3) else {
+            panic!("not drawn")
+        };
+        assert_eq!(drawn[0], drawn[2]);
+        assert_eq!(drawn[0][..8], drawn[1][2..]);
+        let variables: Vec<i64> = drawn[0].iter().copied().filter(|&v| v >= 0).collect();
+        assert_eq!(variables, [0, 1, 2], "from left to right");
+        for excluded in [0, 3, 7, 8, 9] {
+            assert_eq!(drawn[0][excluded], -1, "position {excluded}");
+        }
+        // All five allowed tokens, and not one more.
+        assert!(draw(&[row(1, 1)], 5).is_ok());
+        let message = draw(&[row(0, 0), row(1, 1)], 6).expect_err("too few");
+        assert!(message.contains("at sample 0 only 5 tokens"), "{message}");
+    }
+
+    #[test]
+    fn drawn_tokens_are_spread_over_the_sample() {
+        // 2,000 samples of 20 tokens: each position is drawn about half the time.
+        let rows: Vec<Vec<(i64, bool)>> =
+            (0..2_000).map(|sample| (0..20).map(|at| (sample * 31 + at, true)).collect()).collect();
+        let Ok(Assignment::Positions(drawn)) = draw_tokens(&rows, 10, &[]) else {
+            panic!("not drawn")
+        };
+        for position in 0..20 {
+            let count = drawn.iter().filter(|row| row[position] >= 0).count();
+            // Six standard deviations of a fair draw are 134.
+            assert!(count.abs_diff(1_000) < 134, "position {position}: {count}");
+        }
     }
 
     #[test]

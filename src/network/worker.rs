@@ -2,8 +2,8 @@
 
 use super::variables::Assignment;
 use super::{
-    Device, NetworkError, Probe, ProbeValues, Program, Settings, Variables, device, values,
-    variables, weights,
+    Device, NetworkError, Probe, ProbeValues, Program, Settings, VariableRule, Variables, device,
+    values, variables, weights,
 };
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -148,8 +148,7 @@ impl Networks {
         device::prepare(settings.threads);
         let device = settings.device.find()?;
         let probe = Probe::read(&settings.probe, settings.samples)?;
-        let sample = probe.inputs.narrow(0, 0, 1);
-        let load = |role: Role| Program::load(&settings.programs[role.index()], device, &sample);
+        let load = |role: Role| Program::load(&settings.programs[role.index()], device, &probe);
         let programs = [load(Role::Target)?, load(Role::Baseline)?];
         let needs_rule = probe.variables.is_none() && settings.variables.is_none();
         if needs_rule {
@@ -162,13 +161,13 @@ impl Networks {
         }
         let was_unused = Default::default();
         let networks = Self { settings, device, programs, probe, cache, was_unused };
-        networks.check_classes(&sample)?;
-        networks.check_variables(&sample)?;
+        networks.check_classes()?;
+        networks.check_variables()?;
         Ok(networks)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
-        let Settings { variables, baseline, .. } = self.settings;
+        let Settings { variables, baseline, .. } = &self.settings;
         let [target, baseline_program] = &self.programs;
         let key = |index: usize| format!("{:?}", self.settings.reading[index].weights);
         vec![
@@ -182,11 +181,20 @@ impl Networks {
         ]
     }
 
-    fn check_classes(&self, sample: &Tensor) -> Result<(), NetworkError> {
+    /// The first probe sample as the network of a role sees it.
+    fn first_sample(&self, program: &Program) -> Result<values::Sample, NetworkError> {
+        let inputs = self.probe.sample(0, program.further());
+        let inputs = inputs.map_err(|message| self.refuse_probe(message))?;
+        let mut inputs: Vec<_> = inputs.iter().map(|own| own.to_device(self.device.0)).collect();
+        let features = program.features(&inputs)?;
+        Ok(values::Sample { features, further: inputs.split_off(1) })
+    }
+
+    fn check_classes(&self) -> Result<(), NetworkError> {
         let mut count = None;
         for (role, program) in Role::BOTH.into_iter().zip(&self.programs) {
-            let features = program.features(&sample.to_device(self.device.0))?;
-            let classes = program.head(&features)?.size()[1];
+            let sample = self.first_sample(program)?;
+            let classes = program.head(&sample.features, &sample.further)?.size()[1];
             if *count.get_or_insert(classes) != classes {
                 return Err(NetworkError::Program {
                     path: self.settings.programs[role.index()].clone(),
@@ -212,10 +220,10 @@ impl Networks {
     }
 
     /// What does not fit is said before the first checkpoint, not at it.
-    fn check_variables(&self, sample: &Tensor) -> Result<(), NetworkError> {
+    fn check_variables(&self) -> Result<(), NetworkError> {
         let mut features = Vec::new();
         for (role, program) in Role::BOTH.into_iter().zip(&self.programs) {
-            let own = program.features(&sample.to_device(self.device.0))?;
+            let own = self.first_sample(program)?.features;
             variables::Layout::of(&own).map_err(|message| NetworkError::Program {
                 path: self.settings.programs[role.index()].clone(),
                 message,
@@ -233,10 +241,16 @@ impl Networks {
 
     /// Which positions form which variable, by the probe or by the rule.
     fn assign(&self, features: [&[Tensor]; 2]) -> Result<(usize, Assignment), NetworkError> {
-        match (&self.probe.variables, self.settings.variables) {
+        match (&self.probe.variables, &self.settings.variables) {
             (Some(given), _) => {
                 variables::from_probe(given).map_err(|message| self.refuse_probe(message))
             }
+            (None, Some(VariableRule::Tokens { select, exclude_ids })) => self
+                .probe
+                .tokens()
+                .and_then(|tokens| variables::draw_tokens(&tokens, *select, exclude_ids))
+                .map(|assignment| (*select, assignment))
+                .map_err(|message| self.refuse_probe(message)),
             (None, Some(rule)) => variables::choose(rule, features).map_err(|message| {
                 NetworkError::Program { path: self.settings.programs[0].clone(), message }
             }),
@@ -269,13 +283,14 @@ impl Networks {
             let role = source.role;
             let program = &self.programs[role.index()];
             self.load_weights(source)?;
-            let own = values::features(program, &self.probe, self.device.0)?;
+            let own = values::samples(program, &self.probe, self.device.0)?;
             if role == Role::Target && self.probe.labels.is_none() {
                 for sample in &own {
-                    predicted.push(program.head(sample)?.argmax(1, false).int64_value(&[0]));
+                    let logits = program.head(&sample.features, &sample.further)?;
+                    predicted.push(logits.argmax(1, false).int64_value(&[0]));
                 }
             }
-            features.push(own);
+            features.push(own.into_iter().map(|sample| sample.features).collect::<Vec<_>>());
         }
         let (count, assignment) = self.assign([&features[0], &features[1]])?;
         let classes = self.probe.labels.clone().unwrap_or(predicted);
@@ -319,7 +334,7 @@ impl Networks {
     fn key(&self, program: &Program, weights: blake3::Hash, variables: &Variables) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         let device = if self.device.0.is_cuda() { "cuda" } else { "cpu" };
-        hasher.update(format!("convergd values 1 float32 {device} ").as_bytes());
+        hasher.update(format!("convergd values 2 float32 {device} ").as_bytes());
         hasher.update(program.digest().as_bytes()).update(weights.as_bytes());
         hasher.update(self.probe.digest.as_bytes());
         let text = format!("{variables:?} {:?}", self.settings.baseline);

@@ -25,7 +25,6 @@ fn a_bad_probe_is_refused_with_its_tensor_and_value() {
         ("inputs_absent", &["no tensor `inputs`", "images", "`convergd.make_probe`"]),
         ("inputs_one_dimension", &["`inputs` of shape [6]", "[samples, …]"]),
         ("inputs_empty", &["`inputs` of shape [0, 8]", "at least 1 sample"]),
-        ("inputs_integer", &["`inputs` of type Int64", "needs float32"]),
         ("inputs_nan", &["`inputs` with NaN at [4, 5]", "must be finite"]),
         ("variables_narrow", &["`variables` for 7 positions", "features have 8", "-1 where"]),
         ("variables_short", &["`variables` of shape [5, 8]", "needs int64 [6, positions]"]),
@@ -77,6 +76,9 @@ fn a_bad_program_is_refused_with_what_to_try() {
     }
     bench.put("programs/one_logit.ts", "program.ts");
     assert_refused(&bench, "program.ts`", &["logits of shape [1, 1]", "2 classes or more"]);
+    bench.put("program.ts", "program.ts");
+    bench.put("probes/inputs_integer.safetensors", "probe.safetensors");
+    assert_refused(&bench, "program.ts`", &["sample of shape [1, 8] and type Int64", "dtype"]);
     std::fs::remove_file(bench.path("program.ts")).unwrap();
     assert_refused(&bench, "program.ts`", &["No such file", "`convergd.export_program`"]);
 }
