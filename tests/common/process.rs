@@ -96,13 +96,17 @@ impl Running {
         }
     }
 
-    pub(crate) fn finish(mut self) -> Finished {
+    pub(crate) fn finish(self) -> Finished {
+        self.finish_within(PATIENCE)
+    }
+
+    pub(crate) fn finish_within(mut self, patience: Duration) -> Finished {
         let started = Instant::now();
         let status: ExitStatus = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(started.elapsed() < PATIENCE, "it does not end:\n{}", self.err());
+            assert!(started.elapsed() < patience, "it does not end:\n{}", self.err());
             std::thread::sleep(POLL);
         };
         let out = std::fs::read_to_string(&self.out).unwrap();

@@ -50,7 +50,7 @@ fn hugging_face_by_epochs() {
 /// nothing torn is.
 fn assert_free_trainings_lose_nothing_that_stays(trainer: &str, order: &str, every: &str) {
     let Some(pair) = TrainingPair::prepare(order, trainer) else { return };
-    pair.train(Pace::Free, &["--every", every, "--epochs", "20"]);
+    pair.train(Pace::Free, &["--every", every, "--epochs", "12"]);
     let written = pair.written();
     let evaluated = pair.evaluated();
     let both = |step: u64| {

@@ -6,12 +6,16 @@ use rusqlite::{Connection, OpenFlags};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Largest difference of a value, in log-odds.
 const TOLERANCE: f64 = 1e-4;
 /// Seconds after which a complete checkpoint has been pinned on a busy machine; an idle one needs less
 /// than one.
 pub(crate) const SEEN_AFTER: f64 = 5.0;
+/// What a training may take, most of it to load its library, on a machine with much else to do.
+const TRAINING: Duration = Duration::from_secs(400);
 const NETWORKS: [&str; 2] = ["target", "baseline"];
 
 /// Whether the trainers wait until their checkpoint is known.
@@ -42,7 +46,11 @@ impl Written {
 pub(crate) struct TrainingPair {
     root: tempfile::TempDir,
     trainer: String,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// One pair at a time: it is three processes already.
+static ALONE: Mutex<()> = Mutex::new(());
 
 impl TrainingPair {
     /// Program, probe and configuration; nothing where there is no Python for it.
@@ -50,6 +58,7 @@ impl TrainingPair {
         if !common::has_python() {
             return None;
         }
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let root = tempfile::tempdir().unwrap();
         common::succeed(common::script("train.py").args(["prepare", "--run"]).arg(root.path()));
         let text = format!(
@@ -69,7 +78,7 @@ end: {{idle: 10m}}
 "
         );
         std::fs::write(root.path().join("run.yaml"), text).unwrap();
-        Some(Self { root, trainer: trainer.to_owned() })
+        Some(Self { root, trainer: trainer.to_owned(), _alone: alone })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -104,7 +113,7 @@ end: {{idle: 10m}}
             })
             .collect();
         for training in trainings {
-            training.finish().expect(0, &[]);
+            training.finish_within(TRAINING).expect(0, &[]);
         }
         running.finish().expect(0, &["done"]);
     }
@@ -126,7 +135,7 @@ end: {{idle: 10m}}
         else {
             return Vec::new();
         };
-        history.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+        history.busy_timeout(Duration::from_secs(5)).unwrap();
         let Ok(mut statement) = history.prepare(query) else { return Vec::new() };
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         rows.collect::<Result<_, _>>().unwrap()
