@@ -310,3 +310,34 @@ fn every_example_loads() {
     }
     assert!(loaded >= 3, "{loaded} examples");
 }
+
+#[test]
+fn watching_and_pairing_are_read_and_their_mistakes_are_told() {
+    use crate::checkpoint::{Mode, Order};
+    let with = |watch: &str, pairing: &str, baseline: &str| {
+        GOOD.replace("policy:", &format!("watch: {watch}\npairing: {pairing}\npolicy:"))
+            .replace("{checkpoints: run/baseline}", baseline)
+    };
+    let good = with(
+        "{mode: poll, poll: 5s}",
+        "{order: {every_n: 2000}, tolerance: 3}",
+        "{fixed: run/old.safetensors}",
+    );
+    let config = Config::parse(Path::new("dir/run.yaml"), &good).expect("good");
+    let watching = config.watch[0].watching;
+    assert_eq!((watching.mode, watching.poll.as_secs()), (Some(Mode::Poll), 5));
+    assert_eq!((config.pairing.order, config.pairing.tolerance), (Order::EveryN(2000), 3));
+    assert_eq!(config.trainings().collect::<Vec<_>>(), [Role::Target]);
+    assert!(config.fixed.expect("fixed").ends_with("dir/run/old.safetensors"));
+    let bad = with(
+        "{poll: 1ms}",
+        "{order: {every_n: 0}}",
+        "{checkpoints: run/baseline, ready: {marker: done}}",
+    );
+    let found = lines(&bad).join("\n");
+    for part in
+        ["watch.poll: is 1ms", "every_n: is 0", "ready.marker: is `done`, which names the same"]
+    {
+        assert!(found.contains(part), "`{part}` is not in:\n{found}");
+    }
+}
