@@ -80,7 +80,7 @@ bench-solver: build ## the solver and its peers: certification, cost, memory, ro
 	$(BIN)/python benches/peers.py --tables target/bench --golden $(GOLDEN) \
 		--convergd target/release/convergd --out target/bench/peers.json
 
-bench-forward: setup ## masked inputs a second, against a bare loop and PyTorch (5 minutes)
+bench-forward: setup ## masked inputs a second, against a bare loop and PyTorch (10 minutes)
 	PYTHONPATH=python $(BIN)/python benches/make_networks.py target/bench/networks
 	cargo build --release --locked --bench forward
 	PYTHONPATH=python $(BIN)/python benches/forward.py --networks target/bench/networks \

@@ -51,6 +51,14 @@ pub struct Settings {
     pub watching: Watching,
 }
 
+impl Settings {
+    /// The defaults for a directory of a layout.
+    pub fn new(role: Role, directory: PathBuf, layout: Layout) -> Self {
+        let (limits, watching) = (Limits::default(), Watching::default());
+        Self { role, directory, layout, steps: Steps::Default, limits, marker: None, watching }
+    }
+}
+
 /// A ready checkpoint, pinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -73,14 +81,6 @@ mod tests {
 
     /// A directory watched for the target, with the defaults of a layout.
     pub(super) fn settings(layout: Layout, directory: &Path) -> Settings {
-        Settings {
-            role: Role::Target,
-            directory: directory.to_owned(),
-            layout,
-            steps: Steps::Default,
-            limits: Limits::default(),
-            marker: None,
-            watching: Watching::default(),
-        }
+        Settings::new(Role::Target, directory.to_owned(), layout)
     }
 }

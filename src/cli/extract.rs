@@ -3,7 +3,7 @@
 use super::{BadData, Exit, say};
 use crate::extractor::Extractor;
 use crate::network::DeviceChoice;
-use crate::sparsify::{Problem, Settings, Solution, Status};
+use crate::sparsify::{LARGEST_SHARE, Problem, Settings, Solution, Status};
 use crate::tables::{Block, ReadError, Reader, Writer};
 use anyhow::Context;
 use clap::Args;
@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 /// Uncertified tables that are named: to a reader, and in JSON.
 const NAMED: usize = 5;
 const LISTED: usize = 20;
-/// More noise than that leaves nothing to explain, and a wider gap nothing that is known.
-const LARGEST_SHARE: f64 = 0.5;
 
 #[derive(Args)]
 pub(super) struct Arguments {

@@ -39,9 +39,14 @@ impl Replayed {
         self.decisions.last()
     }
 
+    /// The pair that its last decision names the best.
+    fn best<'a>(&self, pairs: &'a [PairRow]) -> Option<&'a PairRow> {
+        let step = self.last()?.best_step?;
+        pairs.iter().find(|pair| pair.step == step)
+    }
+
     fn json(&self, pairs: &[PairRow]) -> Value {
-        let best = self.last().and_then(|decision| decision.best_step);
-        let best = best.and_then(|step| pairs.iter().find(|pair| pair.step == step));
+        let best = self.best(pairs);
         json!({
             "policy": self.file,
             "decisions": self.decisions,
@@ -133,7 +138,7 @@ fn compare(pairs: &[PairRow], all: &[Replayed]) {
             say(format!("{name:<28}{:>8}", "none"));
             continue;
         };
-        let best = last.best_step.and_then(|step| pairs.iter().find(|pair| pair.step == step));
+        let best = replayed.best(pairs);
         let value = |monitor: &Monitor| {
             let estimate = best.and_then(|pair| pair.monitors.get(monitor));
             estimate.map_or_else(|| "-".to_owned(), |estimate| format!("{:.4}", estimate.value))

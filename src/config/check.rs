@@ -327,10 +327,16 @@ impl Check {
 
     fn interactions(&mut self, file: file::Interactions) -> Option<Interactions> {
         let defaults = sparsify::Settings::default();
-        let noise = self.number("interactions.noise", file.noise, 0.0..=0.5, DEFAULT_NOISE);
+        let noise = self.number(
+            "interactions.noise",
+            file.noise,
+            0.0..=sparsify::LARGEST_SHARE,
+            DEFAULT_NOISE,
+        );
         let salience =
             self.number("interactions.salience", file.salience, 0.0..=1.0, DEFAULT_SALIENCE);
-        let gap = self.number("interactions.gap", file.gap, 1e-9..=0.5, defaults.gap);
+        let gap =
+            self.number("interactions.gap", file.gap, 1e-9..=sparsify::LARGEST_SHARE, defaults.gap);
         let at = "interactions.largest_basis";
         let largest_basis =
             self.count(at, file.largest_basis, 0..=LARGEST_BASIS, RUN_LARGEST_BASIS);

@@ -77,8 +77,7 @@ impl Control {
 
     /// The newest answer of a trainer, if it has given one that can be read.
     pub fn acknowledgement(&self, role: Role) -> Option<Acknowledgement> {
-        let path = self.settings.directory.join(format!("ack-{role}.json"));
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        self.answer(role)
     }
 
     /// Whether the process of a trainer has ended, as far as its answer tells and it can be known here.
@@ -87,9 +86,13 @@ impl Control {
         struct Answer {
             process: Option<Process>,
         }
+        self.answer::<Answer>(role)?.process?.is_gone()
+    }
+
+    /// What is asked for of a trainer's newest answer.
+    fn answer<T: serde::de::DeserializeOwned>(&self, role: Role) -> Option<T> {
         let path = self.settings.directory.join(format!("ack-{role}.json"));
-        let answer: Answer = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        answer.process?.is_gone()
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 
     /// Whether a trainer has said that it is at its end.

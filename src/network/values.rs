@@ -24,22 +24,32 @@ pub struct Sample {
     pub further: Vec<Tensor>,
 }
 
-/// Every probe sample on the device.
+/// One probe sample on the device, by its number.
 ///
 /// # Errors
 /// libtorch's, and an input that the probe lacks.
+pub fn sample(
+    program: &Program,
+    probe: &Probe,
+    index: usize,
+    device: tch::Device,
+) -> Result<Sample, NetworkError> {
+    let inputs = probe.sample(index, program.further()).map_err(refuse(index))?;
+    let mut inputs: Vec<Tensor> = inputs.iter().map(|own| own.to_device(device)).collect();
+    let features = program.features(&inputs)?;
+    Ok(Sample { features, further: inputs.split_off(1) })
+}
+
+/// Every probe sample on the device.
+///
+/// # Errors
+/// As [`sample`].
 pub fn samples(
     program: &Program,
     probe: &Probe,
     device: tch::Device,
 ) -> Result<Vec<Sample>, NetworkError> {
-    let load = |sample| {
-        let inputs = probe.sample(sample, program.further()).map_err(refuse(sample))?;
-        let mut inputs: Vec<Tensor> = inputs.iter().map(|own| own.to_device(device)).collect();
-        let features = program.features(&inputs)?;
-        Ok(Sample { features, further: inputs.split_off(1) })
-    };
-    (0..probe.samples()).map(load).collect()
+    (0..probe.samples()).map(|index| sample(program, probe, index, device)).collect()
 }
 
 fn refuse(sample: usize) -> impl Fn(String) -> NetworkError {

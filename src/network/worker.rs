@@ -161,8 +161,11 @@ impl Networks {
         }
         let was_unused = Default::default();
         let networks = Self { settings, device, programs, probe, cache, was_unused };
-        networks.check_classes()?;
-        networks.check_variables()?;
+        let [target, baseline] = &networks.programs;
+        let first = |program| values::sample(program, &networks.probe, 0, networks.device.0);
+        let first = [first(target)?, first(baseline)?];
+        networks.check_classes(&first)?;
+        networks.check_variables(&first)?;
         Ok(networks)
     }
 
@@ -181,19 +184,10 @@ impl Networks {
         ]
     }
 
-    /// The first probe sample as the network of a role sees it.
-    fn first_sample(&self, program: &Program) -> Result<values::Sample, NetworkError> {
-        let inputs = self.probe.sample(0, program.further());
-        let inputs = inputs.map_err(|message| self.refuse_probe(message))?;
-        let mut inputs: Vec<_> = inputs.iter().map(|own| own.to_device(self.device.0)).collect();
-        let features = program.features(&inputs)?;
-        Ok(values::Sample { features, further: inputs.split_off(1) })
-    }
-
-    fn check_classes(&self) -> Result<(), NetworkError> {
+    /// `first` is the first probe sample, as each network sees it.
+    fn check_classes(&self, first: &[values::Sample; 2]) -> Result<(), NetworkError> {
         let mut count = None;
-        for (role, program) in Role::BOTH.into_iter().zip(&self.programs) {
-            let sample = self.first_sample(program)?;
+        for ((role, program), sample) in Role::BOTH.into_iter().zip(&self.programs).zip(first) {
             let classes = program.head(&sample.features, &sample.further)?.size()[1];
             if *count.get_or_insert(classes) != classes {
                 return Err(NetworkError::Program {
@@ -220,20 +214,18 @@ impl Networks {
     }
 
     /// What does not fit is said before the first checkpoint, not at it.
-    fn check_variables(&self) -> Result<(), NetworkError> {
-        let mut features = Vec::new();
-        for (role, program) in Role::BOTH.into_iter().zip(&self.programs) {
-            let own = self.first_sample(program)?.features;
-            variables::Layout::of(&own).map_err(|message| NetworkError::Program {
+    fn check_variables(&self, first: &[values::Sample; 2]) -> Result<(), NetworkError> {
+        for (role, sample) in Role::BOTH.into_iter().zip(first) {
+            variables::Layout::of(&sample.features).map_err(|message| NetworkError::Program {
                 path: self.settings.programs[role.index()].clone(),
                 message,
             })?;
-            features.push([own]);
         }
-        let (count, assignment) = self.assign([&features[0], &features[1]])?;
+        let [target, baseline] = first.each_ref().map(|s| std::slice::from_ref(&s.features));
+        let (count, assignment) = self.assign([target, baseline])?;
         let chosen = Variables { count, classes: Vec::new(), assignment };
-        for [own] in &features {
-            values::check(own, &self.probe, &chosen, self.settings.baseline)
+        for sample in first {
+            values::check(&sample.features, &self.probe, &chosen, self.settings.baseline)
                 .map_err(|message| self.refuse_probe(message))?;
         }
         Ok(())

@@ -184,16 +184,6 @@ impl std::fmt::Display for Margin {
     }
 }
 
-/// Where a value stands to the best one so far.
-enum Standing {
-    /// It is the best now.
-    Best,
-    /// It is not.
-    Behind(Behind),
-    /// There is no value, and none counts.
-    Nothing,
-}
-
 /// A value that is no new best.
 struct Behind {
     best: Best,
@@ -203,16 +193,18 @@ struct Behind {
 }
 
 /// Takes in a value: a new best where it is better by more than `min_gain`, else one check more without.
-fn stand(
+/// Where nothing lies behind the best, what is to be said instead: a condition on the best ends with a new
+/// one, and stays as it was without a value.
+fn behind(
     followed: &Followed,
     min_gain: Margin,
     memory: &mut ConditionState,
     view: &View<'_>,
-) -> Standing {
+) -> Result<Behind, Verdict> {
     let value = match followed.see(memory, view) {
         Seen::Value(value) => Some(value),
         Seen::Bad => None,
-        Seen::Nothing => return Standing::Nothing,
+        Seen::Nothing => return Err(kept(followed, memory, view)),
     };
     let is_better = |best: Best, now: Estimate| {
         -followed.behind(best.value, now.value) > min_gain.of(best, now)
@@ -220,18 +212,20 @@ fn stand(
     match (memory.best, value) {
         (Some(best), Some(now)) if !is_better(best, now) => {
             memory.since_best += 1;
-            Standing::Behind(Behind { best, by: followed.behind(best.value, now.value), value })
+            Ok(Behind { best, by: followed.behind(best.value, now.value), value })
         }
         (Some(best), None) => {
             memory.since_best += 1;
-            Standing::Behind(Behind { best, by: f64::INFINITY, value })
+            Ok(Behind { best, by: f64::INFINITY, value })
         }
         (_, Some(Estimate { value, standard_error })) => {
             memory.best = Some(Best { value, standard_error, at: view.now });
-            memory.since_best = 0;
-            Standing::Best
+            (memory.since_best, memory.crossed, memory.holds) = (0, 0, false);
+            let step = view.now.step;
+            let reason = format!("`{}` is best at step {step}: {value:.4}", followed.metric);
+            Err(Verdict { holds: false, reason, best_step: Some(step) })
         }
-        (None, None) => Standing::Nothing,
+        (None, None) => Err(kept(followed, memory, view)),
     }
 }
 
@@ -240,13 +234,6 @@ fn told(behind: &Behind, view: &View<'_>) -> String {
     let Behind { best, value, .. } = behind;
     let now = value.map_or_else(|| "no value".to_owned(), |now| format!("{:.4}", now.value));
     format!("best {:.4} at step {}, {now} at step {}", best.value, best.at.step, view.now.step)
-}
-
-fn better(followed: &Followed, memory: &ConditionState, view: &View<'_>) -> Verdict {
-    let step = view.now.step;
-    let value = memory.best.map_or(f64::NAN, |best| best.value);
-    let reason = format!("`{}` is best at step {step}: {value:.4}", followed.metric);
-    Verdict { holds: false, reason, best_step: Some(step) }
 }
 
 /// What holds stays so while the monitor is missing.
@@ -258,13 +245,9 @@ fn kept(followed: &Followed, memory: &ConditionState, view: &View<'_>) -> Verdic
 impl Peaked {
     fn observe(&self, memory: &mut ConditionState, view: &View<'_>) -> Verdict {
         let Self { followed, patience, min_drop } = self;
-        let behind = match stand(followed, Margin::NONE, memory, view) {
-            Standing::Nothing => return kept(followed, memory, view),
-            Standing::Best => {
-                memory.holds = false;
-                return better(followed, memory, view);
-            }
-            Standing::Behind(behind) => behind,
+        let behind = match behind(followed, Margin::NONE, memory, view) {
+            Ok(behind) => behind,
+            Err(verdict) => return verdict,
         };
         let Behind { best, by, value } = behind;
         let since = memory.since_best;
@@ -284,13 +267,9 @@ impl Peaked {
 impl Plateaued {
     fn observe(&self, memory: &mut ConditionState, view: &View<'_>) -> Verdict {
         let Self { followed, patience, min_gain } = self;
-        let behind = match stand(followed, *min_gain, memory, view) {
-            Standing::Nothing => return kept(followed, memory, view),
-            Standing::Best => {
-                memory.holds = false;
-                return better(followed, memory, view);
-            }
-            Standing::Behind(behind) => behind,
+        let behind = match behind(followed, *min_gain, memory, view) {
+            Ok(behind) => behind,
+            Err(verdict) => return verdict,
         };
         let best = behind.best;
         let since = memory.since_best;
@@ -308,13 +287,9 @@ impl Plateaued {
 impl Declined {
     fn observe(&self, memory: &mut ConditionState, view: &View<'_>) -> Verdict {
         let Self { followed, drop, leave, confirm } = self;
-        let behind = match stand(followed, Margin::NONE, memory, view) {
-            Standing::Nothing => return kept(followed, memory, view),
-            Standing::Best => {
-                latch(memory, false, true, *confirm);
-                return better(followed, memory, view);
-            }
-            Standing::Behind(behind) => behind,
+        let behind = match behind(followed, Margin::NONE, memory, view) {
+            Ok(behind) => behind,
+            Err(verdict) => return verdict,
         };
         let Behind { best, by, value } = behind;
         let in_units = |margin: &Margin| value.map_or(0.0, |now| margin.of(best, now));

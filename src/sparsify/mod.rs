@@ -22,5 +22,5 @@ mod tests;
 
 pub use certificate::Certificate;
 pub use problem::{Problem, ProblemError};
-pub use settings::Settings;
+pub use settings::{LARGEST_SHARE, Settings};
 pub use solver::{SOLVER_NAME, SOLVER_VERSION, Solution, Solver, Status};

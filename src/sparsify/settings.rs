@@ -1,5 +1,9 @@
 //! Settings of the solver. One schedule holds for both networks and a whole run.
 
+/// More noise than this share of |v(N) − v(∅)| leaves nothing to explain, and a wider relative gap nothing
+/// that is known.
+pub const LARGEST_SHARE: f64 = 0.5;
+
 /// How long the solver works and when it is content.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {

@@ -44,10 +44,8 @@ fn hugging_face_by_epochs() {
     assert_every_one_is_evaluated("hf", &["--every", "epoch"]);
 }
 
-/// Trainings that wait for nobody: a checkpoint that its trainer removes before two scans have seen it
-/// the same cannot be had (measured with a checkpoint every step, on a busy machine of two cores: some of
-/// those that lived for less than 0.1 s). All others are pinned, the last pair is always evaluated, and
-/// nothing torn is.
+/// Trainings that wait for nobody: a checkpoint that its trainer removes before a scan has seen it cannot be
+/// had. All others are pinned, the last pair is always evaluated, and nothing torn is.
 fn assert_free_trainings_lose_nothing_that_stays(trainer: &str, order: &str, every: &str) {
     let Some(pair) = TrainingPair::prepare(order, trainer) else { return };
     pair.train(Pace::Free, &["--every", every, "--epochs", "12"]);

@@ -1,7 +1,7 @@
 //! A writer that makes random moves at simulated times, and what it has saved.
 
-use convergd::checkpoint::{Checkpoint, Directory, Event, Mode, Moment, Settings, Watching};
-use convergd::layout::{Layout, Limits, Steps};
+use convergd::checkpoint::{Checkpoint, Directory, Event, Mode, Moment, Settings};
+use convergd::layout::Layout;
 use convergd::role::Role;
 use fastrand::Rng;
 use std::collections::{HashMap, HashSet};
@@ -266,15 +266,7 @@ pub(crate) fn read_pin(checkpoint: &Checkpoint) -> u64 {
 }
 
 pub(crate) fn settings(layout: Layout, directory: &Path) -> Settings {
-    Settings {
-        role: Role::Target,
-        directory: directory.to_owned(),
-        layout,
-        steps: Steps::Default,
-        limits: Limits::default(),
-        marker: None,
-        watching: Watching::default(),
-    }
+    Settings::new(Role::Target, directory.to_owned(), layout)
 }
 
 /// What came of one world.
