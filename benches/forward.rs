@@ -2,7 +2,7 @@
 //! batches that were made beforehand.
 //!
 //! `cargo bench --bench forward -- [--networks target/bench/networks] [--only NAME] [--batch 256]
-//! [--threads 1] [--device cpu] [--rounds 7]`
+//! [--threads 1] [--device cpu] [--precision fp32] [--rounds 7]`
 //!
 //! The networks come from `benches/make_networks.py`; `benches/forward.py` runs this beside the same
 //! loop in PyTorch. The two are timed in turn, on the same rows; printed are the median speeds and
@@ -10,8 +10,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use convergd::network::device::prepare;
+use convergd::network::values::Forwards;
 use convergd::network::{
-    Baseline, Device, DeviceChoice, Probe, Program, Variables, values, variables,
+    Baseline, Device, DeviceChoice, Precision, Probe, Program, Variables, precision, values,
+    variables,
 };
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -26,6 +28,8 @@ fn main() {
     let number = |name: &str, default: &str| -> usize { value(name, default).parse().unwrap() };
     prepare(number("--threads", "1"));
     let device = value("--device", "cpu").parse::<DeviceChoice>().unwrap().find().unwrap();
+    let precision: Precision = value("--precision", "fp32").parse().unwrap();
+    precision.check(device).unwrap();
     let (batch, rounds) = (number("--batch", "256"), number("--rounds", "7"));
     let root = PathBuf::from(value("--networks", "target/bench/networks"));
     let only = value("--only", "");
@@ -40,7 +44,7 @@ fn main() {
         "network", "rows", "batch", "evaluate rows/s", "bare rows/s", "ratio"
     );
     for name in names {
-        let network = Network::load(&root.join(&name), device);
+        let network = Network::load(&root.join(&name), device, precision);
         let (rows, evaluate, bare, ratio) = network.measure(batch, rounds);
         println!("{name:<10}{rows:>8}{batch:>8}{evaluate:>16.0}{bare:>16.0}{ratio:>8.3}");
     }
@@ -51,16 +55,19 @@ struct Network {
     probe: Probe,
     variables: Variables,
     device: tch::Device,
+    precision: Precision,
 }
 
 impl Network {
-    fn load(directory: &Path, device: Device) -> Self {
+    fn load(directory: &Path, device: Device, precision: Precision) -> Self {
         let probe = Probe::read(&directory.join("probe.safetensors"), None).unwrap();
         let program = Program::load(&directory.join("program.ts"), device, &probe).unwrap();
         let (count, assignment) = variables::from_probe(probe.variables.as_ref().unwrap()).unwrap();
         let classes = probe.labels.clone().unwrap();
         let device = if device.is_cpu() { tch::Device::Cpu } else { tch::Device::Cuda(0) };
-        Self { program, probe, variables: Variables { count, classes, assignment }, device }
+        precision::use_float32(device).unwrap();
+        let variables = Variables { count, classes, assignment };
+        Self { program, probe, variables, device, precision }
     }
 
     /// Rows, medians of rows a second of `evaluate` and of the bare loop, median of their ratio.
@@ -90,8 +97,9 @@ impl Network {
     }
 
     fn evaluate(&self, batch: usize) {
-        let Self { program, probe, variables, device } = self;
-        let all = values::evaluate(program, probe, variables, Baseline::Mean, batch, *device);
+        let Self { program, probe, variables, device, precision } = self;
+        let forwards = Forwards { batch, device: *device, precision: *precision };
+        let all = values::evaluate(program, probe, variables, Baseline::Mean, forwards);
         assert_eq!(all.unwrap().values.len(), probe.samples());
     }
 
@@ -114,10 +122,14 @@ impl Network {
     }
 
     fn bare(&self, batches: &[(Tensor, Vec<Tensor>)]) {
-        let mut last = None;
-        for (features, further) in batches {
-            last = Some(self.program.head(features, further).unwrap());
-        }
+        let through = || {
+            let mut last = None;
+            for (features, further) in batches {
+                last = Some(self.program.head(features, further)?);
+            }
+            Ok(last)
+        };
+        let last = self.precision.within(self.device, through).unwrap();
         // The device has finished when this number is here.
         let number = last.unwrap().get(0).get(0).double_value(&[]);
         assert!(number.is_finite());

@@ -197,6 +197,8 @@ struct Daemon<'a> {
     gone_since: Option<Instant>,
     /// Of the fixed baseline, once evaluated.
     fixed_values: Option<ProbeValues>,
+    /// Whether it has been said that the precision is too low for the salience.
+    was_noisy: bool,
 }
 
 impl<'a> Daemon<'a> {
@@ -249,6 +251,7 @@ impl<'a> Daemon<'a> {
             peers: Peers::new(config.stale, Instant::now()),
             gone_since: None,
             fixed_values: None,
+            was_noisy: false,
             history,
         };
         daemon.show_start(last.as_ref(), decisions.last())?;

@@ -1,8 +1,7 @@
 //! convergd: starts and stops; everything else is in the library.
 
 fn main() -> std::process::ExitCode {
-    let (name, value) = convergd::network::device::FORBID_TF32;
     // SAFETY: no other thread runs yet.
-    unsafe { std::env::set_var(name, value) };
+    unsafe { std::env::remove_var(convergd::network::device::TF32_OVERRIDE) };
     convergd::cli::main().into()
 }

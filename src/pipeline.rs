@@ -5,7 +5,7 @@ use crate::convergence::{self, Convergence, NetworkProbe, Pair};
 use crate::extractor::Extractor;
 use crate::network::{ProbeValues, Variables};
 use crate::policy::{self, Decision, Observation, Policy, PolicyState};
-use crate::sparsify::{Problem, ProblemError, Solution, Status};
+use crate::sparsify::{Problem, Solution, Status};
 use crate::tensor_solver::TensorError;
 
 /// What the tables of a pair tell.
@@ -23,6 +23,10 @@ pub struct Analysis {
     pub exact: usize,
     /// The largest gap.
     pub gap_max: f64,
+    /// The largest difference from float32 of an effect in units of the output scale, (target, baseline);
+    /// nothing where the values are float32 themselves. A salience below it is not supported: an effect
+    /// that float32 does not see could be salient.
+    pub noise_floor: Option<[f64; 2]>,
 }
 
 /// Value tables → interactions with certificates → convergence.
@@ -39,22 +43,38 @@ pub fn analyse(
     extractor: &Extractor,
 ) -> Result<Analysis, TensorError> {
     let samples = values.iter().map(|network| network.values.len()).sum();
-    let problems = match values.map(|network| problems(network, settings.noise)) {
-        [Ok(target), Ok(baseline)] => [target, baseline],
-        [Err(trouble), _] => return Ok(Analysis::failed(samples, format!("target: {trouble}"))),
-        [_, Err(trouble)] => return Ok(Analysis::failed(samples, format!("baseline: {trouble}"))),
-    };
-    let mut target = extractor.solve(&problems.concat())?;
-    let baseline = target.split_off(problems[0].len());
+    // Of each network the values, and those of the first samples in float32.
+    let tables = [&values[0].values, &values[1].values, &values[0].reference, &values[1].reference];
+    let mut problems = Vec::new();
+    let mut ends = Vec::new();
+    for (network, tables) in ["target", "baseline"].iter().cycle().zip(tables) {
+        for (sample, table) in tables.iter().enumerate() {
+            match Problem::new(table, settings.noise) {
+                Ok(problem) => problems.push(problem),
+                Err(trouble) => {
+                    let trouble = format!("{network}: sample {sample}: {trouble}");
+                    return Ok(Analysis::failed(samples, trouble));
+                }
+            }
+        }
+        ends.push(problems.len());
+    }
+    let mut target = extractor.solve(&problems)?;
+    let mut baseline = target.split_off(ends[0]);
+    let mut target_reference = baseline.split_off(ends[1] - ends[0]);
+    let baseline_reference = target_reference.split_off(ends[2] - ends[1]);
     let all = || target.iter().chain(&baseline);
     let certified = all().filter(|solution| solution.status.is_certified()).count();
     let exact = all().filter(|solution| solution.status == Status::Exact).count();
     let gap_max = all().map(|solution| solution.certificate.gap()).fold(0.0, f64::max);
     let probes = [(target, values[0]), (baseline, values[1])]
         .map(|(solutions, values)| summarise(solutions, values, variables, has_labels));
+    let references = [target_reference, baseline_reference];
+    let noise_floor = (!references[0].is_empty() || !references[1].is_empty())
+        .then(|| [0, 1].map(|network| noise_floor(&probes[network], &references[network])));
     let pair = Pair { target: &probes[0], baseline: &probes[1], salience: settings.salience };
     let convergence = Some(convergence::compare(&pair));
-    Ok(Analysis { convergence, trouble: None, samples, certified, exact, gap_max })
+    Ok(Analysis { convergence, trouble: None, samples, certified, exact, gap_max, noise_floor })
 }
 
 /// A pair's analysis → the policy's next state and its decision.
@@ -76,16 +96,31 @@ pub fn decide(
 impl Analysis {
     fn failed(samples: usize, trouble: String) -> Self {
         let trouble = Some(trouble);
-        Self { convergence: None, trouble, samples, certified: 0, exact: 0, gap_max: 0.0 }
+        Self {
+            convergence: None,
+            trouble,
+            samples,
+            certified: 0,
+            exact: 0,
+            gap_max: 0.0,
+            noise_floor: None,
+        }
     }
 }
 
-fn problems(values: &ProbeValues, noise: f64) -> Result<Vec<Problem>, String> {
-    let problem = |(sample, table): (usize, &Vec<f64>)| {
-        Problem::new(table, noise)
-            .map_err(|error: ProblemError| format!("sample {sample}: {error}"))
+/// max |effect − effect in float32| / s over the samples that have both.
+fn noise_floor(probe: &NetworkProbe, reference: &[Solution]) -> f64 {
+    let largest = |own: &[f64], reference: &[f64]| {
+        own.iter().zip(reference).map(|(own, other)| (own - other).abs()).fold(0.0, f64::max)
     };
-    values.values.iter().enumerate().map(problem).collect()
+    let pairs = probe.interactions.iter().zip(reference);
+    let largest = pairs
+        .map(|(own, Solution { effects, .. })| {
+            largest(&own.and, &effects.and).max(largest(&own.or, &effects.or))
+        })
+        .fold(0.0, f64::max);
+    // Where there is no output, there are no effects either.
+    if largest == 0.0 { 0.0 } else { largest / probe.output_scale() }
 }
 
 fn summarise(

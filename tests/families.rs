@@ -10,7 +10,8 @@ use convergd::history::History;
 use convergd::layout::{Layout, Limits, Reading};
 use convergd::network::variables::Assignment;
 use convergd::network::{
-    Baseline, DeviceChoice, NetworkError, Settings, Source, VariableRule, Variables, Worker,
+    Baseline, DeviceChoice, NetworkError, Precision, Settings, Source, VariableRule, Variables,
+    Worker,
 };
 use convergd::role::Role;
 use safetensors::SafeTensors;
@@ -104,6 +105,7 @@ impl Family {
             variables: Some(self.rule.clone()),
             baseline: self.baseline,
             device: DeviceChoice::Cpu,
+            precision: Precision::Float32,
             threads: 1,
             batch: BATCH,
         };

@@ -3,7 +3,7 @@
 use super::{BadData, Exit, say};
 use crate::extractor::Extractor;
 use crate::network::DeviceChoice;
-use crate::sparsify::{LARGEST_SHARE, Problem, Settings, Solution, Status};
+use crate::sparsify::{EXACT_GAP, LARGEST_SHARE, Problem, Settings, Solution, Status};
 use crate::tables::{Block, ReadError, Reader, Writer};
 use anyhow::Context;
 use clap::Args;
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 0.01, value_parser = share, allow_negative_numbers = true)]
     noise: f64,
     /// Relative gap to certify
-    #[arg(long, default_value_t = 1e-3, value_parser = above_zero, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1e-3, value_parser = wanted_gap, allow_negative_numbers = true)]
     gap: f64,
     /// Tight rows up to which an answer is taken to an exact vertex; 0: near-optimal answers as they are
     #[arg(
@@ -89,10 +89,10 @@ fn share(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| format!("it must be a number from 0 to {LARGEST_SHARE}, such as 0.01"))
 }
 
-fn above_zero(text: &str) -> Result<f64, String> {
-    let number = share(text).ok().filter(|number| *number > 0.0);
+fn wanted_gap(text: &str) -> Result<f64, String> {
+    let number = share(text).ok().filter(|number| *number >= EXACT_GAP);
     number.ok_or_else(|| {
-        format!("it must be a number above 0 and at most {LARGEST_SHARE}, such as 1e-3")
+        format!("it must be a number from {EXACT_GAP:e}, which is exact, to {LARGEST_SHARE}, such as 1e-3")
     })
 }
 
@@ -136,7 +136,10 @@ struct Summary {
     exact: usize,
     /// The first uncertified tables, [`LISTED`] at most.
     not_certified: Vec<usize>,
+    /// The largest finite gap.
     gap_max: f64,
+    /// Tables with an infinite gap.
+    without_proof: usize,
     /// Time of solving alone.
     time: Duration,
 }
@@ -153,6 +156,7 @@ impl Summary {
             exact: 0,
             not_certified,
             gap_max: 0.0,
+            without_proof: 0,
             time,
         }
     }
@@ -166,9 +170,11 @@ impl Summary {
             } else if self.not_certified.len() < LISTED {
                 self.not_certified.push(self.samples);
             }
-            // A gap below rounding is wanted at times: exact or not, it is missed then.
-            self.exact += usize::from(solution.status == Status::Exact && gap <= self.gap);
-            self.gap_max = self.gap_max.max(gap);
+            self.exact += usize::from(solution.status == Status::Exact);
+            match gap.is_finite() {
+                true => self.gap_max = self.gap_max.max(gap),
+                false => self.without_proof += 1,
+            }
             self.samples += 1;
         }
         self.time += time;
@@ -179,6 +185,7 @@ impl Summary {
             "samples": self.samples, "n": self.variables, "seconds": self.time.as_secs_f64(),
             "gap_max": self.gap_max, "certified": self.certified,
             "exact": self.exact, "not_certified": self.not_certified,
+            "without_proof": self.without_proof,
         })
     }
 }

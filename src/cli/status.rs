@@ -1,6 +1,7 @@
 //! `convergd status`: the state of a running or finished run, from its history.
 
 use super::{ConfigArgument, Exit, say};
+use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::history::{CheckpointRow, DeliveryRow, History, Outcome, PairRow};
 use clap::Args;
@@ -56,6 +57,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "certified": last.as_ref().map(|pair| pair.certified),
             "samples": last.as_ref().map(|pair| pair.samples),
             "gap_max": last.as_ref().map(|pair| pair.gap_max),
+            "noise_floor": last.as_ref().and_then(|pair| pair.noise_floor),
             "ended": ended,
             "skipped": skipped.len(),
             "quarantined": quarantined.len(),
@@ -75,7 +77,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     say(format!("run         {} ({})", config.name, config.state.display()));
     match &last {
         None => say("pairs       none yet"),
-        Some(pair) => describe(pair, history.count_pairs()?),
+        Some(pair) => {
+            describe(pair, history.count_pairs()?);
+            describe_noise(pair, &config);
+        }
     }
     say(format!("checkpoints {} skipped, {} quarantined", skipped.len(), quarantined.len()));
     describe_set_aside(&quarantined);
@@ -107,6 +112,21 @@ fn describe(pair: &PairRow, pairs: u64) {
             ));
         }
     }
+}
+
+/// What the precision does to effects.
+fn describe_noise(pair: &PairRow, config: &Config) {
+    let Some([target, baseline]) = pair.noise_floor else { return };
+    let salience = config.interactions.salience;
+    let floor = target.max(baseline);
+    let verdict = match floor <= salience {
+        true => "supports",
+        false => "does not support",
+    };
+    say(format!(
+        "precision   {} moves effects by up to {floor:.3} of the output: it {verdict} a salience of {salience}",
+        config.network.precision.name()
+    ));
 }
 
 /// The newest of them, with their reasons.

@@ -8,7 +8,7 @@ use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, file};
 use crate::checkpoint::Watching;
 use crate::layout::{Layout, Limits, Reading, Steps};
-use crate::network::{DeviceChoice, UnknownDevice, VariableRule};
+use crate::network::{DeviceChoice, Precision, UnknownDevice, UnknownPrecision, VariableRule};
 use crate::policy::Policy;
 use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
@@ -94,6 +94,7 @@ impl Check {
         let probe = self.probe(file.probe.unwrap_or_default());
         let compute = file.compute.unwrap_or_default();
         let device = self.device(compute.device);
+        let precision = self.precision(compute.precision);
         let threads = self.count("compute.threads", compute.threads, 1..=1024, 1);
         let batch = self.count("compute.batch", compute.batch, 1..=1 << 20, DEFAULT_BATCH);
         let interactions = self.interactions(file.interactions.unwrap_or_default());
@@ -121,6 +122,7 @@ impl Check {
                 variables,
                 baseline: baseline_value,
                 device: device?,
+                precision: precision?,
                 threads: threads?,
                 batch: batch?,
             },
@@ -335,8 +337,12 @@ impl Check {
         );
         let salience =
             self.number("interactions.salience", file.salience, 0.0..=1.0, DEFAULT_SALIENCE);
-        let gap =
-            self.number("interactions.gap", file.gap, 1e-9..=sparsify::LARGEST_SHARE, defaults.gap);
+        let gap = self.number(
+            "interactions.gap",
+            file.gap,
+            sparsify::EXACT_GAP..=sparsify::LARGEST_SHARE,
+            defaults.gap,
+        );
         let at = "interactions.largest_basis";
         let largest_basis =
             self.count(at, file.largest_basis, 0..=LARGEST_BASIS, RUN_LARGEST_BASIS);
@@ -349,6 +355,15 @@ impl Check {
         let choice: Result<DeviceChoice, UnknownDevice> = device.parse();
         if let Err(error) = choice {
             self.checked.report("compute.device", format!("is `{device}`; {error}"));
+        }
+        choice.ok()
+    }
+
+    fn precision(&mut self, precision: Option<String>) -> Option<Precision> {
+        let Some(precision) = precision else { return Some(Precision::default()) };
+        let choice: Result<Precision, UnknownPrecision> = precision.parse();
+        if let Err(error) = choice {
+            self.checked.report("compute.precision", format!("is `{precision}`; {error}"));
         }
         choice.ok()
     }

@@ -244,6 +244,8 @@ pub struct Interactions {
 pub struct Compute {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: Option<String>,
+    /// `fp32`, `tf32` (NVIDIA GPUs) or `bf16`.
+    pub precision: Option<String>,
     /// Threads of libtorch and of the solver, each.
     pub threads: Option<usize>,
     /// Masked inputs in one forward.

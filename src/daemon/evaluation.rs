@@ -89,6 +89,7 @@ impl Daemon<'_> {
             self.metrics.observe_stage(stage, to.duration_since(from).as_secs_f64());
         }
         self.log_pair(pair[0].step, &analysis, started.elapsed());
+        self.warn_of_noise(pair[0].step, analysis.noise_floor);
         if let Some(DeliveryRow { decision, document, .. }) = &delivery {
             self.announce(decision, document)?;
         }
@@ -197,6 +198,7 @@ impl Daemon<'_> {
             samples: analysis.samples,
             certified: analysis.certified,
             gap_max: analysis.gap_max,
+            noise_floor: analysis.noise_floor,
             monitors,
             strengths,
             policy: policy.clone(),
@@ -229,12 +231,27 @@ impl Daemon<'_> {
             self.metrics.solver_gap_max.set(row.gap_max);
             self.metrics.evaluation_last_success.set(row.time);
         }
+        self.metrics.show_noise_floor(row.noise_floor);
         self.metrics.show_monitors(&row.monitors);
         self.metrics.show_strengths(&row.strengths);
     }
 
+    /// Once a run: a precision that is too low for the salience stays so.
+    fn warn_of_noise(&mut self, step: u64, noise_floor: Option<[f64; 2]>) {
+        let precision = self.config.network.precision.name();
+        let salience = self.config.interactions.salience;
+        let floor = noise_floor.map_or(0.0, |[target, baseline]| target.max(baseline));
+        if floor > salience && !std::mem::replace(&mut self.was_noisy, true) {
+            tracing::warn!(
+                step,
+                "precision {precision} moves effects by up to {floor:.3} of the output, but the salience is \
+                 {salience}: take `compute.precision: fp32`, or a salience of at least that"
+            );
+        }
+    }
+
     fn log_pair(&self, step: u64, analysis: &Analysis, took: Duration) {
-        let Analysis { convergence, samples, certified, exact, gap_max, trouble } = analysis;
+        let Analysis { convergence, samples, certified, exact, gap_max, trouble, .. } = analysis;
         let value = |monitor| {
             convergence
                 .as_ref()
@@ -243,6 +260,14 @@ impl Daemon<'_> {
         };
         if let Some(trouble) = trouble {
             tracing::warn!(step, "no convergence: {trouble}");
+        } else if certified < samples {
+            self.metrics.count_error("extraction");
+            let wanted = self.config.interactions.solver.gap;
+            tracing::warn!(
+                step,
+                "{certified} of {samples} extractions are proven to the gap {wanted:.1e}, the others to \
+                 {gap_max:.1e} at worst; fewer variables or a larger `interactions.largest_basis` help"
+            );
         }
         let shown = |monitor| value(monitor).map_or("-".to_owned(), |value| format!("{value:.4}"));
         tracing::info!(

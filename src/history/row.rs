@@ -69,6 +69,9 @@ pub struct PairRow {
     pub certified: usize,
     /// The largest gap.
     pub gap_max: f64,
+    /// The largest difference from float32 of an effect in units of the output scale, (target, baseline);
+    /// nothing where the precision is float32.
+    pub noise_floor: Option<[f64; 2]>,
     /// The monitors.
     pub monitors: Monitors,
     /// Mean strengths by order, (target, baseline).

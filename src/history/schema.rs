@@ -1,7 +1,8 @@
 //! The tables, and how older ones become newer ones.
 
 /// Each script leads from one version to the next; the file's version is its `user_version`.
-pub(super) const MIGRATIONS: [&str; 1] = ["
+pub(super) const MIGRATIONS: [&str; 2] = [
+    "
     -- What holds for the whole run: variables, solver, settings.
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
@@ -50,4 +51,9 @@ pub(super) const MIGRATIONS: [&str; 1] = ["
         time REAL NOT NULL,
         PRIMARY KEY (network, generation)
     ) STRICT;
-"];
+",
+    "
+    -- What a lower precision than float32 does to an effect, as a JSON list by network.
+    ALTER TABLE pair ADD COLUMN noise_floor TEXT;
+",
+];

@@ -5,6 +5,7 @@ use super::row::{CheckpointRow, DeliveryRow, Outcome, PairRow};
 use super::schema::MIGRATIONS;
 use crate::role::Role;
 use crate::signal::Acknowledgement;
+use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, params};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,8 @@ type Result<T> = std::result::Result<T, HistoryError>;
 const FILE_NAME: &str = "history.sqlite";
 /// How long a reader waits for a writer and the other way round.
 const BUSY: Duration = Duration::from_secs(5);
+/// Pages of the file that are copied at a time.
+const PAGES: std::ffi::c_int = 1024;
 
 /// An open history.
 pub struct History {
@@ -55,7 +58,20 @@ impl History {
         let connection = Connection::open_with_flags(&path, flags)
             .or_else(|_| Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
         connection.pragma_update(None, "query_only", true)?;
-        Self::with(connection, path)
+        let history = Self::with(connection, path)?;
+        match history.version()? == MIGRATIONS.len() as i64 {
+            true => Ok(history),
+            false => history.migrated_copy(),
+        }
+    }
+
+    /// A copy in memory that is of this version: a reader leaves the file as it is.
+    fn migrated_copy(self) -> Result<Self> {
+        let mut copy = Connection::open_in_memory()?;
+        Backup::new(&self.connection, &mut copy)?.run_to_completion(PAGES, Duration::ZERO, None)?;
+        let mut history = Self::with(copy, self.path)?;
+        history.migrate()?;
+        Ok(history)
     }
 
     fn with(connection: Connection, path: PathBuf) -> Result<Self> {
@@ -303,7 +319,7 @@ fn insert_checkpoint(connection: &Connection, row: &CheckpointRow, now: f64) -> 
 }
 
 fn insert_pair(transaction: &Transaction<'_>, pair: &PairRow) -> Result<()> {
-    let insert = "INSERT INTO pair VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let insert = "INSERT INTO pair VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     transaction.execute(
         insert,
         params![
@@ -318,6 +334,7 @@ fn insert_pair(transaction: &Transaction<'_>, pair: &PairRow) -> Result<()> {
             serde_json::to_string(&pair.monitors)?,
             serde_json::to_string(&pair.strengths)?,
             serde_json::to_string(&pair.policy)?,
+            pair.noise_floor.map(|floor| serde_json::to_string(&floor)).transpose()?,
         ],
     )?;
     Ok(())
@@ -341,10 +358,10 @@ fn insert_decision(transaction: &Transaction<'_>, row: &DeliveryRow) -> Result<(
 
 const SELECT_PAIR: &str =
     "SELECT step, time, target, baseline, finite, samples, certified, gap_max,
-                           monitors, strengths, policy FROM pair";
+                           monitors, strengths, policy, noise_floor FROM pair";
 
-/// A pair whose three JSON columns are still text.
-type RawPair = (PairRow, [String; 3]);
+/// A pair whose JSON columns are still text.
+type RawPair = (PairRow, [String; 3], Option<String>);
 
 fn pair_columns(row: &Row<'_>) -> rusqlite::Result<RawPair> {
     let pair = PairRow {
@@ -355,18 +372,20 @@ fn pair_columns(row: &Row<'_>) -> rusqlite::Result<RawPair> {
         samples: row.get::<_, i64>(5)? as usize,
         certified: row.get::<_, i64>(6)? as usize,
         gap_max: row.get(7)?,
+        noise_floor: None,
         monitors: Default::default(),
         strengths: Default::default(),
         policy: Default::default(),
     };
-    Ok((pair, [row.get(8)?, row.get(9)?, row.get(10)?]))
+    Ok((pair, [row.get(8)?, row.get(9)?, row.get(10)?], row.get(11)?))
 }
 
-fn read_pair((pair, [monitors, strengths, policy]): RawPair) -> Result<PairRow> {
+fn read_pair((pair, [monitors, strengths, policy], noise_floor): RawPair) -> Result<PairRow> {
     Ok(PairRow {
         monitors: serde_json::from_str(&monitors)?,
         strengths: serde_json::from_str(&strengths)?,
         policy: serde_json::from_str(&policy)?,
+        noise_floor: noise_floor.map(|text| serde_json::from_str(&text)).transpose()?,
         ..pair
     })
 }

@@ -16,6 +16,7 @@ fn pair(step: u64) -> PairRow {
         samples: 80,
         certified: 79,
         gap_max: 2e-3,
+        noise_floor: (step % 2 == 0).then_some([0.125, 0.25]),
         monitors: [(Monitor::ConvergenceScore, estimate)].into(),
         strengths: [vec![Strength { positive: 0.7, ..Default::default() }], Vec::new()],
         policy: PolicyState { checks: step, ..Default::default() },
@@ -64,6 +65,26 @@ fn what_is_stored_is_read_back_after_opening_again() {
     assert_eq!(history.pair(1).expect("read"), Some(pair(1)));
     assert_eq!(history.decisions().expect("read"), [decided]);
     assert_eq!(history.checkpoints(Some(Outcome::Evaluated)).expect("read").len(), 4);
+}
+
+#[test]
+fn an_older_history_is_read_and_left_as_it_is_until_it_is_written() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("history.sqlite");
+    let old = rusqlite::Connection::open(&file).expect("opened");
+    old.execute_batch(super::schema::MIGRATIONS[0]).expect("made");
+    old.pragma_update(None, "user_version", 1).expect("set");
+    let columns = "INSERT INTO pair VALUES (?, 0, 'a', 'b', 1, 4, 4, 0, '{}', ?, ?)";
+    let policy = serde_json::to_string(&pair(1).policy).expect("text");
+    old.execute(columns, rusqlite::params![1, "[[], []]", policy]).expect("stored");
+    let version =
+        || -> i64 { old.pragma_query_value(None, "user_version", |row| row.get(0)).expect("read") };
+    let read = History::open_for_reading(directory.path()).expect("opened").pairs().expect("read");
+    assert_eq!((read.len(), read[0].step, read[0].noise_floor), (1, 1, None));
+    assert_eq!(version(), 1);
+    let written = History::open(directory.path()).expect("opened");
+    assert_eq!(written.pairs().expect("read"), read);
+    assert_eq!(version(), 2);
 }
 
 #[test]

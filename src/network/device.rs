@@ -99,10 +99,9 @@ fn open_libtorch_cuda() {
 #[cfg(not(target_os = "linux"))]
 fn open_libtorch_cuda() {}
 
-/// What tells the CUDA libraries to compute float32 as float32. A difference of 2^k outputs amplifies the
-/// rounding of TF32, which libtorch allows in convolutions by default and tch cannot forbid. It is read
-/// when they are loaded, so `main` sets it first of all.
-pub const FORBID_TF32: (&str, &str) = ("NVIDIA_TF32_OVERRIDE", "0");
+/// What would have the CUDA libraries compute float32 as TF32, or never so, whatever
+/// [`Precision`](super::Precision) says. It is read when they are loaded, so `main` clears it first of all.
+pub const TF32_OVERRIDE: &str = "NVIDIA_TF32_OVERRIDE";
 
 /// Sets the threads of libtorch: its idle ones spin.
 pub fn prepare(threads: usize) {

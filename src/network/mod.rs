@@ -5,6 +5,7 @@
 //! [`values`] computes v(S) for every S. [`worker`] owns all of it on one thread.
 
 pub mod device;
+pub mod precision;
 pub mod probe;
 pub mod program;
 pub mod values;
@@ -13,6 +14,7 @@ pub mod weights;
 pub mod worker;
 
 pub use device::{Device, DeviceChoice, UnknownDevice};
+pub use precision::{Precision, UnknownPrecision};
 pub use probe::Probe;
 pub use program::Program;
 pub use values::ProbeValues;
@@ -40,6 +42,8 @@ pub struct Settings {
     pub baseline: Baseline,
     /// The device.
     pub device: DeviceChoice,
+    /// The precision of the forwards.
+    pub precision: Precision,
     /// Threads of libtorch. Its idle threads spin, so this is set explicitly.
     pub threads: usize,
     /// Masked inputs in one forward.

@@ -1,19 +1,34 @@
 //! v(S) for every S: the masked forwards (DESIGN section 1).
 
+use super::precision::REFERENCE_SAMPLES;
 use super::variables::Layout;
-use super::{NetworkError, Probe, Program, Variables, variables};
+use super::{NetworkError, Precision, Probe, Program, Variables, variables};
 use tch::{Kind, Tensor};
 
 /// Logits that are float64 at a time, 32 MiB: those of a language model are many.
 const LARGEST_BLOCK: i64 = 1 << 22;
 
 /// What one network gives for the probe, before any extraction. This is what the cache holds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ProbeValues {
     /// v(S) by sample and bitmask, [P][2^n], in log-odds. May hold NaN when the weights do.
     pub values: Vec<Vec<f64>>,
     /// Logits of the unmasked samples, [P][classes].
     pub logits: Vec<Vec<f64>>,
+    /// v(S) of the first samples in float32, [at most [`REFERENCE_SAMPLES`]][2^n]; empty where `values`
+    /// are in float32 themselves.
+    pub reference: Vec<Vec<f64>>,
+}
+
+/// How masked inputs go through a network.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwards {
+    /// Masked inputs at a time.
+    pub batch: usize,
+    /// Where.
+    pub device: tch::Device,
+    /// How matrix products and convolutions are computed.
+    pub precision: Precision,
 }
 
 /// One probe sample on the device.
@@ -60,7 +75,8 @@ fn refuse(sample: usize) -> impl Fn(String) -> NetworkError {
 ///
 /// The masked copies are made on the device from one feature tensor: h at the positions of present
 /// variables, b elsewhere. Batches are full whatever n is: a batch takes masked inputs of
-/// as many samples as it needs. Of each only v(S) leaves the device.
+/// as many samples as it needs. Of each only v(S) leaves the device. In a lower precision than float32 the
+/// features stay float32, and the first samples are evaluated in float32 as well.
 ///
 /// # Errors
 /// libtorch's, and variables that do not fit the features.
@@ -69,16 +85,34 @@ pub fn evaluate(
     probe: &Probe,
     chosen: &Variables,
     baseline: variables::Baseline,
-    batch: usize,
-    device: tch::Device,
+    forwards: Forwards,
 ) -> Result<ProbeValues, NetworkError> {
-    let subsets = 1usize << chosen.count;
-    let presence = presence(chosen.count, device);
-    let mut result = ProbeValues { values: Vec::new(), logits: Vec::new() };
+    let Forwards { batch, device, precision } = forwards;
     let mut masked = Vec::new();
     for (index, sample) in self::samples(program, probe, device)?.into_iter().enumerate() {
         masked.push(Masked::new(index, sample, probe, chosen, baseline)?);
     }
+    let presence = presence(chosen.count, device);
+    let through = |masked: &[Masked]| through(program, masked, &presence, &chosen.classes, batch);
+    if precision == Precision::Float32 {
+        return precision.within(device, || through(&masked));
+    }
+    let result = precision.within(device, || through(&masked))?;
+    let first = &masked[..masked.len().min(REFERENCE_SAMPLES)];
+    let reference = Precision::Float32.within(device, || through(first))?.values;
+    Ok(ProbeValues { reference, ..result })
+}
+
+/// All masked inputs of some samples through the head, in the precision that is set.
+fn through(
+    program: &Program,
+    masked: &[Masked],
+    presence: &Tensor,
+    classes_of: &[i64],
+    batch: usize,
+) -> Result<ProbeValues, NetworkError> {
+    let subsets = presence.size()[0] as usize;
+    let mut result = ProbeValues::default();
     let mut values = Vec::with_capacity(masked.len() * subsets);
     let rows = masked.len() * subsets;
     for start in (0..rows).step_by(batch.max(1)) {
@@ -93,7 +127,7 @@ pub fn evaluate(
         let logits = {
             let parts: Vec<(Tensor, Vec<Tensor>)> = pieces
                 .iter()
-                .map(|&(index, from, to)| masked[index].rows(&presence, from, to))
+                .map(|&(index, from, to)| masked[index].rows(presence, from, to))
                 .collect();
             let (features, further) = joined(parts);
             program.head(&features, &further)?
@@ -101,7 +135,7 @@ pub fn evaluate(
         let mut classes = Vec::with_capacity(end - start);
         let mut row = 0;
         for &(index, from, to) in &pieces {
-            let class = chosen.classes[index];
+            let class = classes_of[index];
             if class >= logits.size()[1] {
                 return Err(refuse(index)(format!(
                     "has label {class}, but the network has {} classes; labels count from 0",

@@ -1,9 +1,10 @@
 //! The thread that owns the device: programs, probe and every tensor live there.
 
+use super::values::Forwards;
 use super::variables::Assignment;
 use super::{
     Device, NetworkError, Probe, ProbeValues, Program, Settings, VariableRule, Variables, device,
-    values, variables, weights,
+    precision, values, variables, weights,
 };
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -147,6 +148,8 @@ impl Networks {
     fn load(settings: Settings, cache: PathBuf) -> Result<Self, NetworkError> {
         device::prepare(settings.threads);
         let device = settings.device.find()?;
+        settings.precision.check(device)?;
+        precision::use_float32(device.0)?;
         let probe = Probe::read(&settings.probe, settings.samples)?;
         let load = |role: Role| Program::load(&settings.programs[role.index()], device, &probe);
         let programs = [load(Role::Target)?, load(Role::Baseline)?];
@@ -170,7 +173,7 @@ impl Networks {
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
-        let Settings { variables, baseline, .. } = &self.settings;
+        let Settings { variables, baseline, precision, .. } = &self.settings;
         let [target, baseline_program] = &self.programs;
         let key = |index: usize| format!("{:?}", self.settings.reading[index].weights);
         vec![
@@ -181,6 +184,7 @@ impl Networks {
             ("baseline weights", key(1)),
             ("variable rule", format!("{variables:?}")),
             ("masking baseline", format!("{baseline:?}")),
+            ("precision", precision.name().to_owned()),
         ]
     }
 
@@ -311,22 +315,24 @@ impl Networks {
         if let Some(values) = read_cached(&cached) {
             return Ok(Evaluated { values, rows: 0 });
         }
-        let Settings { baseline, batch, .. } = self.settings;
-        let values =
-            values::evaluate(program, &self.probe, variables, baseline, batch, self.device.0)?;
+        let Settings { baseline, batch, precision, .. } = self.settings;
+        let forwards = Forwards { batch, device: self.device.0, precision };
+        let values = values::evaluate(program, &self.probe, variables, baseline, forwards)?;
         // The cache saves work; without it the run goes on.
         if let Err(error) = write_cached(&cached, &values) {
             tracing::warn!(file = %cached.display(), %error, "the value table cannot be cached");
         }
-        let rows = values.values.iter().map(|table| table.len() as u64).sum();
+        let tables = values.values.iter().chain(&values.reference);
+        let rows = tables.map(|table| table.len() as u64).sum();
         Ok(Evaluated { values, rows })
     }
 
-    /// What the values depend on: program, weights, probe, variables, baseline.
+    /// What the values depend on: precision, program, weights, probe, variables, baseline.
     fn key(&self, program: &Program, weights: blake3::Hash, variables: &Variables) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new();
         let device = if self.device.0.is_cuda() { "cuda" } else { "cpu" };
-        hasher.update(format!("convergd values 2 float32 {device} ").as_bytes());
+        let precision = self.settings.precision.name();
+        hasher.update(format!("convergd values 3 {precision} {device} ").as_bytes());
         hasher.update(program.digest().as_bytes()).update(weights.as_bytes());
         hasher.update(self.probe.digest.as_bytes());
         let text = format!("{variables:?} {:?}", self.settings.baseline);
@@ -358,20 +364,23 @@ fn read_cached(path: &Path) -> Option<ProbeValues> {
         let all: Vec<f64> = numbers.collect();
         Some(all.chunks_exact((*columns).max(1)).map(<[f64]>::to_vec).collect())
     };
-    Some(ProbeValues { values: rows("values")?, logits: rows("logits")? })
+    let [values, logits] = [rows("values")?, rows("logits")?];
+    Some(ProbeValues { values, logits, reference: rows("reference")? })
 }
 
 fn write_cached(path: &Path, values: &ProbeValues) -> std::io::Result<()> {
     let bytes = |rows: &[Vec<f64>]| -> Vec<u8> {
         rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect()
     };
-    let (tables, logits) = (bytes(&values.values), bytes(&values.logits));
-    let view = |rows: &[Vec<f64>], data| {
+    let named =
+        [("values", &values.values), ("logits", &values.logits), ("reference", &values.reference)];
+    let named = named.map(|(name, rows)| (name, rows, bytes(rows)));
+    let mut tensors = Vec::new();
+    for (name, rows, data) in &named {
         let shape = vec![rows.len(), rows.first().map_or(0, Vec::len)];
-        TensorView::new(Dtype::F64, shape, data).map_err(std::io::Error::other)
-    };
-    let tensors =
-        [("values", view(&values.values, &tables)?), ("logits", view(&values.logits, &logits)?)];
+        let view = TensorView::new(Dtype::F64, shape, data).map_err(std::io::Error::other)?;
+        tensors.push((*name, view));
+    }
     let bytes = safetensors::serialize(tensors, None).map_err(std::io::Error::other)?;
     crate::files::write_atomically(path, &bytes)
 }

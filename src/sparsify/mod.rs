@@ -23,4 +23,4 @@ mod tests;
 pub use certificate::Certificate;
 pub use problem::{Problem, ProblemError};
 pub use settings::{LARGEST_SHARE, Settings};
-pub use solver::{SOLVER_NAME, SOLVER_VERSION, Solution, Solver, Status};
+pub use solver::{EXACT_GAP, SOLVER_NAME, SOLVER_VERSION, Solution, Solver, Status};

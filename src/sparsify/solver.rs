@@ -93,6 +93,15 @@ struct Table<'p> {
     paused: Paused,
 }
 
+/// A fresh table, and its number.
+type Fresh<'p> = (usize, &'p Problem);
+
+/// Effects that give every value exactly.
+pub(crate) struct Fit {
+    pub(crate) effects: Interactions,
+    pub(crate) cost: f64,
+}
+
 /// What a check makes of a table: done, with its number, or paused.
 type End<'p> = Result<(usize, Solution), Box<Table<'p>>>;
 
@@ -162,8 +171,9 @@ impl Solver {
         let most = self.settings.most_iterations.max(1);
         let mut check = self.settings.iterations.clamp(1, most);
         let mut solutions: Vec<Option<Solution>> = problems.iter().map(|_| None).collect();
-        let fresh: Vec<(usize, &Problem)> = problems.iter().enumerate().collect();
+        let fresh: Vec<Fresh<'_>> = problems.iter().enumerate().collect();
         let mut ends = self.start_all::<FULL, HALF, T>(numbers, &fresh, check);
+        self.start_diverged_again(&mut ends, check);
         loop {
             let mut open = Vec::new();
             for end in ends {
@@ -180,16 +190,40 @@ impl Solver {
         }
     }
 
+    /// A table that left the range of single precision starts again in double precision.
+    fn start_diverged_again<'p>(&self, ends: &mut [End<'p>], check: usize) {
+        let diverged = |(place, end): (usize, &End<'p>)| match end {
+            Err(table) if !table.paused.is_finite() => Some((place, table.problem)),
+            _ => None,
+        };
+        let places: Vec<Fresh<'p>> = ends.iter().enumerate().filter_map(diverged).collect();
+        for end in self.start_all::<LANES, { LANES / 2 }, _>(&self.plan.exact, &places, check) {
+            // What a fresh table is numbered by is its place here.
+            match end {
+                Ok((place, solution)) => {
+                    if let Err(table) = &ends[place] {
+                        ends[place] = Ok((table.index, solution));
+                    }
+                }
+                Err(again) => {
+                    if let Err(table) = &mut ends[again.index] {
+                        **table = Table { index: table.index, ..*again };
+                    }
+                }
+            }
+        }
+    }
+
     /// Iterates fresh tables until `check` and takes to a vertex what it can.
     fn start_all<'p, const FULL: usize, const HALF: usize, T: Real>(
         &self,
         numbers: &Numbers<T>,
-        tables: &[(usize, &'p Problem)],
+        tables: &[Fresh<'p>],
         check: usize,
     ) -> Vec<End<'p>> {
         // A row that is not full costs as much as one that is; a thread without work costs more.
         let most = tables.len().div_ceil(rayon::current_num_threads()).clamp(HALF, FULL);
-        let start = |work: &mut Work<'_, FULL, HALF, T>, group: &[(usize, &'p Problem)]| {
+        let start = |work: &mut Work<'_, FULL, HALF, T>, group: &[Fresh<'p>]| {
             if group.len() <= HALF {
                 self.start(&mut work.half, &mut work.crossover, group, check)
             } else {
@@ -233,13 +267,13 @@ impl Solver {
         &self,
         splitting: &mut Splitting<'_, L, T>,
         crossover: &mut Crossover,
-        tables: &[(usize, &'p Problem)],
+        tables: &[Fresh<'p>],
         check: usize,
     ) -> Vec<End<'p>> {
         let problems: Vec<&Problem> = tables.iter().map(|(_, problem)| *problem).collect();
         splitting.load(&problems);
         splitting.iterate_until(check);
-        let mut look = |(lane, &(index, problem)): (usize, &(usize, &'p Problem))| {
+        let mut look = |(lane, &(index, problem)): (usize, &Fresh<'p>)| {
             // Without noise there is no vertex to go to, but perhaps a fit, when it goes on.
             let is_noisy = problem.zeta > 0.0;
             let near = is_noisy.then(|| splitting.iterate(lane));
@@ -323,15 +357,13 @@ impl Solver {
         splitting.improve(&mut best.collect::<Vec<_>>());
         for (lane, table) in open.into_iter().enumerate() {
             let Some(table) = table else { continue };
-            let due = is_due(table.tried, splitting.iteration());
-            if table.problem.zeta > 0.0 || self.settings.largest_basis == 0 || !due {
+            if table.problem.zeta > 0.0 || !is_due(table.tried, splitting.iteration()) {
                 continue;
             }
             table.tried = splitting.iteration();
             let near = splitting.iterate(lane).effects;
-            let fitted = crossover.fit(table.problem, &near);
-            if let (Some(effects), Some(best)) = (fitted, &mut table.best) {
-                let cost = self.costs().objective(&effects.and, &effects.or);
+            let fitted = self.fit(crossover, table.problem, &near);
+            if let (Some(Fit { effects, cost }), Some(best)) = (fitted, &mut table.best) {
                 best.offer(effects, cost, table.problem.scale());
             }
         }
@@ -350,6 +382,31 @@ impl Solver {
             self.finish(crossover, problem, &near, iterations)
         };
         tables.into_par_iter().map_init(crossover, finish).collect()
+    }
+
+    /// Where there is no noise, effects on the support where a splitting stands that give every value
+    /// exactly, with their cost, in parallel; `None` where there are none such.
+    #[cfg(feature = "torch")]
+    pub(crate) fn fit_all(&self, tables: Vec<(&Problem, Iterate)>) -> Vec<Option<Fit>> {
+        let crossover = || Crossover::new(self.variables(), self.costs());
+        let fit = |crossover: &mut Crossover, (problem, near): (&Problem, Iterate)| {
+            self.fit(crossover, problem, &near.effects)
+        };
+        tables.into_par_iter().map_init(crossover, fit).collect()
+    }
+
+    fn fit(
+        &self,
+        crossover: &mut Crossover,
+        problem: &Problem,
+        near: &Interactions,
+    ) -> Option<Fit> {
+        if problem.zeta > 0.0 || self.settings.largest_basis == 0 {
+            return None;
+        }
+        let effects = crossover.fit(problem, near)?;
+        let cost = self.costs().objective(&effects.and, &effects.or);
+        Some(Fit { effects, cost })
     }
 
     fn limits(&self) -> Limits {
@@ -393,5 +450,44 @@ impl Solver {
         let reached = certificate.gap() <= self.settings.gap;
         let status = if reached { Status::Certified } else { Status::GapNotReached };
         Solution { effects, dual, certificate, iterations, pivots: 0, status }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tables of a smooth game with some noise of their own.
+    fn problems(variables: usize, count: usize) -> Vec<Problem> {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut value = |s: usize| (s.count_ones() as f64).sqrt() + 0.1 * random.f64();
+        let mut table = || (0..1 << variables).map(&mut value).collect::<Vec<f64>>();
+        (0..count).map(|_| Problem::new(&table(), 0.01).expect("a good table")).collect()
+    }
+
+    /// No table is known that leaves the range of single precision, so here one is put there.
+    #[test]
+    fn a_table_that_diverged_is_solved_as_in_double_precision() {
+        let settings = Settings { largest_basis: 0, ..Settings::default() };
+        let solver = Solver::new(5, settings);
+        let problems = problems(5, 3);
+        let fresh: Vec<Fresh<'_>> = problems.iter().enumerate().collect();
+        let rough = &solver.plan.rough;
+        let mut ends = solver.start_all::<ROUGH_LANES, { ROUGH_LANES / 2 }, _>(rough, &fresh, 50);
+        let state = |end: &End<'_>| match end {
+            Err(table) => (table.index, table.paused.clone_state()),
+            Ok(_) => unreachable!("without a basis there is no vertex"),
+        };
+        let before: Vec<_> = ends.iter().map(state).collect();
+        if let Err(table) = &mut ends[1] {
+            table.paused.spoil();
+        }
+        solver.start_diverged_again(&mut ends, 50);
+        let exact = &solver.plan.exact;
+        let double = solver.start_all::<LANES, { LANES / 2 }, _>(exact, &fresh[1..2], 50);
+        for (index, end) in ends.iter().enumerate() {
+            let wanted = if index == 1 { state(&double[0]) } else { before[index].clone() };
+            assert_eq!(state(end), wanted, "table {index}");
+        }
     }
 }

@@ -39,6 +39,7 @@ pub struct Metrics {
     pub lambda: Gauge,
     /// Largest gap of the last pair's extractions.
     pub solver_gap_max: Gauge,
+    noise_floor: GaugeVec,
     checkpoint_last_seen: GaugeVec,
     evaluation_lag: IntGaugeVec,
     /// Checkpoints that wait for their partner or their evaluation.
@@ -122,8 +123,13 @@ impl Metrics {
             lambda: new.register(Gauge::new("lambda", "Weight of the interaction loss")?)?,
             solver_gap_max: new.register(Gauge::new(
                 "solver_gap_max",
-                "Largest certified relative gap of the last pair",
+                "Largest relative gap of the last pair",
             )?)?,
+            noise_floor: new.gauges(
+                "precision_noise_floor",
+                "Largest difference from float32 of an effect of the last pair, as a share of the output",
+                &["network"],
+            )?,
             checkpoint_last_seen: new.gauges(
                 "checkpoint_last_seen_timestamp_seconds",
                 "When the last checkpoint became ready",
@@ -208,6 +214,14 @@ impl Metrics {
                     self.strength.with_label_values(&[role.name(), kind, sign, &order]).set(value);
                 }
             }
+        }
+    }
+
+    /// Shows what the precision does to effects; in float32 there is nothing to show.
+    pub fn show_noise_floor(&self, floor: Option<[f64; 2]>) {
+        self.noise_floor.reset();
+        for (role, floor) in Role::BOTH.into_iter().zip(floor.into_iter().flatten()) {
+            self.noise_floor.with_label_values(&[role.name()]).set(floor);
         }
     }
 

@@ -32,11 +32,14 @@ mod transform;
 use crate::interaction::subset::{MAX_VARIABLES, MIN_VARIABLES};
 use crate::network::first_lines;
 use crate::sparsify::problem::Costs;
+use crate::sparsify::solver::Fit;
+use crate::sparsify::splitting::{Iterate, NO_WORSE};
 use crate::sparsify::{Problem, Settings, Solution, Solver};
 use batch::{Answer, Batch, Schedule};
 use plan::Plan;
 use rayon::ThreadPool;
 use rayon::prelude::*;
+use std::collections::HashMap;
 use thiserror::Error;
 
 /// Why tables could not be solved on a device.
@@ -85,6 +88,13 @@ impl From<tch::TchError> for TensorError {
 /// and while tables leave; and as many again for tables that wait for company and for what the
 /// allocator keeps.
 const NUMBERS_A_SUBSET: usize = 104;
+
+/// What has been found for the problems of a call.
+struct Answers {
+    solutions: Vec<Option<Solution>>,
+    /// Of tables without noise that are still on their way, by the index of the problem.
+    fits: HashMap<usize, Fit>,
+}
 
 /// Everything that tables of n variables share on one device.
 pub struct TensorSolver {
@@ -145,16 +155,17 @@ impl TensorSolver {
         problems: &[Problem],
     ) -> Result<Vec<Solution>, TensorError> {
         TensorError::refuse_other_variables(self.variables(), problems)?;
-        let mut solutions: Vec<Option<Solution>> = problems.iter().map(|_| None).collect();
-        tch::no_grad(|| self.run(pool, problems, &mut solutions))?;
-        Ok(solutions.into_iter().flatten().collect())
+        let solutions = problems.iter().map(|_| None).collect();
+        let mut answers = Answers { solutions, fits: HashMap::new() };
+        tch::no_grad(|| self.run(pool, problems, &mut answers))?;
+        Ok(answers.solutions.into_iter().flatten().collect())
     }
 
     fn run(
         &self,
         pool: &ThreadPool,
         problems: &[Problem],
-        solutions: &mut [Option<Solution>],
+        answers: &mut Answers,
     ) -> Result<(), TensorError> {
         let Settings { gap, iterations, most_iterations, .. } = self.settings;
         let most_iterations = most_iterations.max(1);
@@ -175,10 +186,10 @@ impl TensorSolver {
                 return Ok(());
             };
             batch.iterate()?;
-            let Some(batch) = self.finish(batch, pool, problems, solutions)? else { continue };
+            let Some(batch) = self.finish(batch, pool, problems, answers)? else { continue };
             let iterations = batch.iteration();
-            let (answers, rest) = batch.check(Schedule { gap, most_iterations })?;
-            self.certify(answers, iterations, pool, problems, solutions);
+            let (ended, rest) = batch.check(Schedule { gap, most_iterations })?;
+            self.certify(ended, iterations, pool, problems, answers);
             if let Some(rest) = rest {
                 self.wait(&mut waiting, rest)?;
             }
@@ -191,34 +202,51 @@ impl TensorSolver {
         mut batch: Batch<'a>,
         pool: &ThreadPool,
         problems: &[Problem],
-        solutions: &mut [Option<Solution>],
+        answers: &mut Answers,
     ) -> Result<Option<Batch<'a>>, TensorError> {
-        let (indices, near): (Vec<usize>, Vec<_>) = batch.due()?.into_iter().unzip();
-        let tables = indices.iter().map(|&index| &problems[index]).zip(near).collect();
+        let has_noise = |&(index, _): &(usize, Iterate)| problems[index].zeta > 0.0;
+        let (noisy, others): (Vec<_>, Vec<_>) = batch.due()?.into_iter().partition(has_noise);
+        let apart = |due: Vec<(usize, Iterate)>| -> (Vec<usize>, Vec<(&Problem, Iterate)>) {
+            due.into_iter().map(|(index, near)| (index, (&problems[index], near))).unzip()
+        };
         let (core, iterations) = (&self.core, batch.iteration());
-        let vertices = pool.install(|| core.finish_all(tables, iterations));
-        for (&index, vertex) in indices.iter().zip(vertices) {
-            solutions[index] = vertex;
+        let (indices, tables) = apart(noisy);
+        for (index, vertex) in
+            indices.into_iter().zip(pool.install(|| core.finish_all(tables, iterations)))
+        {
+            answers.solutions[index] = vertex;
         }
-        batch.without(|index| solutions[index].is_some())
+        let (indices, tables) = apart(others);
+        for (index, fit) in indices.into_iter().zip(pool.install(|| core.fit_all(tables))) {
+            answers.fits.extend(fit.map(|fit| (index, fit)));
+        }
+        batch.without(|index| answers.solutions[index].is_some())
     }
 
     /// Checks the answers as those of any other solver.
     fn certify(
         &self,
-        answers: Vec<Answer>,
+        mut ended: Vec<Answer>,
         iterations: usize,
         pool: &ThreadPool,
         problems: &[Problem],
-        solutions: &mut [Option<Solution>],
+        answers: &mut Answers,
     ) {
         let core = &self.core;
+        for answer in &mut ended {
+            let Some(Fit { effects, cost }) = answers.fits.remove(&answer.index) else { continue };
+            let found = core.costs().objective(&answer.effects.and, &answer.effects.or);
+            // An exact fit is cleaner than effects of the same cost.
+            if cost <= found * (1.0 + NO_WORSE) {
+                answer.effects = effects;
+            }
+        }
         let check = |Answer { index, effects, dual }: Answer| {
             (index, core.certify(&problems[index], effects, dual, iterations))
         };
-        let checked: Vec<_> = pool.install(|| answers.into_par_iter().map(check).collect());
+        let checked: Vec<_> = pool.install(|| ended.into_par_iter().map(check).collect());
         for (index, solution) in checked {
-            solutions[index] = Some(solution);
+            answers.solutions[index] = Some(solution);
         }
     }
 

@@ -3,8 +3,8 @@
 use crate::common;
 use convergd::layout::{Flaw, Layout, Limits, Reading, Weights};
 use convergd::network::{
-    Baseline, DeviceChoice, NetworkError, ProbeValues, Settings, Source, VariableRule, Variables,
-    Worker,
+    Baseline, DeviceChoice, NetworkError, Precision, ProbeValues, Settings, Source, VariableRule,
+    Variables, Worker,
 };
 use convergd::role::Role;
 use safetensors::SafeTensors;
@@ -72,6 +72,7 @@ impl Fixture {
             variables: is_bert.then_some(VariableRule::Columns { groups: 4 }),
             baseline: Baseline::Zero,
             device: DeviceChoice::Cpu,
+            precision: Precision::Float32,
             threads: 1,
             batch: 16,
         };

@@ -8,7 +8,7 @@ use crate::interaction::transform::{moebius, or_inverse, zeta};
 /// Rounds of clipping and projecting that tighten the dual before it is scaled.
 pub(crate) const DUAL_ROUNDS: usize = 10;
 /// Share of rounding within which a cost is no worse than another.
-const NO_WORSE: f64 = 1e-9;
+pub(crate) const NO_WORSE: f64 = 1e-9;
 
 /// The best feasible effects and the best dual of one table so far.
 pub(in crate::sparsify) struct Best {

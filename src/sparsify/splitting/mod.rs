@@ -19,7 +19,7 @@ mod point;
 
 pub(super) use answer::Best;
 #[cfg(feature = "torch")]
-pub(crate) use answer::DUAL_ROUNDS;
+pub(crate) use answer::{DUAL_ROUNDS, NO_WORSE};
 pub(super) use point::Paused;
 
 use super::metric::Metric;

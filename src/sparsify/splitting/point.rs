@@ -51,3 +51,23 @@ pub(in crate::sparsify) struct Paused {
     pub(super) anchor_age: usize,
     pub(super) iteration: usize,
 }
+
+impl Paused {
+    /// Whether the iteration has not left the range of its numbers.
+    pub(in crate::sparsify) fn is_finite(&self) -> bool {
+        let Point { and, or, noise } = &self.state;
+        [and, or, noise].into_iter().flat_map(|rows| rows.iter()).all(|[entry]| entry.is_finite())
+    }
+
+    /// The effects of the state, AND then OR.
+    #[cfg(test)]
+    pub(in crate::sparsify) fn clone_state(&self) -> Vec<f64> {
+        self.state.and.iter().chain(self.state.or.iter()).map(|[entry]| *entry).collect()
+    }
+
+    /// Takes the state out of the range of numbers.
+    #[cfg(test)]
+    pub(in crate::sparsify) fn spoil(&mut self) {
+        self.state.or[1] = [f64::NAN];
+    }
+}
