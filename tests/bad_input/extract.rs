@@ -278,7 +278,7 @@ fn values_are_not_overwritten_by_their_interactions() {
 #[test]
 fn tables_that_miss_the_gap_are_told_and_no_failure() {
     let Some(bench) = Bench::empty() else { return };
-    put_tables(&bench, "values.safetensors", Dtype::F64, 3, &random_tables(BLOCK + 8, 3));
+    put_tables(&bench, "values.safetensors", Dtype::F64, 6, &random_tables(BLOCK + 8, 6));
     let finished = extract_file(
         &bench,
         "values.safetensors",
