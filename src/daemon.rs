@@ -1,13 +1,14 @@
 //! The running sidecar: threads, the event loop, and the end.
 //!
 //! Threads: a watcher for each directory, the network (which owns the programs), the solver's pool, the
-//! HTTP server, and this loop. Checkpoints arrive over one bounded channel; a full one holds the
-//! watchers up. What waits for its partner is bounded too, by [`Pairs`].
+//! HTTP server, and this loop. Checkpoints arrive over one bounded channel and are written into the history as
+//! they come, also while a pair is evaluated. What waits for its partner is bounded, by [`Pairs`].
 
 mod arrivals;
 mod delivery;
 mod ending;
 mod evaluation;
+mod keeping;
 mod peers;
 mod settings;
 mod watchers;
@@ -28,6 +29,8 @@ use crate::role::Role;
 use crate::signal::Document;
 use crate::telemetry::{Metrics, http};
 use crossbeam_channel::Receiver;
+use std::collections::{HashSet, VecDeque};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
@@ -123,7 +126,7 @@ pub fn run(
 ) -> Result<End> {
     let _lock = StateLock::take(&config.state)?;
     let history = History::open(&config.state)?;
-    let mut daemon = Daemon::start(config, options, history, page)?;
+    let mut daemon = Daemon::start(config, options, history, interrupts, page)?;
     let earlier_stop = daemon.earlier_stop()?;
     if let Some(decision) = &earlier_stop
         && daemon.is_settled()?
@@ -138,8 +141,16 @@ pub fn run(
     daemon.history.record_end(None)?;
     daemon.recover_pins()?;
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
-    let end = daemon.serve(&watchers, interrupts, earlier_stop);
-    daemon.take_rest(&watchers)?;
+    let end = daemon.serve(&watchers, earlier_stop);
+    // What could not be stored lies among the pins, where the next start finds it.
+    let end = if daemon.is_interrupted { Ok(End::Interrupted) } else { end };
+    if daemon.is_interrupted {
+        tracing::info!("ended; the next start goes on here");
+    }
+    let rest = daemon.take_rest(&watchers);
+    if !daemon.is_interrupted {
+        rest?;
+    }
     drop(watchers);
     daemon.release(end.as_ref().ok())?;
     if options.once && end.as_ref().is_ok_and(|end| *end == End::Done) {
@@ -192,7 +203,13 @@ struct Daemon<'a> {
     /// Newest step seen of each network.
     newest: [Option<u64>; 2],
     last_arrival: Option<Instant>,
-    peers: Peers,
+    /// Nothing to compare where the baseline is fixed.
+    peers: Option<Peers>,
+    /// Reported and in the history, not taken yet.
+    noted: VecDeque<Event>,
+    interrupts: Receiver<()>,
+    /// Whether the end was asked for while something else was waited for.
+    is_interrupted: bool,
     /// Since when no trainer's process runs any more.
     gone_since: Option<Instant>,
     /// Of the fixed baseline, once evaluated.
@@ -206,6 +223,7 @@ impl<'a> Daemon<'a> {
         config: &'a Config,
         options: Options,
         history: History,
+        interrupts: &Receiver<()>,
         page: http::Page,
     ) -> Result<Self> {
         let worker = Worker::start(config.network.clone(), config.state.join("values"))?;
@@ -248,7 +266,10 @@ impl<'a> Daemon<'a> {
             delivery_fails: false,
             newest: [last.as_ref().map(|pair| pair.step); 2],
             last_arrival: last.as_ref().map(|_| Instant::now()),
-            peers: Peers::new(config.stale, Instant::now()),
+            peers: config.fixed.is_none().then(|| Peers::new(config.stale, Instant::now())),
+            noted: VecDeque::new(),
+            interrupts: interrupts.clone(),
+            is_interrupted: false,
             gone_since: None,
             fixed_values: None,
             was_noisy: false,
@@ -285,8 +306,8 @@ impl<'a> Daemon<'a> {
         Ok(())
     }
 
-    /// Takes up the checkpoints that an earlier life had pinned and not evaluated, and removes what else
-    /// lies there.
+    /// Takes up the checkpoints that an earlier life had pinned and not evaluated, also those that it did not
+    /// come to write down, and removes what else lies there.
     fn recover_pins(&mut self) -> Result<()> {
         let pins = self.config.state.join("pins");
         let mut kept = Vec::new();
@@ -300,8 +321,26 @@ impl<'a> Daemon<'a> {
                 self.history.forget_checkpoint(role, &identity)?;
             }
         }
-        checkpoint::pin::sweep(&pins, &kept)
-            .map_err(|source| DaemonError::History(HistoryError::Directory { path: pins, source }))
+        let refuse =
+            |source| DaemonError::History(HistoryError::Directory { path: pins.clone(), source });
+        let dealt_with = self.history.checkpoints(None)?;
+        let dealt_with: HashSet<_> = dealt_with.into_iter().map(|row| row.identity).collect();
+        for settings in &self.config.watch {
+            let is_known = |pin: &Path| kept.iter().any(|known| known == pin);
+            let orphans = checkpoint::pin::orphans(&pins, settings, is_known).map_err(refuse)?;
+            let last = self.pairs.last().map(|last| last[settings.role.index()]);
+            for checkpoint in orphans {
+                // Dealt with, and only not let go of.
+                if last >= Some(checkpoint.step) || dealt_with.contains(&checkpoint.identity) {
+                    continue;
+                }
+                kept.push(checkpoint.pin.clone());
+                let row = arrivals::checkpoint_row(&checkpoint, Outcome::Waiting);
+                self.keep(|history| history.record_checkpoint(&row, now()))?;
+                self.arrive(checkpoint)?;
+            }
+        }
+        checkpoint::pin::sweep(&pins, &kept).map_err(refuse)
     }
 
     fn earlier_stop(&self) -> Result<Option<Decision>> {
@@ -309,25 +348,21 @@ impl<'a> Daemon<'a> {
         Ok(last.filter(|_| self.policy.stopped))
     }
 
-    fn serve(
-        &mut self,
-        watchers: &Watchers,
-        interrupts: &Receiver<()>,
-        earlier_stop: Option<Decision>,
-    ) -> Result<End> {
+    fn serve(&mut self, watchers: &Watchers, earlier_stop: Option<Decision>) -> Result<End> {
         let mut stage = match earlier_stop {
             Some(decision) => Stage::Stopping(Box::new(decision), Instant::now()),
             None if self.options.once => Stage::drain(End::Done, self.config),
             None => Stage::Following,
         };
         loop {
-            if interrupts.try_recv().is_ok() {
-                tracing::info!("ended; the next start goes on here");
+            self.is_interrupted |= self.interrupts.try_recv().is_ok();
+            if self.is_interrupted {
                 return Ok(End::Interrupted);
             }
             self.take_events(watchers, &mut stage)?;
             self.record_acknowledgements()?;
-            let stopped = self.evaluate_next()?.filter(|decision| decision.action == "stop");
+            let stopped =
+                self.evaluate_next(watchers)?.filter(|decision| decision.action == "stop");
             if let Some(decision) = stopped.map(Box::new) {
                 // Nobody is told, so there is nobody to wait for.
                 if self.options.once || self.options.dry_run {
@@ -342,7 +377,7 @@ impl<'a> Daemon<'a> {
                 Stage::Following => {
                     let Some(why) = self.training_ended() else { continue };
                     tracing::info!("training has ended: {why}");
-                    self.history.record_end(Some(&why))?;
+                    self.keep(|history| history.record_end(Some(&why)))?;
                     watchers.rescan();
                     stage = Stage::drain(End::Done, self.config);
                 }
@@ -379,17 +414,6 @@ impl<'a> Daemon<'a> {
             }
             Stage::Following => Ok(None),
         }
-    }
-
-    /// Takes what the watchers have pinned and not said yet, so that no pin is forgotten.
-    fn take_rest(&mut self, watchers: &Watchers) -> Result<()> {
-        let mut stage = Stage::drain(End::Interrupted, self.config);
-        while let Ok(event) = watchers.next(Duration::ZERO) {
-            if !matches!(event, Event::Waiting { .. }) {
-                self.take(event, &mut stage)?;
-            }
-        }
-        Ok(())
     }
 }
 

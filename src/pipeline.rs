@@ -94,7 +94,8 @@ pub fn decide(
 }
 
 impl Analysis {
-    fn failed(samples: usize, trouble: String) -> Self {
+    /// Nothing, with the reason.
+    pub fn failed(samples: usize, trouble: String) -> Self {
         let trouble = Some(trouble);
         Self {
             convergence: None,

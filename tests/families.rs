@@ -138,7 +138,7 @@ impl Family {
     /// All 2^n values of every sample and the logits of both networks are PyTorch's.
     fn assert_parity(&self, worker: &Worker, variables: &Variables) {
         for (role, source) in Role::BOTH.into_iter().zip(self.pair(1)) {
-            let found = worker.evaluate(source, variables).unwrap().values;
+            let found = worker.evaluate(source, variables).wait().unwrap().values;
             for (what, found) in [("values", &found.values), ("logits", &found.logits)] {
                 let wanted = self.expected(&format!("{what}_{role}"));
                 let error = largest_difference(found, &wanted);
@@ -239,7 +239,7 @@ fn largest_difference(found: &[Vec<f64>], wanted: &[Vec<f64>]) -> f64 {
 fn assert_values(family: Option<Family>) {
     let Some(family) = family else { return };
     let worker = family.start("probe.safetensors").unwrap();
-    let variables = worker.choose(family.pair(0)).unwrap();
+    let variables = worker.choose(family.pair(0)).wait().unwrap().unwrap();
     assert_eq!(variables.count, VARIABLES);
     family.assert_parity(&worker, &variables);
 }
@@ -264,7 +264,7 @@ fn values_of_a_table_masked_at_the_input_are_those_of_pytorch() {
 fn two_architectures_are_masked_at_the_same_patches() {
     let Some(family) = Family::images() else { return };
     let worker = family.start("probe-rule.safetensors").unwrap();
-    let variables = worker.choose(family.pair(0)).unwrap();
+    let variables = worker.choose(family.pair(0)).wait().unwrap().unwrap();
     let Assignment::Patches { chosen, .. } = &variables.assignment else { panic!("{variables:?}") };
     let chosen: Vec<Vec<f64>> =
         chosen.iter().map(|row| row.iter().map(|&patch| patch as f64).collect()).collect();

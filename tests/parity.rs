@@ -141,9 +141,9 @@ fn assert_parity(what: &str, found: &[Vec<f64>], wanted: &[Vec<f64>]) {
 }
 
 fn evaluate(worker: &Worker, source: Source, pair: [Source; 2]) -> ProbeValues {
-    let variables = worker.choose(pair).unwrap();
+    let variables = worker.choose(pair).wait().unwrap().unwrap();
     assert_eq!(variables.count, VARIABLES);
-    let values = worker.evaluate(source, &variables).unwrap().values;
+    let values = worker.evaluate(source, &variables).wait().unwrap().values;
     assert!(values.values.iter().all(|table| table.len() == 1 << VARIABLES));
     values
 }
@@ -179,7 +179,7 @@ fn explicit_variables_with_both_baselines(fixture: &Fixture) {
 fn patches_are_chosen_as_in_python(fixture: &Fixture) {
     let rule = VariableRule::ImagePatches { grid: GRID, margin: 0, select: VARIABLES };
     let worker = fixture.worker("probe-rule.safetensors", Some(rule), Baseline::Zero);
-    let variables = worker.choose(fixture.pair()).unwrap();
+    let variables = worker.choose(fixture.pair()).wait().unwrap().unwrap();
     let Assignment::Patches { grid, chosen } = &variables.assignment else {
         panic!("no patches: {variables:?}")
     };
@@ -201,8 +201,8 @@ fn a_corrupted_statistic_is_seen(fixture: &Fixture) {
 
 fn the_cache_answers_alike_without_a_forward(fixture: &Fixture) {
     let worker = fixture.worker("probe.safetensors", None, Baseline::Mean);
-    let variables = worker.choose(fixture.pair()).unwrap();
-    let again = worker.evaluate(fixture.checkpoint(Role::Baseline), &variables).unwrap();
+    let variables = worker.choose(fixture.pair()).wait().unwrap().unwrap();
+    let again = worker.evaluate(fixture.checkpoint(Role::Baseline), &variables).wait().unwrap();
     assert_eq!(again.rows, 0, "these values were computed above");
     assert_parity("from the cache", &again.values.values, &fixture.rows("values_baseline_mean"));
 }
@@ -224,7 +224,7 @@ fn bfloat16_is_that_of_pytorch(fixture: &Fixture) {
     assert!(apart < 0.1 * rounding, "{apart} from PyTorch's, {rounding} from float32");
     // What it is compared with is float32, and was not spoilt by what came before it.
     assert_parity("float32 beside bfloat16", &found.reference, &float32);
-    let variables = worker.choose(fixture.pair()).unwrap();
-    let again = worker.evaluate(fixture.checkpoint(Role::Target), &variables).unwrap();
+    let variables = worker.choose(fixture.pair()).wait().unwrap().unwrap();
+    let again = worker.evaluate(fixture.checkpoint(Role::Target), &variables).wait().unwrap();
     assert_eq!((again.rows, again.values), (0, found), "the cache keeps both");
 }

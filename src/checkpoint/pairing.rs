@@ -118,10 +118,10 @@ impl Pairs {
     }
 
     /// Takes back a pair that could not be evaluated, so that its step can be saved again: the
-    /// checkpoints in `good` wait for another partner.
-    pub fn take_back(&mut self, last: Option<Steps>, good: Option<Checkpoint>) {
+    /// checkpoints in `good` wait for another partner, or again for their turn.
+    pub fn take_back(&mut self, last: Option<Steps>, good: Vec<Checkpoint>) {
         self.last = last;
-        if let Some(good) = good {
+        for good in good {
             self.waiting[good.role.index()].entry(good.step).or_insert(good);
         }
     }

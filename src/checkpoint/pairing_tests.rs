@@ -73,7 +73,7 @@ fn of_too_many_that_wait_the_oldest_is_given_back() {
 fn a_pair_that_was_taken_back_can_be_completed_again() {
     let mut pairs = filled(Pairing::default(), &[1, 2], &[1, 2]);
     let Next { pair: [target, _], .. } = pairs.take_next().expect("a pair");
-    pairs.take_back(None, Some(target));
+    pairs.take_back(None, vec![target]);
     assert!(pairs.add(checkpoint(Role::Baseline, 1)).is_empty(), "saved again");
     assert_eq!(steps(&mut pairs).0, [1, 2]);
 }

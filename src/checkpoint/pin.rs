@@ -9,6 +9,7 @@
 
 use super::fingerprint;
 use super::scan::{self, Candidate};
+use super::{Checkpoint, Settings};
 use crate::layout::Layout;
 use crate::role::Role;
 use std::io;
@@ -182,22 +183,62 @@ fn is_file_intact(pin: &Path, pinned_identity: &str) -> bool {
     now == pinned_identity || fingerprint::file(&now) != fingerprint::file(pinned_identity)
 }
 
+/// The pins of a network that an earlier life made and did not come to write down, complete ones only.
+///
+/// # Errors
+/// A directory that cannot be listed; one that is not there is no error.
+pub fn orphans(
+    directory: &Path,
+    settings: &Settings,
+    is_known: impl Fn(&Path) -> bool,
+) -> io::Result<Vec<Checkpoint>> {
+    let Settings { role, layout, limits, .. } = settings;
+    let mut found = Vec::new();
+    for pin in pins(directory)? {
+        let Some(step) = step_in_name(&pin, *role) else { continue };
+        let is_complete = || !is_known(&pin) && layout.check(&pin, limits).is_ok();
+        let Some(identity) = is_complete().then(|| own_identity(&pin)).flatten() else { continue };
+        // The identity of what was copied is not that of the copy.
+        let place = path(directory, *role, step, &identity);
+        std::fs::rename(&pin, &place)?;
+        // What it was called is not known any more.
+        found.push(Checkpoint { role: *role, step, path: place.clone(), pin: place, identity });
+    }
+    Ok(found)
+}
+
+/// The step of a pin of a network; what is only held has none.
+fn step_in_name(pin: &Path, role: Role) -> Option<u64> {
+    let name = pin.file_name()?.to_str()?;
+    let rest = name.strip_prefix(role.name())?.strip_prefix('-')?;
+    let (step, digest) = rest.split_once('-')?;
+    let is_digest = digest.chars().all(|digit| digit.is_ascii_hexdigit());
+    step.parse().ok().filter(|_| is_digest)
+}
+
+fn own_identity(pin: &Path) -> Option<String> {
+    if !pin.is_dir() {
+        return fingerprint::of_file(pin).ok();
+    }
+    let manifest = std::fs::read_to_string(pin.join(MANIFEST)).ok()?;
+    let identity = manifest.lines().next()?;
+    is_intact(pin, identity).then(|| identity.to_owned())
+}
+
+/// Everything under the directory; nothing where it is not there.
+fn pins(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
 /// Removes every pin that is not in `kept`.
 ///
 /// # Errors
 /// A directory that cannot be listed; one that is not there is no error.
 pub fn sweep(directory: &Path, kept: &[PathBuf]) -> io::Result<()> {
-    let entries = match std::fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        if !kept.contains(&path) {
-            remove(&path)?;
-        }
-    }
-    Ok(())
+    pins(directory)?.iter().filter(|pin| !kept.contains(pin)).try_for_each(|pin| remove(pin))
 }
 
 /// Lets go of a pin; one that is gone already is no error.
@@ -275,6 +316,41 @@ mod tests {
         assert!(pinned.exists());
         sweep(&pins, &[]).expect("swept");
         assert!(!pinned.exists());
+    }
+
+    #[test]
+    fn pins_that_were_not_written_down_are_found_and_parts_of_them_are_not() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (run, pins) = (home.path().join("run"), home.path().join("pins"));
+        std::fs::create_dir(&run).expect("made");
+        sharded(&run);
+        let candidate = first(Layout::Hf, &run);
+        let settings = settings(Layout::Hf, &run);
+        let pinned = kept(&pins, Layout::Hf, &candidate).expect("still there");
+        std::fs::create_dir(pins.join("held-target-0123456789ab")).expect("made");
+        std::fs::create_dir(pins.join("target-2-0123456789ab.partial")).expect("made");
+        std::fs::create_dir(pins.join("baseline-3-0123456789ab")).expect("made");
+        // Shards of text: structurally nothing.
+        assert!(orphans(&pins, &settings, |_| false).expect("listed").is_empty());
+        let complete = [&2u64.to_le_bytes()[..], b"{}"].concat();
+        let file = run.join("step-7.safetensors");
+        std::fs::write(&file, &complete).expect("written");
+        let settings = Settings { layout: Layout::Safetensors, ..settings };
+        let candidate = first(Layout::Safetensors, &run);
+        let own = pin(&pins, Role::Target, Layout::Safetensors, 7, &candidate).expect("no error");
+        std::fs::remove_file(&file).expect("removed");
+        // A copy: another inode than its name speaks of.
+        std::fs::write(pins.join("target-8-0123456789ab"), &complete).expect("written");
+        let mut found = orphans(&pins, &settings, |_| false).expect("listed");
+        found.sort_by_key(|checkpoint| checkpoint.step);
+        assert_eq!(found.iter().map(|found| found.step).collect::<Vec<_>>(), [7, 8]);
+        assert_eq!((&found[0].pin, &found[0].identity), (&own.expect("kept"), &candidate.identity));
+        for Checkpoint { step, pin, identity, .. } in &found {
+            assert_eq!(*pin, path(&pins, Role::Target, *step, identity));
+            assert!(is_intact(pin, identity));
+        }
+        assert!(orphans(&pins, &settings, |_| true).expect("listed").is_empty());
+        assert!(pinned.exists());
     }
 
     #[test]

@@ -1,30 +1,66 @@
 //! What the watchers report: checkpoints that wait, and those that are set aside with a reason.
 
 use super::watchers::Watchers;
-use super::{Daemon, DaemonError, Result, Stage, TICK, now};
+use super::{Daemon, DaemonError, End, Result, Stage, TICK, now};
 use crate::checkpoint::{self, Checkpoint, Event, Mode};
 use crate::history::{CheckpointRow, Outcome};
-use crossbeam_channel::RecvTimeoutError;
+use crate::role::Role;
+use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
 use std::time::{Duration, Instant};
 
 impl Daemon<'_> {
     /// Waits a tick for the first event, takes what else is there.
     pub(super) fn take_events(&mut self, watchers: &Watchers, stage: &mut Stage) -> Result<()> {
         watchers.scans().for_each(|(cause, scans)| self.metrics.count_scans(cause, scans));
-        let mut patience = if self.pairs.is_ready() { Duration::ZERO } else { TICK };
+        let is_busy = self.pairs.is_ready() || !self.noted.is_empty();
+        let mut patience = if is_busy { Duration::ZERO } else { TICK };
         loop {
-            match watchers.next(patience) {
-                Ok(event) => self.take(event, stage)?,
-                Err(RecvTimeoutError::Timeout) => return Ok(()),
+            match watchers.events().recv_timeout(patience) {
+                Ok(event) => self.note(event)?,
+                Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(DaemonError::Internal("both watchers ended".to_owned()));
                 }
             }
             patience = Duration::ZERO;
         }
+        while let Some(event) = self.noted.pop_front() {
+            self.take(event, stage)?;
+        }
+        Ok(())
     }
 
-    pub(super) fn take(&mut self, event: Event, stage: &mut Stage) -> Result<()> {
+    /// Waits for an answer, and meanwhile notes what the watchers report: a checkpoint that is pinned is in
+    /// the history at once, however long an evaluation takes. It takes effect after that.
+    pub(super) fn wait_for<T>(
+        &mut self,
+        watchers: &Watchers,
+        answer: &Receiver<T>,
+    ) -> Result<Option<T>> {
+        let mut events = watchers.events();
+        loop {
+            select! {
+                recv(answer) -> answer => return Ok(answer.ok()),
+                recv(events) -> event => match event {
+                    Ok(event) => self.note(event)?,
+                    Err(_) => events = never(),
+                },
+                default(TICK) => self.record_acknowledgements()?,
+            }
+        }
+    }
+
+    /// Writes down that a checkpoint waits, and keeps the event.
+    pub(super) fn note(&mut self, event: Event) -> Result<()> {
+        if let Event::Ready(checkpoint) = &event {
+            let row = checkpoint_row(checkpoint, Outcome::Waiting);
+            self.keep(|history| history.record_checkpoint(&row, now()))?;
+        }
+        self.noted.push_back(event);
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event, stage: &mut Stage) -> Result<()> {
         match event {
             Event::Waiting { role, reason } if self.options.once => {
                 return Err(DaemonError::NothingThere { role, reason });
@@ -52,13 +88,12 @@ impl Daemon<'_> {
             }
             Event::Ready(checkpoint) => {
                 self.last_arrival = Some(Instant::now());
-                let row = checkpoint_row(&checkpoint, Outcome::Waiting);
-                self.history.record_checkpoint(&row, now())?;
                 self.arrive(checkpoint)?;
             }
             Event::Quarantined { role, step, path, identity, reason } => {
                 self.last_arrival = Some(Instant::now());
                 self.pairs.note_quarantined(role, step);
+                self.show(role, step);
                 let path = path.display().to_string();
                 let reason = Some(reason);
                 let outcome = Outcome::Quarantined;
@@ -71,11 +106,11 @@ impl Daemon<'_> {
 
     pub(super) fn arrive(&mut self, checkpoint: Checkpoint) -> Result<()> {
         let Checkpoint { role, step, .. } = checkpoint;
-        let newest = &mut self.newest[role.index()];
-        *newest = Some(newest.map_or(step, |newest| newest.max(step)));
+        self.show(role, step);
         self.metrics.show_checkpoint(role, now());
         tracing::debug!(network = %role, step, "checkpoint ready");
-        for (silent, is_stale) in self.peers.arrived(role, Instant::now()) {
+        let changes = self.peers.as_mut().map(|peers| peers.arrived(role, Instant::now()));
+        for (silent, is_stale) in changes.into_iter().flatten() {
             self.metrics.show_stale(silent, is_stale);
             match is_stale {
                 true => tracing::warn!(
@@ -88,6 +123,27 @@ impl Daemon<'_> {
         }
         for (obsolete, reason) in self.pairs.add(checkpoint) {
             self.skip(obsolete, reason)?;
+        }
+        Ok(())
+    }
+
+    /// A training has come so far, whatever its checkpoint is worth.
+    fn show(&mut self, role: Role, step: u64) {
+        let newest = &mut self.newest[role.index()];
+        *newest = (*newest).max(Some(step));
+    }
+
+    /// Takes what has been noted and what the watchers have pinned and not said yet, so that no pin is
+    /// forgotten.
+    pub(super) fn take_rest(&mut self, watchers: &Watchers) -> Result<()> {
+        let mut stage = Stage::drain(End::Interrupted, self.config);
+        while let Ok(event) = watchers.events().try_recv() {
+            self.note(event)?;
+        }
+        while let Some(event) = self.noted.pop_front() {
+            if !matches!(event, Event::Waiting { .. } | Event::Foreign { .. }) {
+                self.take(event, &mut stage)?;
+            }
         }
         Ok(())
     }
@@ -139,8 +195,7 @@ impl Daemon<'_> {
             _ => tracing::info!(network = %role, step, "{}: {reason}", outcome.name()),
         }
         self.metrics.count_checkpoint(*role, *outcome);
-        self.history.record_checkpoint(row, now())?;
-        Ok(())
+        self.keep(|history| history.record_checkpoint(row, now()))
     }
 }
 

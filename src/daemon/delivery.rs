@@ -61,7 +61,7 @@ impl Daemon<'_> {
             Ok(()) => {
                 self.metrics.count_delivery(true);
                 self.delivery_fails = false;
-                self.history.record_delivery(document.generation, now())?;
+                self.keep(|history| history.record_delivery(document.generation, now()))?;
             }
             // It stays undelivered in the history, and the next tick or start tries again.
             Err(error) => {

@@ -24,10 +24,13 @@ impl Daemon<'_> {
         if since.is_some_and(|since| since.elapsed() >= processes) {
             return Some(format!("its processes have been gone for `end.processes` {processes:?}"));
         }
-        let step = self.pairs.last().map(|[step, _]| step);
-        if let Some((step, last)) = step.zip(self.config.end.max_step).filter(|(s, last)| s >= last)
-        {
-            return Some(format!("the pair at step {step} has reached `end.max_step` {last}"));
+        if let Some(last) = self.config.end.max_step {
+            // With a tolerance the last checkpoints of the two may lie apart.
+            let last_seen = last.saturating_sub(self.config.pairing.tolerance);
+            let has_reached = |role: Role| self.newest[role.index()] >= Some(last_seen);
+            if self.config.trainings().all(has_reached) {
+                return Some(format!("all trainings have reached `end.max_step` {last}"));
+            }
         }
         let idle = self.config.end.idle;
         let is_idle = self.last_arrival.is_some_and(|then| then.elapsed() >= idle);

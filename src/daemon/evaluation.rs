@@ -1,36 +1,44 @@
 //! One pair: values, extraction, and the transaction that stores it with its decision.
 
 use super::arrivals::checkpoint_row;
+use super::keeping::RETRY;
+use super::watchers::Watchers;
 use super::{Daemon, DaemonError, Result, now};
 use crate::checkpoint::{self, Checkpoint, Next};
 use crate::convergence::Monitor;
 use crate::extractor::Extractor;
 use crate::history::{DeliveryRow, HistoryError, Outcome, PairRow};
-use crate::network::{Device, NetworkError, ProbeValues, Source, Variables};
+use crate::network::{Answer, Device, NetworkError, ProbeValues, Source, Variables, Worker};
 use crate::pipeline::{self, Analysis};
 use crate::policy::Decision;
 use crate::role::Role;
 use crate::tensor_solver::TensorError;
+use crossbeam_channel::bounded;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// How often a checkpoint is read that the system cannot read.
+const MOST_TRIES: u32 = 5;
+
 impl Daemon<'_> {
     /// Evaluates the next complete pair, if there is one.
-    pub(super) fn evaluate_next(&mut self) -> Result<Option<Decision>> {
+    pub(super) fn evaluate_next(&mut self, watchers: &Watchers) -> Result<Option<Decision>> {
         let last = self.pairs.last();
         let Some(Next { pair, skipped }) = self.pairs.take_next() else { return Ok(None) };
-        for (checkpoint, reason) in skipped {
-            self.skip(checkpoint, reason)?;
-        }
-        let decision = self.evaluate(&pair);
+        let decision = self.evaluate(watchers, &pair);
         if let Err(DaemonError::Network(error)) = &decision
             && error.is_of_checkpoint()
             && !self.is_of_fixed(error)
         {
-            self.quarantine_pair(pair, error, last)?;
+            // What would have been skipped for this pair may be the best there is.
+            let skipped = skipped.into_iter().map(|(checkpoint, _)| checkpoint);
+            self.quarantine_pair(pair, error, last, skipped.collect())?;
             return Ok(None);
         }
         let decision = decision?;
+        for (checkpoint, reason) in skipped {
+            self.skip(checkpoint, reason)?;
+        }
         pair.iter().for_each(|checkpoint| self.unpin(checkpoint));
         self.show_queue();
         Ok(decision)
@@ -43,23 +51,23 @@ impl Daemon<'_> {
         pair: [Checkpoint; 2],
         error: &NetworkError,
         last: Option<[u64; 2]>,
+        mut good: Vec<Checkpoint>,
     ) -> Result<()> {
         self.metrics.count_error("values");
         let bad = match error {
             NetworkError::Checkpoint { path, .. } => path.clone(),
             _ => PathBuf::new(),
         };
-        let mut good = None;
         for checkpoint in pair {
             match checkpoint.path == bad {
                 true => {
                     self.pairs.note_quarantined(checkpoint.role, checkpoint.step);
                     self.set_aside(checkpoint, Outcome::Quarantined, &error.to_string())?;
                 }
-                false => good = Some(checkpoint),
+                false => good.push(checkpoint),
             }
         }
-        let good = good.filter(|good| self.pairs.fixed() != Some(good));
+        good.retain(|good| self.pairs.fixed() != Some(good));
         self.pairs.take_back(last, good);
         Ok(())
     }
@@ -70,15 +78,25 @@ impl Daemon<'_> {
         matches!(error, NetworkError::Checkpoint { path, .. } if fixed.is_some_and(|f| f.path == *path))
     }
 
-    fn evaluate(&mut self, pair: &[Checkpoint; 2]) -> Result<Option<Decision>> {
+    fn evaluate(
+        &mut self,
+        watchers: &Watchers,
+        pair: &[Checkpoint; 2],
+    ) -> Result<Option<Decision>> {
         let started = Instant::now();
-        let variables = self.variables(pair)?;
-        let mut values = Vec::with_capacity(2);
-        for checkpoint in pair {
-            values.push(self.values(checkpoint, &variables)?);
-        }
-        let valued = Instant::now();
-        let analysis = self.analyse([&values[0], &values[1]], &variables)?;
+        let (valued, analysis) = match self.variables(watchers, pair)? {
+            Some(variables) => {
+                let target = self.values(watchers, &pair[0], &variables)?;
+                let baseline = self.values(watchers, &pair[1], &variables)?;
+                let valued = Instant::now();
+                (valued, self.analyse(watchers, [&target, &baseline], &variables)?)
+            }
+            None => {
+                let trouble = "outputs are not finite, so the variables are chosen at a later pair";
+                let samples = 2 * self.worker.samples();
+                (Instant::now(), Analysis::failed(samples, trouble.to_owned()))
+            }
+        };
         let extracted = Instant::now();
         let delivery = self.commit(pair, &analysis)?;
         for (stage, from, to) in [
@@ -97,20 +115,51 @@ impl Daemon<'_> {
     }
 
     /// The values of a checkpoint; those of a fixed one are computed once.
-    fn values(&mut self, checkpoint: &Checkpoint, variables: &Variables) -> Result<ProbeValues> {
+    fn values(
+        &mut self,
+        watchers: &Watchers,
+        checkpoint: &Checkpoint,
+        variables: &Variables,
+    ) -> Result<ProbeValues> {
         let is_fixed = self.pairs.fixed() == Some(checkpoint);
         if let Some(values) = self.fixed_values.as_ref().filter(|_| is_fixed) {
             return Ok(values.clone());
         }
-        self.refuse_rewritten(checkpoint)?;
-        let evaluated = self.worker.evaluate(source(checkpoint), variables)?;
-        // A writer may have rewritten the file in place while it was read.
-        self.refuse_rewritten(checkpoint)?;
+        let evaluated = self.read(watchers, &[checkpoint], |worker| {
+            worker.evaluate(source(checkpoint), variables)
+        })?;
         self.metrics.count_rows(checkpoint.role, evaluated.rows);
         if is_fixed {
             self.fixed_values = Some(evaluated.values.clone());
         }
         Ok(evaluated.values)
+    }
+
+    /// Asks the network thread for something that reads checkpoints: again where the system could not read
+    /// them, and never of what was rewritten in place before or meanwhile.
+    fn read<T>(
+        &mut self,
+        watchers: &Watchers,
+        checkpoints: &[&Checkpoint],
+        question: impl Fn(&Worker) -> Answer<T>,
+    ) -> Result<T> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            checkpoints.iter().try_for_each(|checkpoint| self.refuse_rewritten(checkpoint))?;
+            let answer = question(&self.worker);
+            let answer = self.wait_for(watchers, answer.receiver())?;
+            checkpoints.iter().try_for_each(|checkpoint| self.refuse_rewritten(checkpoint))?;
+            match answer.unwrap_or(Err(NetworkError::Died)) {
+                Err(error @ NetworkError::Checkpoint { is_passing: true, .. })
+                    if tries < MOST_TRIES && !self.is_interrupted =>
+                {
+                    tracing::warn!("{error}; trying again");
+                    self.is_interrupted = self.interrupts.recv_timeout(RETRY).is_ok();
+                }
+                answer => return Ok(answer?),
+            }
+        }
     }
 
     fn refuse_rewritten(&self, checkpoint: &Checkpoint) -> Result<()> {
@@ -130,20 +179,25 @@ impl Daemon<'_> {
         };
         let refuse = |message: &str| {
             let (path, message) = (checkpoint.path.clone(), message.to_owned());
-            Err(DaemonError::Network(NetworkError::Checkpoint { path, message }))
+            Err(DaemonError::Network(NetworkError::Checkpoint { path, message, is_passing: false }))
         };
         message.map_or(Ok(()), refuse)
     }
 
     /// Extracts where the networks are. Beside a training the memory of a GPU can run out: from then on
     /// the CPU does it, with the same answers.
-    fn analyse(&mut self, values: [&ProbeValues; 2], variables: &Variables) -> Result<Analysis> {
+    fn analyse(
+        &mut self,
+        watchers: &Watchers,
+        values: [&ProbeValues; 2],
+        variables: &Variables,
+    ) -> Result<Analysis> {
         let device = self.worker.device();
-        let analysis = match self.analyse_on(device, values, variables) {
+        let analysis = match self.analyse_on(device, watchers, values, variables)? {
             Err(error @ TensorError::Torch(_)) if !device.is_cpu() => {
                 tracing::warn!(%device, "extraction moves to the CPU until the next start: {error}");
                 self.extractor = None;
-                self.analyse_on(Device::CPU, values, variables)
+                self.analyse_on(Device::CPU, watchers, values, variables)?
             }
             analysis => analysis,
         };
@@ -154,27 +208,54 @@ impl Daemon<'_> {
     fn analyse_on(
         &mut self,
         device: Device,
+        watchers: &Watchers,
         values: [&ProbeValues; 2],
         variables: &Variables,
-    ) -> std::result::Result<Analysis, TensorError> {
+    ) -> Result<std::result::Result<Analysis, TensorError>> {
         let (settings, threads) = (self.config.interactions, self.config.network.threads);
         let has_labels = self.worker.labels().is_some();
-        let extractor = match &mut self.extractor {
-            Some(extractor) => extractor,
-            none => none.insert(Extractor::new(variables.count, settings.solver, device, threads)?),
+        let made = match self.extractor.take() {
+            Some(extractor) => Ok(extractor),
+            None => Extractor::new(variables.count, settings.solver, device, threads),
         };
-        pipeline::analyse(values, variables, has_labels, &settings, extractor)
+        let extractor = match made {
+            Ok(extractor) => extractor,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (done, answer) = bounded(1);
+        let answer = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let analysis =
+                    pipeline::analyse(values, variables, has_labels, &settings, &extractor);
+                // Nobody waits any more where the history has failed.
+                let _ = done.send((extractor, analysis));
+            });
+            self.wait_for(watchers, &answer)
+        });
+        let Some((extractor, analysis)) = answer? else {
+            return Err(DaemonError::Internal("the extraction ended without an answer".to_owned()));
+        };
+        self.extractor = Some(extractor);
+        Ok(analysis)
     }
 
-    fn variables(&mut self, pair: &[Checkpoint; 2]) -> Result<Variables> {
+    /// The variables, chosen at the first pair whose outputs are finite.
+    fn variables(
+        &mut self,
+        watchers: &Watchers,
+        pair: &[Checkpoint; 2],
+    ) -> Result<Option<Variables>> {
         if let Some(variables) = &self.variables {
-            return Ok(variables.clone());
+            return Ok(Some(variables.clone()));
         }
-        let chosen = self.worker.choose([source(&pair[0]), source(&pair[1])])?;
+        let chosen = self.read(watchers, &[&pair[0], &pair[1]], |worker| {
+            worker.choose([source(&pair[0]), source(&pair[1])])
+        })?;
+        let Some(chosen) = chosen else { return Ok(None) };
         let text = serde_json::to_string(&chosen).map_err(HistoryError::Value)?;
-        self.history.keep_fact("variables", &text)?;
+        self.keep(|history| history.keep_fact("variables", &text))?;
         tracing::info!(variables = chosen.count, step = pair[0].step, "variables are chosen");
-        Ok(self.variables.insert(chosen).clone())
+        Ok(Some(self.variables.insert(chosen).clone()))
     }
 
     /// The policy, then one transaction. Signals go out after it.
@@ -212,7 +293,7 @@ impl Daemon<'_> {
             row.reason = analysis.trouble.clone();
             row
         });
-        self.history.record_pair(&row, &checkpoints, delivery.as_ref())?;
+        self.keep(|history| history.record_pair(&row, &checkpoints, delivery.as_ref()))?;
         self.policy = policy;
         self.show_pair(&row);
         self.metrics.pairs_total.inc();

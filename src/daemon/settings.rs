@@ -16,6 +16,7 @@ pub(super) fn find_fixed(config: &Config) -> Result<Option<Checkpoint>> {
     let refuse = |flaw: crate::layout::Flaw| NetworkError::Checkpoint {
         path: path.clone(),
         message: format!("{flaw} (`networks.baseline.fixed`)"),
+        is_passing: false,
     };
     Ok(Some(found.map_err(refuse)?))
 }

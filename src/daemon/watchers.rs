@@ -4,10 +4,9 @@ use super::Result;
 use crate::checkpoint::{Cause, Event, Scans, Watcher};
 use crate::config::Config;
 use crate::history::{History, Outcome};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, never};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Checkpoints that wait in the channel before the watchers are held up.
 const EVENTS: usize = 64;
@@ -22,7 +21,7 @@ pub(super) struct Watchers {
 
 impl Watchers {
     /// Checkpoints that are dealt with are not reported again. What was skipped for want of a partner
-    /// after the last pair may still find one.
+    /// after the last pair may still find one, and what was quarantined may do with other settings.
     pub(super) fn start(
         config: &Config,
         history: &History,
@@ -37,7 +36,7 @@ impl Watchers {
         };
         let mut dealt_with = history.checkpoints(None)?;
         dealt_with.retain(|row| {
-            row.outcome != Outcome::Skipped
+            !matches!(row.outcome, Outcome::Skipped | Outcome::Quarantined)
                 || last.is_some_and(|last| last[row.role.index()] >= row.step)
         });
         for settings in &config.watch {
@@ -53,11 +52,9 @@ impl Watchers {
         Ok(watchers)
     }
 
-    pub(super) fn next(&self, patience: Duration) -> std::result::Result<Event, RecvTimeoutError> {
-        match &self.events {
-            Some(events) => events.recv_timeout(patience),
-            None => Err(RecvTimeoutError::Disconnected),
-        }
+    /// Where the watchers report; nobody sends any more where both have ended.
+    pub(super) fn events(&self) -> Receiver<Event> {
+        self.events.clone().unwrap_or_else(never)
     }
 
     /// Scans since the last call, by cause.

@@ -78,5 +78,13 @@ pub enum HistoryError {
     Value(#[from] serde_json::Error),
 }
 
+impl HistoryError {
+    /// Whether the disk takes no more, or is not there for the moment: what failed can be tried again.
+    pub fn is_of_disk(&self) -> bool {
+        let Self::Database(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
+        matches!(error.code, rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::SystemIoFailure)
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,12 @@ impl Flaw {
 
     /// The same flaw of a file inside a checkpoint's directory.
     pub(super) fn of(self, name: &str) -> Self {
-        Self::Wrong(format!("has `{name}`, which {self}"))
+        match self {
+            Self::Read(error) => {
+                Self::Read(std::io::Error::new(error.kind(), format!("`{name}`: {error}")))
+            }
+            flaw => Self::Wrong(format!("has `{name}`, which {flaw}")),
+        }
     }
 }
 

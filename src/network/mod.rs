@@ -19,7 +19,7 @@ pub use probe::Probe;
 pub use program::Program;
 pub use values::ProbeValues;
 pub use variables::{Baseline, VariableRule, Variables};
-pub use worker::{Evaluated, Source, Worker};
+pub use worker::{Answer, Evaluated, Source, Worker};
 
 use crate::layout::Reading;
 use std::path::PathBuf;
@@ -84,6 +84,8 @@ pub enum NetworkError {
         path: PathBuf,
         /// What is wrong and what to try.
         message: String,
+        /// Whether the system could not read it, which may pass.
+        is_passing: bool,
     },
     /// The network thread is gone.
     #[error("BUG: the network thread ended before it answered")]

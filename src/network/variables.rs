@@ -1,5 +1,6 @@
 //! Which positions of the features form which variable; chosen once a run.
 
+use crate::role::Role;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -235,23 +236,27 @@ pub fn draw_tokens(
 /// Applies a rule to the features of all samples, one [1, …] tensor a sample and network.
 ///
 /// # Errors
-/// Features that the rule does not fit; [`VariableRule::Tokens`] needs no features.
+/// Features that the rule does not fit, and whose they are; [`VariableRule::Tokens`] needs no features.
 pub fn choose(
     rule: &VariableRule,
     features: [&[Tensor]; 2],
-) -> Result<(usize, Assignment), String> {
+) -> Result<(usize, Assignment), (Role, String)> {
     let (grid, margin, select) = match *rule {
-        VariableRule::Tokens { .. } => return Err("BUG: tokens are drawn from ids".to_owned()),
+        VariableRule::Tokens { .. } => {
+            return Err((Role::Target, "BUG: tokens are drawn from ids".to_owned()));
+        }
         VariableRule::Columns { groups } => {
-            for network in features {
+            for (role, network) in Role::BOTH.into_iter().zip(features) {
                 let positions = network.first().map_or(Ok(groups), |features| {
                     Layout::of(features).map(|layout| layout.positions())
-                })?;
+                });
+                let positions = positions.map_err(|message| (role, message))?;
                 if positions < groups {
-                    return Err(format!(
+                    let message = format!(
                         "gives features with {positions} positions, which are too few for {groups} \
                          variables; take fewer `groups`"
-                    ));
+                    );
+                    return Err((role, message));
                 }
             }
             return Ok((groups, Assignment::Columns));
@@ -266,8 +271,9 @@ pub fn choose(
     let mut chosen = Vec::with_capacity(samples);
     for sample in 0..samples {
         let mut norms = vec![0.0; grid * grid];
-        for network in features {
-            add_patch_norms(&mut norms, &network[sample], grid)?;
+        for (role, network) in Role::BOTH.into_iter().zip(features) {
+            add_patch_norms(&mut norms, &network[sample], grid)
+                .map_err(|message| (role, message))?;
         }
         let mut patches: Vec<usize> = (0..grid * grid).filter(|&patch| inner(patch)).collect();
         patches.sort_by(|&a, &b| norms[b].total_cmp(&norms[a]).then(a.cmp(&b)));

@@ -6,7 +6,7 @@
 
 use super::probe::{kind, to_tensor};
 use super::{Context, NetworkError, Program, first_lines};
-use crate::layout::{Reading, Stored, Weights};
+use crate::layout::{Flaw, Reading, Stored, Weights};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -42,13 +42,18 @@ pub fn load(
     file: &Path,
     named: &Path,
 ) -> Result<Loaded, NetworkError> {
-    let refuse = |message: String| NetworkError::Checkpoint { path: named.to_owned(), message };
+    let refuse_flaw = |flaw: Flaw| NetworkError::Checkpoint {
+        path: named.to_owned(),
+        message: flaw.to_string(),
+        is_passing: matches!(flaw, Flaw::Read(_)),
+    };
+    let refuse = |message: String| refuse_flaw(Flaw::new(message));
     let weights = reading.layout.open(file, &reading.limits);
-    let weights = weights.map_err(|flaw| refuse(flaw.to_string()))?;
+    let weights = weights.map_err(refuse_flaw)?;
     let stored = by_name(&weights).map_err(refuse)?;
     let prefix = find_prefix(program, &stored, reading.weights.as_deref()).map_err(refuse)?;
     let chosen = choose(program, &stored, &prefix).map_err(refuse)?;
-    let (sources, digest) = read(program, &chosen).map_err(refuse)?;
+    let (sources, digest) = read(program, &chosen).map_err(refuse_flaw)?;
     refuse_torn_ties(program, &sources).map_err(refuse)?;
     copy(program, &sources)?;
     Ok(Loaded { digest, unused: unused(program, &stored, &prefix) })
@@ -204,7 +209,7 @@ fn check(parameter: &Tensor, stored: &Stored) -> Result<(), String> {
 /// What is copied, parameter by parameter.
 type Sources = Vec<Option<Tensor>>;
 
-fn read(program: &Program, chosen: &[Option<&Stored>]) -> Result<(Sources, blake3::Hash), String> {
+fn read(program: &Program, chosen: &[Option<&Stored>]) -> Result<(Sources, blake3::Hash), Flaw> {
     let mut hasher = blake3::Hasher::new();
     let mut sources = Vec::with_capacity(chosen.len());
     for ((name, _), stored) in program.parameters().iter().zip(chosen) {
@@ -213,10 +218,11 @@ fn read(program: &Program, chosen: &[Option<&Stored>]) -> Result<(Sources, blake
             continue;
         };
         let Stored { dtype, shape, .. } = stored;
-        let bytes = stored.read().map_err(|flaw| flaw.to_string())?;
+        let bytes = stored.read()?;
         hasher.update(format!("{name} {dtype:?} {shape:?} ").as_bytes()).update(&bytes);
         let tensor = to_tensor(*dtype, shape, &bytes);
-        sources.push(Some(tensor.map_err(|message| format!("has `{}` {message}", stored.name))?));
+        let refuse = |message| Flaw::new(format!("has `{}` {message}", stored.name));
+        sources.push(Some(tensor.map_err(refuse)?));
     }
     Ok((sources, hasher.finalize()))
 }

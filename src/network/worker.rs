@@ -35,8 +35,26 @@ pub struct Source {
 
 /// What the thread is asked; every question has its one answer.
 enum Command {
-    Choose([Source; 2], Sender<Result<Variables, NetworkError>>),
+    Choose([Source; 2], Sender<Result<Option<Variables>, NetworkError>>),
     Evaluate(Source, Variables, Sender<Result<Evaluated, NetworkError>>),
+}
+
+/// What the thread will say.
+pub struct Answer<T>(Receiver<Result<T, NetworkError>>);
+
+impl<T> Answer<T> {
+    /// Where it arrives, for whoever waits for other things too; the sender is gone where the thread is.
+    pub fn receiver(&self) -> &Receiver<Result<T, NetworkError>> {
+        &self.0
+    }
+
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// Those of the question, and a thread that is gone.
+    pub fn wait(self) -> Result<T, NetworkError> {
+        self.0.recv().unwrap_or(Err(NetworkError::Died))
+    }
 }
 
 /// A handle on the thread.
@@ -94,33 +112,29 @@ impl Worker {
         self.labels.as_deref()
     }
 
-    /// Chooses the variables from the first pair of checkpoints.
+    /// Chooses the variables from the first pair of checkpoints; nothing where its outputs are not finite, so
+    /// that the next pair must do.
     ///
-    /// # Errors
-    /// A checkpoint that cannot be loaded, a rule that does not fit the features.
-    pub fn choose(&self, pair: [Source; 2]) -> Result<Variables, NetworkError> {
+    /// The answer's errors: a checkpoint that cannot be loaded, a rule that does not fit the features.
+    pub fn choose(&self, pair: [Source; 2]) -> Answer<Option<Variables>> {
         self.ask(|reply| Command::Choose(pair, reply))
     }
 
     /// Evaluates one checkpoint, or finds its values in the cache.
     ///
-    /// # Errors
-    /// A checkpoint that cannot be loaded; the run can go on without it.
-    pub fn evaluate(
-        &self,
-        source: Source,
-        variables: &Variables,
-    ) -> Result<Evaluated, NetworkError> {
+    /// The answer's errors: a checkpoint that cannot be loaded; the run can go on without it.
+    pub fn evaluate(&self, source: Source, variables: &Variables) -> Answer<Evaluated> {
         self.ask(|reply| Command::Evaluate(source, variables.clone(), reply))
     }
 
     fn ask<T>(
         &self,
         command: impl FnOnce(Sender<Result<T, NetworkError>>) -> Command,
-    ) -> Result<T, NetworkError> {
+    ) -> Answer<T> {
         let (reply, answer) = bounded(1);
-        self.commands.send(command(reply)).map_err(|_| NetworkError::Died)?;
-        answer.recv().map_err(|_| NetworkError::Died)?
+        // A thread that is gone drops the question, and the answer's other end with it.
+        let _ = self.commands.send(command(reply));
+        Answer(answer)
     }
 }
 
@@ -247,9 +261,12 @@ impl Networks {
                 .and_then(|tokens| variables::draw_tokens(&tokens, *select, exclude_ids))
                 .map(|assignment| (*select, assignment))
                 .map_err(|message| self.refuse_probe(message)),
-            (None, Some(rule)) => variables::choose(rule, features).map_err(|message| {
-                NetworkError::Program { path: self.settings.programs[0].clone(), message }
-            }),
+            (None, Some(rule)) => {
+                variables::choose(rule, features).map_err(|(role, message)| NetworkError::Program {
+                    path: self.settings.programs[role.index()].clone(),
+                    message,
+                })
+            }
             (None, None) => Err(self.refuse_probe("BUG: no variables and no rule".to_owned())),
         }
     }
@@ -272,7 +289,7 @@ impl Networks {
         }
     }
 
-    fn choose(&self, pair: &[Source; 2]) -> Result<Variables, NetworkError> {
+    fn choose(&self, pair: &[Source; 2]) -> Result<Option<Variables>, NetworkError> {
         let mut features = Vec::new();
         let mut predicted = Vec::new();
         for source in pair {
@@ -280,9 +297,12 @@ impl Networks {
             let program = &self.programs[role.index()];
             self.load_weights(source)?;
             let own = values::samples(program, &self.probe, self.device.0)?;
-            if role == Role::Target && self.probe.labels.is_none() {
-                for sample in &own {
-                    let logits = program.head(&sample.features, &sample.further)?;
+            for sample in &own {
+                let logits = program.head(&sample.features, &sample.further)?;
+                if !is_finite(&sample.features) || !is_finite(&logits) {
+                    return Ok(None);
+                }
+                if role == Role::Target && self.probe.labels.is_none() {
                     predicted.push(logits.argmax(1, false).int64_value(&[0]));
                 }
             }
@@ -290,7 +310,7 @@ impl Networks {
         }
         let (count, assignment) = self.assign([&features[0], &features[1]])?;
         let classes = self.probe.labels.clone().unwrap_or(predicted);
-        Ok(Variables { count, classes, assignment })
+        Ok(Some(Variables { count, classes, assignment }))
     }
 
     /// Copies a checkpoint into its program; the hash of what was copied.
@@ -339,6 +359,10 @@ impl Networks {
         hasher.update(text.as_bytes());
         hasher.finalize()
     }
+}
+
+fn is_finite(tensor: &Tensor) -> bool {
+    tensor.isfinite().all().int64_value(&[]) != 0
 }
 
 /// tch panics where libtorch refuses something that was not foreseen; the thread lives on.

@@ -148,17 +148,27 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
         serde_json::from_str(&finished.out).unwrap()
     }
 
-    fn history(&self) -> Option<Connection> {
+    fn history(&self, state: &str) -> Option<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let file = self.path("state/history.sqlite");
+        let file = self.path(state).join("history.sqlite");
         let connection = Connection::open_with_flags(file, flags).ok()?;
         connection.busy_timeout(Duration::from_secs(5)).unwrap();
         Some(connection)
     }
 
+    /// Changes the history behind its back.
+    pub(crate) fn change(&self, statement: &str) {
+        self.history("state").unwrap().execute(statement, []).unwrap();
+    }
+
     /// The rows of a query as text; none while there is no history yet.
     pub(crate) fn rows(&self, query: &str) -> Vec<Vec<String>> {
-        let Some(history) = self.history() else { return Vec::new() };
+        self.rows_of("state", query)
+    }
+
+    /// The same of another state directory.
+    pub(crate) fn rows_of(&self, state: &str, query: &str) -> Vec<Vec<String>> {
+        let Some(history) = self.history(state) else { return Vec::new() };
         let Ok(mut statement) = history.prepare(query) else { return Vec::new() };
         let columns = statement.column_count();
         let text = |value: rusqlite::types::Value| match value {

@@ -12,6 +12,7 @@
     missing_docs
 )]
 
+mod arrivals;
 mod bench;
 mod checkpoints;
 #[path = "../common/mod.rs"]

@@ -13,14 +13,17 @@ fn a_fixed_baseline_is_evaluated_with_every_checkpoint_and_left_where_it_is() {
     std::fs::remove_dir_all(bench.path("state")).unwrap();
     let file = bench.path("baseline/step-00000001.safetensors");
     let before = std::fs::read(&file).unwrap();
-    bench.configure(&[FIXED]);
+    let impatient = ("compute:", "pairing: {stale: 1ms}\ncompute:");
+    bench.configure(&[FIXED, impatient]);
     let running = bench.follow();
     eventually("both pairs are evaluated", || bench.pairs().len() == 2);
     assert_eq!(bench.pairs()[0], both_trained[0], "the same two networks");
     assert_ne!(bench.pairs()[1], both_trained[1], "another than the one of step 2");
     // Only the target is trained, so only the target ends.
     std::fs::write(bench.path("control/done-target"), "{}").unwrap();
-    running.finish().expect(0, &["training has ended: `done-target` in the control directory"]);
+    let finished = running.finish();
+    finished.expect(0, &["training has ended: `done-target` in the control directory"]);
+    assert!(!finished.err.contains("pairing.stale"), "{}", finished.err);
     let paths = bench.rows("SELECT DISTINCT baseline FROM pair");
     assert_eq!(paths, [[file.display().to_string()]]);
     assert_eq!(std::fs::read(&file).unwrap(), before);

@@ -2,6 +2,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code, clippy::print_stderr)]
 
+pub(crate) mod disk;
 pub(crate) mod process;
 
 use std::path::{Path, PathBuf};

@@ -96,6 +96,12 @@ impl Running {
         }
     }
 
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
     pub(crate) fn finish(self) -> Finished {
         self.finish_within(PATIENCE)
     }

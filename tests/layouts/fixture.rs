@@ -98,8 +98,8 @@ pub(crate) struct Networks {
 impl Networks {
     pub(crate) fn evaluate(&self, path: &Path) -> Result<ProbeValues, NetworkError> {
         let source = |role| Source { role, file: path.to_owned(), name: path.to_owned() };
-        let variables: Variables = self.worker.choose(Role::BOTH.map(source))?;
-        Ok(self.worker.evaluate(source(Role::Target), &variables)?.values)
+        let variables: Variables = self.worker.choose(Role::BOTH.map(source)).wait()?.unwrap();
+        Ok(self.worker.evaluate(source(Role::Target), &variables).wait()?.values)
     }
 }
 

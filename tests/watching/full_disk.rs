@@ -1,11 +1,11 @@
 //! Pins that cannot be made are tried again, and nothing is lost.
 
+use crate::common::disk::SmallDisk;
 use crate::world::settings;
 use convergd::checkpoint::{Directory, Event, Moment};
 use convergd::layout::Layout;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A complete file of so many bytes of weights.
@@ -61,29 +61,10 @@ fn a_directory_for_pins_that_cannot_be_made_is_tried_again() {
     assert_eq!(std::fs::read(&ready[0].1).unwrap(), complete(100));
 }
 
-/// A file system of 256 KiB; it goes with this value.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: PathBuf) -> Option<Self> {
-        std::fs::create_dir(&at).unwrap();
-        let mut mount = Command::new("mount");
-        let mounted = mount.args(["-t", "tmpfs", "-o", "size=256k", "none"]).arg(&at).output();
-        mounted.is_ok_and(|output| output.status.success()).then_some(Self(at))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_tried_again_and_loses_nothing() {
     let home = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(home.path().join("state")) else {
-        eprintln!("skipped: a small file system cannot be mounted here (not root)");
+    let Some(disk) = SmallDisk::mount(home.path().join("state"), "256k") else {
         return;
     };
     let (run, pins) = (home.path().join("run"), disk.0.join("pins"));

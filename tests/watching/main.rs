@@ -8,6 +8,8 @@
     missing_docs
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod full_disk;
 mod simulation;
 mod threads;

@@ -1,0 +1,188 @@
+//! Checkpoints that come at a bad time: during an evaluation, on a full disk, behind better ones.
+
+use crate::bench::{Bench, eventually};
+use crate::common::disk::SmallDisk;
+use std::path::PathBuf;
+
+/// A run whose first pair takes some ten seconds.
+fn slow() -> Option<Bench> {
+    let bench = Bench::empty()?;
+    bench.put("slow/program.ts", "program.ts");
+    Some(bench)
+}
+
+fn add_slow(bench: &Bench, step: u64) -> [PathBuf; 2] {
+    ["target", "baseline"].map(|network| {
+        let name = format!("{network}/step-{step:08}.safetensors");
+        bench.put(&format!("slow/{name}"), &name);
+        bench.path(&name)
+    })
+}
+
+fn steps(bench: &Bench) -> Vec<String> {
+    bench.pairs().into_iter().map(|row| row[0].clone()).collect()
+}
+
+#[test]
+fn what_arrives_during_an_evaluation_survives_a_kill_and_a_trainer_that_keeps_one() {
+    let Some(bench) = slow() else { return };
+    let mut running = bench.follow();
+    let mut last = add_slow(&bench, 1);
+    running.says("variables are chosen");
+    for step in [2, 3] {
+        let next = add_slow(&bench, step);
+        let query = format!("SELECT * FROM checkpoint WHERE step = {step} AND outcome = 'waiting'");
+        eventually("both are written down", || bench.rows(&query).len() == 2);
+        last.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+        last = next;
+    }
+    assert!(steps(&bench).is_empty(), "the first evaluation was over too soon to show anything");
+    // SIGKILL.
+    drop(running);
+    // As if the kill had come before the last was written down.
+    bench.change("DELETE FROM checkpoint WHERE step = 3");
+    last.iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    bench.once().expect(0, &[]);
+    assert_eq!(steps(&bench), ["1", "2", "3"]);
+    bench.assert_no_pins();
+    // Another start has nothing left to do.
+    bench.once().expect(0, &[]);
+    assert_eq!(bench.rows("SELECT DISTINCT outcome FROM checkpoint"), [["evaluated"]]);
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_nothing_is_lost() {
+    let Some(bench) = Bench::empty() else { return };
+    let Some(disk) = SmallDisk::mount(bench.path("disk"), "2m") else { return };
+    bench.configure(&[
+        ("state: state", "state: disk/state"),
+        ("target: {checkpoints: target}", "target: {checkpoints: disk/target}"),
+        ("baseline: {checkpoints: baseline}", "baseline: {checkpoints: disk/baseline}"),
+    ]);
+    for (network, step) in [("target", 1), ("target", 2), ("baseline", 1), ("baseline", 2)] {
+        let name = format!("{network}/step-{step:08}.safetensors");
+        // Not there yet by its name, and needs no room to be there.
+        bench.put(&name, &format!("disk/{name}.unfinished"));
+    }
+    let rename = |step: u64| {
+        for network in ["target", "baseline"] {
+            let name = bench.path(&format!("disk/{network}/step-{step:08}.safetensors"));
+            std::fs::rename(name.with_extension("safetensors.unfinished"), name).unwrap();
+        }
+    };
+    let count = || bench.rows_of("disk/state", "SELECT step FROM pair").len();
+    let mut running = bench.follow();
+    rename(1);
+    eventually("the first pair is evaluated", || count() == 1);
+    let filler = disk.fill();
+    rename(2);
+    running.says("the run waits until the state can be written again");
+    assert!(running.is_alive());
+    assert_eq!(count(), 1);
+    std::fs::remove_file(filler).unwrap();
+    running.says("the state can be written again");
+    eventually("the second pair is evaluated", || count() == 2);
+    bench.end_training();
+    running.finish().expect(0, &[]);
+}
+
+#[test]
+fn a_run_that_waits_for_its_disk_can_be_ended_and_finds_everything_later() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let Some(disk) = SmallDisk::mount(bench.path("disk"), "2m") else { return };
+    bench.configure(&[
+        ("state: state", "state: disk/state"),
+        ("target: {checkpoints: target}", "target: {checkpoints: disk/target}"),
+        ("baseline: {checkpoints: baseline}", "baseline: {checkpoints: disk/baseline}"),
+    ]);
+    let names = ["target", "baseline"].map(|n| format!("disk/{n}/step-00000001.safetensors"));
+    for name in &names {
+        bench.put(name.trim_start_matches("disk/"), &format!("{name}.unfinished"));
+    }
+    let mut running = bench.follow();
+    running.says("started");
+    eventually("the history is there", || {
+        !bench.rows_of("disk/state", "SELECT * FROM fact").is_empty()
+    });
+    let filler = disk.fill();
+    for name in &names {
+        std::fs::rename(bench.path(&format!("{name}.unfinished")), bench.path(name)).unwrap();
+    }
+    running.says("the run waits until the state can be written again");
+    running.terminate();
+    running.finish().expect(0, &["the next start goes on here"]);
+    names.iter().for_each(|name| std::fs::remove_file(bench.path(name)).unwrap());
+    std::fs::remove_file(filler).unwrap();
+    bench.once().expect(0, &[]);
+    assert_eq!(bench.rows_of("disk/state", "SELECT step FROM pair"), [["1"]]);
+}
+
+#[test]
+fn latest_falls_back_on_an_older_pair_where_the_newest_is_bad() {
+    let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+    bench.put("checkpoints/misshapen.safetensors", "target/step-00000003.safetensors");
+    bench.configure(&[("compute:", "pairing: {order: latest}\ncompute:")]);
+    bench.once().expect(0, &["quarantined"]);
+    assert_eq!(steps(&bench), ["2"]);
+    let outcomes = bench.rows("SELECT step, outcome FROM checkpoint WHERE network = 'target'");
+    assert_eq!(outcomes, [["1", "skipped"], ["2", "evaluated"], ["3", "quarantined"]]);
+    bench.assert_no_pins();
+}
+
+#[test]
+fn max_step_ends_a_run_whatever_its_last_checkpoints_are_worth() {
+    for (pairing, last, evaluated) in [
+        ("{order: {every_n: 2}}", None, vec!["1", "2", "3"]),
+        ("{order: every}", Some("checkpoints/misshapen.safetensors"), vec!["1", "2"]),
+        ("{order: every}", Some("checkpoints/truncated.safetensors"), vec!["1", "2"]),
+        ("{tolerance: 1}", None, vec!["1", "2", "3"]),
+    ] {
+        let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+        if let Some(last) = last {
+            bench.put(last, "target/step-00000003.safetensors");
+        }
+        let with = format!("pairing: {pairing}\nend: {{max_step: 3}}\ncompute:");
+        bench.configure(&[("compute:", &with)]);
+        bench.follow().finish().expect(0, &["all trainings have reached `end.max_step` 3"]);
+        assert_eq!(steps(&bench), evaluated, "{pairing}");
+        bench.assert_no_pins();
+    }
+}
+
+#[test]
+fn a_training_that_falls_silent_ends_the_run_after_idle() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("compute:", "end: {idle: 1s}\ncompute:")]);
+    bench.follow().finish().expect(0, &["no new checkpoint for `end.idle` 1s"]);
+    assert_eq!(steps(&bench), ["1"]);
+}
+
+#[test]
+fn weights_that_are_not_finite_choose_neither_variables_nor_classes() {
+    let (Some(bench), Some(good)) = (Bench::with_steps(&[2, 3]), Bench::with_steps(&[2, 3])) else {
+        return;
+    };
+    for bench in [&bench, &good] {
+        bench.put("probes/unlabelled.safetensors", "probe.safetensors");
+    }
+    bench.put("checkpoints/nan.safetensors", "target/step-00000001.safetensors");
+    bench.put("baseline/step-00000001.safetensors", "baseline/step-00000001.safetensors");
+    bench.once().expect(0, &["no convergence: outputs are not finite", "at a later pair"]);
+    good.once().expect(0, &[]);
+    let chosen = "SELECT value FROM fact WHERE name = 'variables'";
+    assert_eq!(bench.rows(chosen), good.rows(chosen));
+    assert_eq!(bench.rows("SELECT step, finite FROM pair"), [["1", "0"], ["2", "1"], ["3", "1"]]);
+    assert_eq!(bench.pairs()[1..], good.pairs());
+}
+
+#[test]
+fn what_was_quarantined_is_looked_at_again_with_other_settings() {
+    let Some(bench) = Bench::with_steps(&[1, 2]) else { return };
+    bench.configure(&[("compute:", "limits: {checkpoint: 1KiB}\ncompute:")]);
+    bench.once().expect(65, &["raise `limits.checkpoint` if that is right"]);
+    assert_eq!(bench.status()["quarantined"], 4);
+    bench.configure(&[]);
+    bench.once().expect(0, &[]);
+    assert_eq!(steps(&bench), ["1", "2"]);
+    assert_eq!(bench.status()["quarantined"], 0);
+}
