@@ -36,8 +36,8 @@ use thiserror::Error;
 
 /// How often answers and ends are looked for.
 const TICK: Duration = Duration::from_millis(100);
-/// How long the last scan is awaited.
-const LONGEST_DRAIN: Duration = Duration::from_secs(60);
+/// How long the last scan is awaited: longer than a checkpoint may take to settle.
+const LONGEST_DRAIN: Duration = Duration::from_secs(180);
 
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,6 +11,10 @@
 //! - Only a save in place can destroy what was seen: the link shares its fate. A writer that pauses in the
 //!   midst of a save in place, longer than the settling time and with a complete structure around the
 //!   torn data, is not told from one that is done; the pin is checked again before and after it is read.
+//! - A directory may be whole and yet of two saves, where a step is saved again file by file. So one whose
+//!   files were written over a span of time must stand unchanged for as long (two minutes at most), and is
+//!   not followed where it is held when it goes before that. Only a writer that pauses longer between two
+//!   files than lies between the two saves is not seen through; a marker is for that.
 //! - What cannot be pinned (a full disk) is tried again at every look.
 
 use super::event::{Event, Moment};
@@ -20,7 +24,7 @@ use super::{Checkpoint, Mode, Settings, Watching, foreign, pin};
 use crate::layout::Flaw;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A file that is incomplete and has not changed for so long is quarantined.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,6 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub const SETTLE: Duration = Duration::from_millis(100);
 /// Look again while something is not settled.
 const POLL: Duration = Duration::from_millis(250);
+/// A directory whose files were written over a longer time than this is whole after it.
+const LONGEST_SPAN: Duration = Duration::from_secs(120);
+/// Files so old are finished, whatever the clocks of the machines say.
+const OLD: Duration = Duration::from_secs(600);
 /// Checkpoint directories that are watched themselves, because they are not complete.
 const MOST_NESTED: usize = 64;
 
@@ -130,12 +138,10 @@ impl Directory {
         };
         let Listing { candidates, others } = listing;
         let foreign = candidates.is_empty().then(|| self.look_at_others(&others)).flatten();
-        self.meet(candidates, now.monotonic);
+        self.meet(candidates, now);
         let identities: Vec<String> = self.unsettled.keys().cloned().collect();
-        let mut events: Vec<Event> = identities
-            .iter()
-            .filter_map(|identity| self.conclude(identity, now.monotonic))
-            .collect();
+        let mut events: Vec<Event> =
+            identities.iter().filter_map(|identity| self.conclude(identity, now)).collect();
         // Some tell their step only when they are read.
         events.sort_by_key(|event| match event {
             Event::Ready(checkpoint) => (checkpoint.step, checkpoint.path.clone()),
@@ -179,8 +185,17 @@ impl Directory {
         Some(Event::Foreign { role: self.settings.role, reason })
     }
 
+    /// For how long a candidate must be unchanged.
+    fn settling(&self, candidate: &Candidate, now: SystemTime) -> Duration {
+        let Some(written) = candidate.written.filter(|_| self.settings.marker.is_none()) else {
+            return self.settle;
+        };
+        let is_old = now.duration_since(written.last).is_ok_and(|age| age >= OLD);
+        if is_old { self.settle } else { self.settle.max(written.span().min(LONGEST_SPAN)) }
+    }
+
     /// Takes in what is there now, and what is no longer.
-    fn meet(&mut self, candidates: Vec<Candidate>, now: Instant) {
+    fn meet(&mut self, candidates: Vec<Candidate>, now: Moment) {
         self.unsettled.values_mut().for_each(|unsettled| unsettled.is_there = false);
         if !self.damaged.is_empty() {
             let there: HashSet<&String> = candidates.iter().map(|c| &c.identity).collect();
@@ -205,13 +220,19 @@ impl Directory {
                     unsettled.candidate = Candidate { is_marked, ..candidate };
                     unsettled.is_there = true;
                 }
-                None => self.meet_new(candidate, now),
+                None => self.meet_new(candidate, now.monotonic),
             }
         }
         let gone = self.unsettled.iter().filter(|(_, unsettled)| !unsettled.is_there);
         let gone: Vec<String> = gone.map(|(identity, _)| identity.clone()).collect();
         for identity in gone {
-            self.follow_held(&identity, now, |candidate, held| {
+            let is_of_one_save = self.unsettled.get(&identity).is_some_and(|unsettled| {
+                self.settling(&unsettled.candidate, now.wall) == self.settle
+            });
+            self.follow_held(&identity, now.monotonic, |candidate, held| {
+                if !is_of_one_save {
+                    return true;
+                }
                 // In a later state: the file itself, or the directory that the held files stand in.
                 places.contains(&place(candidate))
                     && (!is_directory || pin::is_superseded(held, &candidate.path))
@@ -254,14 +275,15 @@ impl Directory {
     }
 
     /// What can be said of a candidate by now.
-    fn conclude(&mut self, identity: &str, now: Instant) -> Option<Event> {
+    fn conclude(&mut self, identity: &str, now: Moment) -> Option<Event> {
         let unsettled = self.unsettled.get(identity)?;
-        let age = now.saturating_duration_since(unsettled.since);
-        if !unsettled.candidate.is_marked || unsettled.since == now || age < self.settle {
+        let age = now.monotonic.saturating_duration_since(unsettled.since);
+        if !unsettled.candidate.is_marked || unsettled.since == now.monotonic || age < self.settle {
             return None;
         }
         let is_late = age >= PATIENCE;
         match self.examine(unsettled) {
+            Ok(Some(_)) if age < self.settling(&unsettled.candidate, now.wall) => None,
             Ok(Some(step)) => self.pin(identity, step),
             // A trainer may still be writing, the state that tells the step last of all.
             Err(_) | Ok(None) if !is_late => None,

@@ -6,7 +6,7 @@ use crate::layout::{Layout, Named};
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What writers put into a directory that they have not finished.
 const INCOMPLETE: &str = "checkpoint-is-incomplete.txt";
@@ -23,8 +23,30 @@ pub struct Candidate {
     /// Device, inode, size, time of change and both ends, of each of its files: the same checkpoint as
     /// long as these are the same.
     pub identity: String,
+    /// When its files were written.
+    pub written: Option<Written>,
     /// Whether its marker is there and not older than its files; true where none is configured.
     pub is_marked: bool,
+}
+
+/// When the files of a checkpoint were written, as they say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The first.
+    pub first: SystemTime,
+    /// The last.
+    pub last: SystemTime,
+}
+
+impl Written {
+    /// From the first to the last of them.
+    pub fn span(&self) -> Duration {
+        self.last.duration_since(self.first).unwrap_or_default()
+    }
+
+    fn with(self, other: SystemTime) -> Self {
+        Self { first: self.first.min(other), last: self.last.max(other) }
+    }
 }
 
 /// A file that a writer makes when a checkpoint is complete, named relative to the checkpoint directory:
@@ -126,9 +148,10 @@ fn candidate(
     {
         return None;
     }
-    let (identity, modified) = identify(*layout, path, knows_itself, fingerprints).ok()??;
-    let is_marked = marker.as_ref().is_none_or(|marker| marker.is_there(path, modified));
-    Some(Candidate { step, knows_itself, path: path.to_owned(), identity, is_marked })
+    let (identity, written) = identify(*layout, path, knows_itself, fingerprints).ok()??;
+    let last = written.map(|written| written.last);
+    let is_marked = marker.as_ref().is_none_or(|marker| marker.is_there(path, last));
+    Some(Candidate { step, knows_itself, path: path.to_owned(), identity, written, is_marked })
 }
 
 /// Names that writers use for what they have not finished, and directories that say so.
@@ -153,33 +176,37 @@ pub fn identity(layout: Layout, path: &Path, step_inside: bool) -> io::Result<Op
     Ok(identified.map(|(identity, _)| identity))
 }
 
-/// The identity, and when the newest of its files was changed.
+/// The identity, and when its files were written.
 fn identify(
     layout: Layout,
     path: &Path,
     step_inside: bool,
     fingerprints: &mut Fingerprints,
-) -> io::Result<Option<(String, Option<SystemTime>)>> {
+) -> io::Result<Option<(String, Option<Written>)>> {
     let metadata = std::fs::metadata(path)?;
     if !layout.is_directory() {
-        let identity = || (fingerprints.of_file(path, &metadata), metadata.modified().ok());
+        let written = metadata.modified().ok().map(|time| Written { first: time, last: time });
+        let identity = || (fingerprints.of_file(path, &metadata), written);
         return Ok(metadata.is_file().then(identity));
     }
     if !metadata.is_dir() {
         return Ok(None);
     }
     let mut hasher = blake3::Hasher::new();
-    let mut modified = None;
+    let mut written: Option<Written> = None;
     let files = layout.files(path, step_inside)?;
     for file in &files {
         let metadata = std::fs::metadata(file)?;
         let name = file.file_name().unwrap_or_default();
         let identity = fingerprints.of_file(file, &metadata);
         hasher.update(format!("{name:?} {identity}\n").as_bytes());
-        modified = modified.max(metadata.modified().ok());
+        if let Ok(time) = metadata.modified() {
+            let alone = Written { first: time, last: time };
+            written = Some(written.map_or(alone, |written| written.with(time)));
+        }
     }
     let identity = format!("directory:{}:{}", files.len(), &hasher.finalize().to_hex()[..32]);
-    Ok(Some((identity, modified)))
+    Ok(Some((identity, written)))
 }
 
 #[cfg(test)]

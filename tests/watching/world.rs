@@ -10,7 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long the writer leaves a save alone: not seen by a timer, or seen by any.
 pub(crate) const SHORT: (u64, u64) = (10, 3_000);
-pub(crate) const LONG: (u64, u64) = (40_000, 60_000);
+pub(crate) const LONG: (u64, u64) = (150_000, 200_000);
+/// Between a save of a step and another of it file by file: longer than the writer's pauses within one.
+const BETWEEN_SAVES: (u64, u64) = (20_000, 40_000);
 
 /// What the writer does to the file system, at one moment.
 #[derive(Clone, Debug)]
@@ -52,6 +54,8 @@ impl Move {
 pub(crate) struct Save {
     pub(crate) path: PathBuf,
     pub(crate) complete: Duration,
+    /// From its first file to its last.
+    pub(crate) span: Duration,
     /// When its name went, or became another's.
     pub(crate) gone: Option<Duration>,
     /// When its bytes were written over.
@@ -111,12 +115,17 @@ impl Writer {
 
     fn save(&mut self, step: u64) {
         let id = self.saves.len() as u64;
+        let begin = self.now;
         let path = match self.layout {
             Layout::Hf => self.save_directory(step, id),
             _ => self.save_file(step, id),
         };
         let (complete, gone, destroyed) = (self.now, None, None);
-        self.saves.push(Save { path, complete, gone, destroyed });
+        let span = match self.layout {
+            Layout::Hf => complete - begin,
+            _ => Duration::ZERO,
+        };
+        self.saves.push(Save { path, complete, span, gone, destroyed });
     }
 
     fn save_file(&mut self, step: u64, id: u64) -> PathBuf {
@@ -145,7 +154,12 @@ impl Writer {
 
     fn save_directory(&mut self, step: u64, id: u64) -> PathBuf {
         let path = self.root.join(format!("checkpoint-{step}"));
-        if self.saves.iter().any(|save| save.path == path && save.gone.is_none()) {
+        let stands = self.saves.iter().any(|save| save.path == path && save.gone.is_none());
+        if stands && self.rng.bool() {
+            self.replace_files(&path, step, id);
+            return path;
+        }
+        if stands {
             self.end(&path, false);
             self.then(Move::RemoveAll(path.clone()));
         }
@@ -166,6 +180,25 @@ impl Writer {
             self.then(Move::Rename(filled, path.clone()));
         }
         path
+    }
+
+    /// Another save of a step, file by file by rename: whole at any time, and of two saves in between.
+    fn replace_files(&mut self, path: &Path, step: u64, id: u64) {
+        self.wait(BETWEEN_SAVES);
+        self.end(path, false);
+        let mut names =
+            ["model.safetensors.index.json", "model-1.safetensors", "model-2.safetensors"];
+        self.rng.shuffle(&mut names);
+        for name in names {
+            let bytes = match name.ends_with("json") {
+                true => INDEX.as_bytes().to_vec(),
+                false => content(id, step),
+            };
+            let partial = path.join(format!("{name}.tmp"));
+            self.then(Move::Write(partial.clone(), bytes));
+            self.then(Move::Rename(partial, path.join(name)));
+            self.wait((1, 5_000));
+        }
     }
 
     /// Keeps the last `k`; directories go file by file.
