@@ -23,8 +23,10 @@ use super::Checkpoint;
 use crate::role::Role;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Checkpoints of one network that wait; each keeps a file alive that its trainer may have removed.
-const MOST_WAITING: usize = 256;
+/// Checkpoints of one network that wait by default; each keeps a file alive that its trainer may have removed.
+pub const DEFAULT_WAITING: usize = 64;
+/// Steps whose quarantine is remembered.
+const MOST_QUARANTINED: usize = 256;
 
 /// Which pairs are evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,12 +41,20 @@ pub enum Order {
 }
 
 /// How checkpoints become pairs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pairing {
     /// Which pairs are evaluated.
     pub order: Order,
     /// Steps that partners may lie apart.
     pub tolerance: u64,
+    /// Checkpoints of one network that may wait; the oldest of more is skipped.
+    pub waiting: usize,
+}
+
+impl Default for Pairing {
+    fn default() -> Self {
+        Self { order: Order::default(), tolerance: 0, waiting: DEFAULT_WAITING }
+    }
 }
 
 /// A pair to be evaluated.
@@ -100,10 +110,10 @@ impl Pairs {
         }
         obsolete.extend(self.pass_over());
         let waiting = &mut self.waiting[role];
-        if waiting.len() > MOST_WAITING
+        if waiting.len() > self.pairing.waiting
             && let Some((_, oldest)) = waiting.pop_first()
         {
-            obsolete.push((oldest, "too many checkpoints wait for their partner"));
+            obsolete.push((oldest, "more than `pairing.waiting` checkpoints of its network wait"));
         }
         obsolete
     }
@@ -112,7 +122,7 @@ impl Pairs {
     pub fn note_quarantined(&mut self, role: Role, step: u64) {
         let quarantined = &mut self.quarantined[role.index()];
         quarantined.insert(step);
-        if quarantined.len() > MOST_WAITING {
+        if quarantined.len() > MOST_QUARANTINED {
             quarantined.pop_first();
         }
     }

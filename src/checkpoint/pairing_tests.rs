@@ -62,8 +62,8 @@ fn what_comes_late_is_given_back_with_its_reason() {
 
 #[test]
 fn of_too_many_that_wait_the_oldest_is_given_back() {
-    let mut pairs = Pairs::new(Pairing::default(), None, None);
-    let most = MOST_WAITING as u64;
+    let most = 5;
+    let mut pairs = Pairs::new(Pairing { waiting: 5, ..Pairing::default() }, None, None);
     assert!((1..=most).all(|step| pairs.add(checkpoint(Role::Target, step)).is_empty()));
     let given_back = pairs.add(checkpoint(Role::Target, most + 1));
     assert_eq!(given_back.iter().map(|(c, _)| c.step).collect::<Vec<_>>(), [1]);
@@ -198,7 +198,7 @@ proptest::proptest! {
     ) {
         let (target, baseline, tolerance) = steps;
         let order = [Order::Every, Order::EveryN(5)][orders];
-        let pairing = Pairing { tolerance, order };
+        let pairing = Pairing { tolerance, order, ..Pairing::default() };
         let one = evaluated(pairing, [&target, &baseline], &turns);
         let other = evaluated(pairing, [&target, &baseline], &[true, false]);
         proptest::prop_assert_eq!(one, other);

@@ -208,6 +208,8 @@ pub struct Pairing {
     pub order: Option<Order>,
     /// Steps that the two checkpoints of a pair may lie apart.
     pub tolerance: Option<u64>,
+    /// Checkpoints of one network that may wait for their partner or their evaluation.
+    pub waiting: Option<usize>,
     /// How long one network may be silent while the other goes on.
     pub stale: Option<Duration>,
 }

@@ -1,6 +1,7 @@
 //! Where checkpoints come from, how they are watched and paired.
 
 use super::Check;
+use crate::checkpoint::pairing::DEFAULT_WAITING;
 use crate::checkpoint::{self, Marker, Mode, Order, Watching};
 use crate::config::file;
 use std::path::PathBuf;
@@ -47,7 +48,10 @@ impl Check {
             }
             file::Order::EveryN(every) => Order::EveryN(every),
         };
-        Some(checkpoint::Pairing { order, tolerance: pairing.tolerance.unwrap_or(0) })
+        let tolerance = pairing.tolerance.unwrap_or(0);
+        let at = "pairing.waiting";
+        let waiting = self.count(at, pairing.waiting, 2..=100_000, DEFAULT_WAITING)?;
+        Some(checkpoint::Pairing { order, tolerance, waiting })
     }
 
     pub(super) fn marker(&mut self, at: &str, marker: Option<String>) -> Option<Option<Marker>> {
