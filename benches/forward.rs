@@ -20,6 +20,11 @@ use std::time::Instant;
 use tch::Tensor;
 
 fn main() {
+    // As in the daemon: the networks have a thread of their own, which is not the first.
+    std::thread::spawn(run).join().unwrap();
+}
+
+fn run() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let value = |name: &str, default: &str| -> String {
         let place = arguments.iter().position(|argument| argument == name);
@@ -98,7 +103,7 @@ impl Network {
 
     fn evaluate(&self, batch: usize) {
         let Self { program, probe, variables, device, precision } = self;
-        let forwards = Forwards { batch, device: *device, precision: *precision };
+        let forwards = Forwards { batch: Some(batch), device: *device, precision: *precision };
         let all = values::evaluate(program, probe, variables, Baseline::Mean, forwards);
         assert_eq!(all.unwrap().values.len(), probe.samples());
     }

@@ -107,7 +107,7 @@ impl Family {
             device: DeviceChoice::Cpu,
             precision: Precision::Float32,
             threads: 1,
-            batch: BATCH,
+            batch: Some(BATCH),
         };
         Worker::start(settings, self.directory.join("cache"))
     }

@@ -78,7 +78,7 @@ impl Fixture {
             device: DeviceChoice::Cpu,
             precision,
             threads: 1,
-            batch: BATCH,
+            batch: Some(BATCH),
         };
         Worker::start(settings, self.path("cache")).unwrap()
     }

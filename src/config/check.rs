@@ -22,7 +22,6 @@ const RUN_LARGEST_BASIS: usize = 1023;
 /// More is not worth its time: a basis of 4,096 takes minutes and a gigabyte.
 const LARGEST_BASIS: usize = 4096;
 const DEFAULT_SALIENCE: f64 = 0.02;
-const DEFAULT_BATCH: usize = 256;
 const DEFAULT_SELECT: usize = 10;
 const DEFAULT_GRID: usize = 5;
 const DEFAULT_STALE: Duration = Duration::from_secs(600);
@@ -96,7 +95,8 @@ impl Check {
         let device = self.device(compute.device);
         let precision = self.precision(compute.precision);
         let threads = self.count("compute.threads", compute.threads, 1..=1024, 1);
-        let batch = self.count("compute.batch", compute.batch, 1..=1 << 20, DEFAULT_BATCH);
+        let batch =
+            compute.batch.map(|batch| self.count("compute.batch", Some(batch), 1..=1 << 20, 1));
         let interactions = self.interactions(file.interactions.unwrap_or_default());
         let policy = self.policy(file.policy.unwrap_or_default());
         let control = self.control(file.control.unwrap_or_default());
@@ -124,7 +124,7 @@ impl Check {
                 device: device?,
                 precision: precision?,
                 threads: threads?,
-                batch: batch?,
+                batch: batch.map_or(Some(None), |batch| batch.map(Some))?,
             },
             interactions: interactions?,
             policy: policy?,

@@ -46,8 +46,8 @@ pub struct Settings {
     pub precision: Precision,
     /// Threads of libtorch. Its idle threads spin, so this is set explicitly.
     pub threads: usize,
-    /// Masked inputs in one forward.
-    pub batch: usize,
+    /// Masked inputs in one forward; by default what suits the device.
+    pub batch: Option<usize>,
 }
 
 /// Why a network cannot be evaluated.

@@ -3,6 +3,7 @@
 use super::NetworkError;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -109,6 +110,15 @@ impl Probe {
     /// # Errors
     /// The name of a tensor that is not there.
     pub fn sample(&self, sample: usize, names: &[String]) -> Result<Vec<Tensor>, String> {
+        self.some(sample..sample + 1, names)
+    }
+
+    /// The inputs of some samples, as of one.
+    ///
+    /// # Errors
+    /// As [`Probe::sample`].
+    pub fn some(&self, samples: Range<usize>, names: &[String]) -> Result<Vec<Tensor>, String> {
+        let (first, count) = (samples.start as i64, samples.len() as i64);
         let mut all = vec![&self.inputs];
         for name in names {
             all.push(self.further.get(name).ok_or_else(|| {
@@ -120,7 +130,7 @@ impl Probe {
                 )
             })?);
         }
-        Ok(all.into_iter().map(|tensor| tensor.narrow(0, sample as i64, 1)).collect())
+        Ok(all.into_iter().map(|tensor| tensor.narrow(0, first, count)).collect())
     }
 
     /// The token ids [P][L] and which of them are there, where the inputs are token ids.

@@ -7,6 +7,15 @@ use tch::{Kind, Tensor};
 
 /// Logits that are float64 at a time, 32 MiB: those of a language model are many.
 const LARGEST_BLOCK: i64 = 1 << 22;
+/// Logits that are worked on together at least, where there are so many.
+const WORTH_A_KERNEL: i64 = 1 << 16;
+/// Features of a batch on a CPU: more take longer, row by row.
+const CACHED_BYTES: usize = 16 << 20;
+/// Rows of a batch that is not chosen.
+const LEAST_BATCH: usize = 16;
+const LARGEST_BATCH: usize = 256;
+/// Probe samples that go through the lower part at a time.
+const SAMPLES_AT_ONCE: usize = 32;
 
 /// What one network gives for the probe, before any extraction. This is what the cache holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,8 +32,8 @@ pub struct ProbeValues {
 /// How masked inputs go through a network.
 #[derive(Clone, Copy, Debug)]
 pub struct Forwards {
-    /// Masked inputs at a time.
-    pub batch: usize,
+    /// Masked inputs at a time; by default what suits the device.
+    pub batch: Option<usize>,
     /// Where.
     pub device: tch::Device,
     /// How matrix products and convolutions are computed.
@@ -64,7 +73,20 @@ pub fn samples(
     probe: &Probe,
     device: tch::Device,
 ) -> Result<Vec<Sample>, NetworkError> {
-    (0..probe.samples()).map(|index| sample(program, probe, index, device)).collect()
+    let mut all = Vec::with_capacity(probe.samples());
+    for first in (0..probe.samples()).step_by(SAMPLES_AT_ONCE) {
+        let last = (first + SAMPLES_AT_ONCE).min(probe.samples());
+        let inputs = probe.some(first..last, program.further()).map_err(refuse(first))?;
+        let mut inputs: Vec<Tensor> = inputs.iter().map(|own| own.to_device(device)).collect();
+        let features = program.features(&inputs)?;
+        let further = inputs.split_off(1);
+        for row in 0..(last - first) as i64 {
+            let own = |tensor: &Tensor| tensor.narrow(0, row, 1);
+            let further = further.iter().map(own).collect();
+            all.push(Sample { features: own(&features), further });
+        }
+    }
+    Ok(all)
 }
 
 fn refuse(sample: usize) -> impl Fn(String) -> NetworkError {
@@ -93,6 +115,7 @@ pub fn evaluate(
         masked.push(Masked::new(index, sample, probe, chosen, baseline)?);
     }
     let presence = presence(chosen.count, device);
+    let batch = batch.unwrap_or_else(|| suitable_batch(&masked, device));
     let through = |masked: &[Masked]| through(program, masked, &presence, &chosen.classes, batch);
     if precision == Precision::Float32 {
         return precision.within(device, || through(&masked));
@@ -101,6 +124,14 @@ pub fn evaluate(
     let first = &masked[..masked.len().min(REFERENCE_SAMPLES)];
     let reference = Precision::Float32.within(device, || through(first))?.values;
     Ok(ProbeValues { reference, ..result })
+}
+
+/// Masked inputs at a time: on a CPU what its caches help with, on a GPU what fills it.
+fn suitable_batch(masked: &[Masked], device: tch::Device) -> usize {
+    let Some(first) = masked.first().filter(|_| !device.is_cuda()) else { return LARGEST_BATCH };
+    let features = &first.sample.features;
+    let bytes = features.numel() * features.kind().elt_size_in_bytes();
+    (CACHED_BYTES / bytes.max(1)).clamp(LEAST_BATCH, LARGEST_BATCH)
 }
 
 /// All masked inputs of some samples through the head, in the precision that is set.
@@ -112,8 +143,7 @@ fn through(
     batch: usize,
 ) -> Result<ProbeValues, NetworkError> {
     let subsets = presence.size()[0] as usize;
-    let mut result = ProbeValues::default();
-    let mut values = Vec::with_capacity(masked.len() * subsets);
+    let mut outputs = Outputs::default();
     let rows = masked.len() * subsets;
     for start in (0..rows).step_by(batch.max(1)) {
         let end = (start + batch.max(1)).min(rows);
@@ -132,8 +162,6 @@ fn through(
             let (features, further) = joined(parts);
             program.head(&features, &further)?
         };
-        let mut classes = Vec::with_capacity(end - start);
-        let mut row = 0;
         for &(index, from, to) in &pieces {
             let class = classes_of[index];
             if class >= logits.size()[1] {
@@ -142,21 +170,75 @@ fn through(
                     logits.size()[1]
                 )));
             }
-            classes.resize(classes.len() + to - from, class);
-            row += to - from;
-            if to == subsets {
-                result.logits.push(to_vec(&logits.select(0, row as i64 - 1), index)?);
-            }
+            outputs.add(class, to - from, to == subsets);
         }
-        values.extend(to_vec(&log_odds(&logits, &classes), pieces[0].0)?);
+        outputs.take(logits)?;
     }
-    result.values = values.chunks_exact(subsets).map(<[f64]>::to_vec).collect();
-    Ok(result)
+    outputs.finish()?;
+    let values = outputs.values.chunks_exact(subsets).map(<[f64]>::to_vec).collect();
+    Ok(ProbeValues { values, logits: outputs.unmasked, reference: Vec::new() })
 }
 
-fn to_vec(tensor: &Tensor, sample: usize) -> Result<Vec<f64>, NetworkError> {
-    Vec::<f64>::try_from(tensor.to_kind(Kind::Double).to_device(tch::Device::Cpu))
-        .map_err(|error| refuse(sample)(error.to_string()))
+/// Logits on their way to v(S). Those of several batches are worked on together: of few classes each batch
+/// is little work and many kernels.
+#[derive(Default)]
+struct Outputs {
+    /// [B, classes] of each batch.
+    logits: Vec<Tensor>,
+    /// The class of each row.
+    classes: Vec<i64>,
+    /// Rows of whole samples.
+    whole: Vec<i64>,
+    /// v(S) of the rows before.
+    values: Vec<f64>,
+    /// Logits of the whole samples before.
+    unmasked: Vec<Vec<f64>>,
+}
+
+impl Outputs {
+    /// Some rows of one sample, of which the last is the whole sample or not.
+    fn add(&mut self, class: i64, rows: usize, ends_whole: bool) {
+        self.classes.resize(self.classes.len() + rows, class);
+        if ends_whole {
+            self.whole.push(self.classes.len() as i64 - 1);
+        }
+    }
+
+    /// The logits of the rows that were added.
+    fn take(&mut self, logits: Tensor) -> Result<(), NetworkError> {
+        let numbers = self.classes.len() as i64 * logits.size()[1];
+        self.logits.push(logits);
+        if numbers < WORTH_A_KERNEL { Ok(()) } else { self.finish() }
+    }
+
+    fn finish(&mut self) -> Result<(), NetworkError> {
+        if self.logits.is_empty() {
+            return Ok(());
+        }
+        let logits = match self.logits.len() {
+            1 => self.logits.swap_remove(0),
+            _ => Tensor::cat(&std::mem::take(&mut self.logits), 0),
+        };
+        self.values.extend(to_vec(&log_odds(&logits, &self.classes))?);
+        if !self.whole.is_empty() {
+            let whole = Tensor::from_slice(&self.whole).to_device(logits.device());
+            let rows = to_vec(&logits.index_select(0, &whole).flatten(0, -1))?;
+            let classes = logits.size()[1] as usize;
+            self.unmasked.extend(rows.chunks_exact(classes).map(<[f64]>::to_vec));
+        }
+        self.logits.clear();
+        self.classes.clear();
+        self.whole.clear();
+        Ok(())
+    }
+}
+
+fn to_vec(tensor: &Tensor) -> Result<Vec<f64>, NetworkError> {
+    let numbers = tensor.to_kind(Kind::Double).to_device(tch::Device::Cpu);
+    Vec::<f64>::try_from(numbers).map_err(|error| NetworkError::Torch {
+        context: "outputs".to_owned(),
+        message: error.to_string(),
+    })
 }
 
 /// One batch of the rows of several samples.

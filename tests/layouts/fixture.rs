@@ -74,7 +74,7 @@ impl Fixture {
             device: DeviceChoice::Cpu,
             precision: Precision::Float32,
             threads: 1,
-            batch: 16,
+            batch: Some(16),
         };
         let worker = Worker::start(settings, cache.path().to_owned()).unwrap();
         Networks { worker, _cache: cache }
