@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Bytes that are hashed at each end.
@@ -96,18 +96,47 @@ pub(super) fn of_file(path: &Path) -> io::Result<String> {
     Ok(stat.identity(&edges))
 }
 
+/// The identity of an open file, whatever has become of its name.
+///
+/// # Errors
+/// A file that cannot be read.
+pub(super) fn of_open(file: &mut File) -> io::Result<String> {
+    let stat = Stat::of(&file.metadata()?);
+    file.rewind()?;
+    let edges = edges(file, stat.size)?;
+    Ok(stat.identity(&edges))
+}
+
+/// The identity of a directory that cannot be listed.
+pub(super) fn of_unlisted(metadata: &Metadata) -> String {
+    Stat::of(metadata).identity("unlisted")
+}
+
 /// The part of an identity that stays when the file is written to: device and inode.
 pub(super) fn file(identity: &str) -> String {
     identity.splitn(3, ':').take(2).collect::<Vec<_>>().join(":")
 }
 
-/// Size and content, which a copy shares: what does not depend on where a file lies.
+/// Size and content of a file by its identity, which a copy shares: what does not depend on where it lies.
 pub(super) fn content(identity: &str) -> String {
     let parts: Vec<&str> = identity.split(':').collect();
     match parts.as_slice() {
         [_, _, size, _, edges] => format!("{size} bytes, {edges}"),
         _ => identity.to_owned(),
     }
+}
+
+/// The same of several files, with their names.
+///
+/// # Errors
+/// A file that is gone.
+pub(super) fn content_of_all(files: &[PathBuf]) -> io::Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for file in files {
+        let name = file.file_name().unwrap_or_default();
+        hasher.update(format!("{name:?} {}\n", content(&of_file(file)?)).as_bytes());
+    }
+    Ok(format!("files: {}, {}", files.len(), &hasher.finalize().to_hex()[..16]))
 }
 
 /// Metadata before and after must agree. A file that cannot be read has no hash; its structure is

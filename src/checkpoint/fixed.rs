@@ -30,7 +30,50 @@ pub fn is_unchanged(fixed: &Checkpoint, layout: Layout) -> bool {
     identity.is_ok_and(|found| found.as_ref() == Some(&fixed.identity))
 }
 
-/// What tells its content, wherever it is copied to: size and a hash of both ends of the file.
+/// What tells its content, wherever it is copied to: size and a hash of both ends of the file, or of each
+/// file that is read of a directory.
 pub fn content(fixed: &Checkpoint) -> String {
-    fingerprint::content(&fixed.identity)
+    // Only this layout has directories.
+    let files = fixed.path.is_dir().then(|| Layout::Hf.files(&fixed.path, false));
+    match files.map(|files| files.and_then(|files| fingerprint::content_of_all(&files))) {
+        Some(Ok(content)) => content,
+        // It is gone meanwhile, which whoever reads it says.
+        Some(Err(_)) | None => fingerprint::content(&fixed.identity),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest safetensors file with one number.
+    fn weights(number: u8) -> Vec<u8> {
+        let header = br#"{"w":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+        [&(header.len() as u64).to_le_bytes()[..], header, &[number]].concat()
+    }
+
+    #[test]
+    fn a_copy_has_the_same_content_and_another_file_or_name_has_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let made = |place: &str, name: &str, number: u8| {
+            let path = directory.path().join(place);
+            std::fs::create_dir_all(&path).expect("made");
+            std::fs::write(path.join(name), weights(number)).expect("written");
+            std::fs::write(path.join("optimizer.pt"), place).expect("written");
+            path
+        };
+        let content = |layout, path: &Path| {
+            content(&find(path, layout, &Limits::default()).expect("a checkpoint"))
+        };
+        let first = made("first", "model.safetensors", 1);
+        let copy = made("copy", "model.safetensors", 1);
+        let other = made("other", "model.safetensors", 2);
+        assert_eq!(content(Layout::Hf, &first), content(Layout::Hf, &copy));
+        assert_ne!(content(Layout::Hf, &first), content(Layout::Hf, &other));
+        made("copy", "model-2.safetensors", 1);
+        assert_ne!(content(Layout::Hf, &first), content(Layout::Hf, &copy), "one more");
+        let file = |path: &Path| content(Layout::Safetensors, &path.join("model.safetensors"));
+        assert_eq!(file(&first), file(&copy));
+        assert_ne!(file(&first), file(&other));
+    }
 }

@@ -22,7 +22,7 @@ pub mod watch;
 pub use directory::Directory;
 pub use event::{Event, Moment};
 pub use filesystem::{Mode, Watching};
-pub use foreign::foreign;
+pub use foreign::{foreign, left_out};
 pub use pairing::{Next, Order, Pairing, Pairs};
 pub use scan::Marker;
 pub use scans::{Cause, Scans};

@@ -12,7 +12,8 @@ use super::scan::{self, Candidate};
 use super::{Checkpoint, Settings};
 use crate::layout::Layout;
 use crate::role::Role;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -31,12 +32,9 @@ pub fn hold(
     candidate: &Candidate,
 ) -> io::Result<Option<PathBuf>> {
     let held = directory.join(format!("held-{role}-{}", digest(&candidate.identity)));
-    remove(&held)?;
-    let linked = std::fs::create_dir_all(directory).and_then(|()| match layout.is_directory() {
-        true => keep_directory(&held, layout, candidate, link),
-        false => link(&candidate.path, &held),
-    });
-    if linked.is_ok() && is(candidate, layout, &held) {
+    let linked =
+        std::fs::create_dir_all(directory).and_then(|()| keep(&held, layout, candidate, link));
+    if linked.is_ok_and(|is_kept| is_kept) {
         return Ok(Some(held));
     }
     remove(&partial(&held))?;
@@ -79,22 +77,29 @@ pub fn pin(
 ) -> io::Result<Option<PathBuf>> {
     std::fs::create_dir_all(directory)?;
     let pin = path(directory, role, step, &candidate.identity);
-    remove(&pin)?;
+    Ok(keep(&pin, layout, candidate, link_or_copy)?.then_some(pin))
+}
+
+/// Whether the candidate is kept as `pin` now. What is replaced or removed once its links are made, or its
+/// files opened to be copied, is kept all the same.
+fn keep(pin: &Path, layout: Layout, candidate: &Candidate, keep: Keep) -> io::Result<bool> {
+    remove(pin)?;
     let kept = match layout.is_directory() {
-        true => keep_directory(&pin, layout, candidate, keep_file),
-        false => keep_file(&candidate.path, &pin),
+        true => keep_directory(pin, layout, candidate, keep),
+        false => keep(&candidate.path, pin),
     };
-    if let Err(error) = kept {
+    match kept {
+        Ok(identity) if identity == candidate.identity => return Ok(true),
+        Ok(_) => remove(pin)?,
         // A part of a copy fills the disk even more.
-        remove(&partial(&pin))?;
-        return if error.kind() == io::ErrorKind::NotFound { Ok(None) } else { Err(error) };
+        Err(error) => {
+            remove(&partial(pin))?;
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+        }
     }
-    // What was replaced or removed after the links were made is pinned all the same.
-    if is(candidate, layout, &candidate.path) || is(candidate, layout, &pin) {
-        return Ok(Some(pin));
-    }
-    remove(&pin)?;
-    Ok(None)
+    Ok(false)
 }
 
 /// Whether this is the candidate, unchanged.
@@ -114,39 +119,56 @@ pub fn is_superseded(held: &Path, directory: &Path) -> bool {
     })
 }
 
-fn link(path: &Path, pin: &Path) -> io::Result<()> {
-    std::fs::hard_link(std::fs::canonicalize(path)?, pin)
+/// Keeps one file, whole or not at all; gives the identity of what is kept.
+type Keep = fn(&Path, &Path) -> io::Result<String>;
+
+fn link(path: &Path, pin: &Path) -> io::Result<String> {
+    std::fs::hard_link(std::fs::canonicalize(path)?, pin)?;
+    fingerprint::of_file(pin)
 }
 
-/// Keeps one file, whole or not at all.
-fn keep_file(path: &Path, pin: &Path) -> io::Result<()> {
-    if link(path, pin).is_err() {
-        let partial = partial(pin);
-        std::fs::copy(path, &partial)?;
-        std::fs::rename(&partial, pin)?;
+fn link_or_copy(path: &Path, pin: &Path) -> io::Result<String> {
+    match link(path, pin) {
+        Ok(identity) => Ok(identity),
+        Err(_) => copy(File::open(path)?, pin),
     }
-    Ok(())
 }
 
-/// Keeps the files that are read of a directory, all or none.
+/// Copies an open file, which stays readable when its name is removed meanwhile. One that changes meanwhile is
+/// no checkpoint: the identity given is that of none.
+fn copy(mut file: File, pin: &Path) -> io::Result<String> {
+    let before = fingerprint::of_open(&mut file)?;
+    let partial = partial(pin);
+    let mut copied = File::create(&partial)?;
+    file.rewind()?;
+    io::copy(&mut file, &mut copied)?;
+    copied.set_permissions(file.metadata()?.permissions())?;
+    std::fs::rename(&partial, pin)?;
+    let is_same = fingerprint::of_open(&mut file)? == before;
+    Ok(if is_same { before } else { "changed".to_owned() })
+}
+
+/// Keeps the files that are read of a directory, all or none; gives the identity of what is kept.
 fn keep_directory(
     pin: &Path,
     layout: Layout,
     candidate: &Candidate,
-    keep: fn(&Path, &Path) -> io::Result<()>,
-) -> io::Result<()> {
+    keep: Keep,
+) -> io::Result<String> {
     let partial = partial(pin);
     remove(&partial)?;
     std::fs::create_dir(&partial)?;
     let mut manifest = format!("{}\n", candidate.identity);
+    let mut kept = scan::Parts::default();
     for file in layout.files(&candidate.path, candidate.knows_itself)? {
         let name = file.file_name().unwrap_or_default();
-        let identity = fingerprint::of_file(&file)?;
-        keep(&file, &partial.join(name))?;
+        let identity = keep(&file, &partial.join(name))?;
+        kept.add(name, &identity);
         manifest.push_str(&format!("{identity} {}\n", name.to_string_lossy()));
     }
     std::fs::write(partial.join(MANIFEST), manifest)?;
-    std::fs::rename(&partial, pin)
+    std::fs::rename(&partial, pin)?;
+    Ok(kept.identity())
 }
 
 fn partial(pin: &Path) -> PathBuf {
@@ -397,5 +419,44 @@ mod tests {
         std::fs::write(shard, "in place").expect("written");
         assert!(!is_intact(&pinned, &candidate.identity));
         assert!(!is_intact(&pinned, "directory:3:of-another"));
+    }
+
+    #[test]
+    fn a_copy_is_kept_whose_source_is_removed_while_it_is_made() {
+        let removed: Keep = |path, pin| {
+            let file = File::open(path)?;
+            std::fs::remove_file(path)?;
+            copy(file, pin)
+        };
+        let changed: Keep = |path, pin| {
+            let file = File::open(path)?;
+            std::fs::write(path, "something else, in place")?;
+            copy(file, pin)
+        };
+        for layout in [Layout::Safetensors, Layout::Hf] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let pin = directory.path().join("pin");
+            let made = || match layout {
+                Layout::Hf => sharded(directory.path()).join("model-00001-of-00002.safetensors"),
+                _ => {
+                    let file = directory.path().join("step-1.safetensors");
+                    std::fs::write(&file, "first").expect("written");
+                    file
+                }
+            };
+            let file = made();
+            let candidate = first(layout, directory.path());
+            assert!(keep(&pin, layout, &candidate, removed).expect("kept"), "{layout:?}");
+            assert!(!file.exists() && is_intact(&pin, &candidate.identity), "{layout:?}");
+            let kept = if pin.is_dir() { pin.join(file.file_name().expect("a name")) } else { pin };
+            assert_eq!(std::fs::read(kept).expect("kept"), b"first", "{layout:?}");
+
+            let _ = std::fs::remove_dir_all(directory.path().join("checkpoint-1"));
+            made();
+            let candidate = first(layout, directory.path());
+            let another = directory.path().join("another");
+            assert!(!keep(&another, layout, &candidate, changed).expect("no error"), "{layout:?}");
+            assert!(!another.exists(), "{layout:?}");
+        }
     }
 }

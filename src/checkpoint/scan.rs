@@ -1,9 +1,10 @@
 //! What stands in a checkpoint directory.
 
 use super::Settings;
-use super::fingerprint::Fingerprints;
+use super::fingerprint::{self, Fingerprints};
 use crate::layout::{Layout, Named};
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -39,6 +40,10 @@ pub struct Written {
 }
 
 impl Written {
+    fn at(time: SystemTime) -> Self {
+        Self { first: time, last: time }
+    }
+
     /// From the first to the last of them.
     pub fn span(&self) -> Duration {
         self.last.duration_since(self.first).unwrap_or_default()
@@ -148,10 +153,28 @@ fn candidate(
     {
         return None;
     }
-    let (identity, written) = identify(*layout, path, knows_itself, fingerprints).ok()??;
+    let (identity, written) = match identify(*layout, path, knows_itself, fingerprints) {
+        Ok(found) => found?,
+        Err(error) if step.is_some() && is_its_own_fault(&error) => unlisted(path)?,
+        Err(_) => return None,
+    };
     let last = written.map(|written| written.last);
     let is_marked = marker.as_ref().is_none_or(|marker| marker.is_there(path, last));
     Some(Candidate { step, knows_itself, path: path.to_owned(), identity, written, is_marked })
+}
+
+/// Whether a directory will not be listed at the next look either: it may not be, or holds too many files.
+/// Others have vanished, or the machine lacks something for a while.
+fn is_its_own_fault(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Other)
+}
+
+/// The identity of a checkpoint's directory that cannot be listed: its own, so that it is found, and found
+/// wanting, as others are.
+fn unlisted(path: &Path) -> Option<(String, Option<Written>)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let written = metadata.modified().ok().map(Written::at);
+    Some((fingerprint::of_unlisted(&metadata), written))
 }
 
 /// Names that writers use for what they have not finished, and directories that say so.
@@ -185,28 +208,42 @@ fn identify(
 ) -> io::Result<Option<(String, Option<Written>)>> {
     let metadata = std::fs::metadata(path)?;
     if !layout.is_directory() {
-        let written = metadata.modified().ok().map(|time| Written { first: time, last: time });
+        let written = metadata.modified().ok().map(Written::at);
         let identity = || (fingerprints.of_file(path, &metadata), written);
         return Ok(metadata.is_file().then(identity));
     }
     if !metadata.is_dir() {
         return Ok(None);
     }
-    let mut hasher = blake3::Hasher::new();
+    let mut parts = Parts::default();
     let mut written: Option<Written> = None;
-    let files = layout.files(path, step_inside)?;
-    for file in &files {
-        let metadata = std::fs::metadata(file)?;
-        let name = file.file_name().unwrap_or_default();
-        let identity = fingerprints.of_file(file, &metadata);
-        hasher.update(format!("{name:?} {identity}\n").as_bytes());
+    for file in layout.files(path, step_inside)? {
+        let metadata = std::fs::metadata(&file)?;
+        let identity = fingerprints.of_file(&file, &metadata);
+        parts.add(file.file_name().unwrap_or_default(), &identity);
         if let Ok(time) = metadata.modified() {
-            let alone = Written { first: time, last: time };
-            written = Some(written.map_or(alone, |written| written.with(time)));
+            written = Some(written.map_or(Written::at(time), |written| written.with(time)));
         }
     }
-    let identity = format!("directory:{}:{}", files.len(), &hasher.finalize().to_hex()[..32]);
-    Ok(Some((identity, written)))
+    Ok(Some((parts.identity(), written)))
+}
+
+/// The files of a directory, from which its identity comes; in the order of their names.
+#[derive(Default)]
+pub(super) struct Parts {
+    hasher: blake3::Hasher,
+    count: usize,
+}
+
+impl Parts {
+    pub(super) fn add(&mut self, name: &OsStr, identity: &str) {
+        self.hasher.update(format!("{name:?} {identity}\n").as_bytes());
+        self.count += 1;
+    }
+
+    pub(super) fn identity(&self) -> String {
+        format!("directory:{}:{}", self.count, &self.hasher.finalize().to_hex()[..32])
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::checkpoint::directory::nearest_existing;
 use crate::checkpoint::filesystem::{self, Choice};
 use crate::checkpoint::fingerprint::Fingerprints;
 use crate::checkpoint::scan::{Candidate, Listing, scan};
-use crate::checkpoint::{Settings, foreign};
+use crate::checkpoint::{Settings, foreign, left_out};
 use crate::config::Config;
 use crate::network::device;
 use clap::Args;
@@ -144,13 +144,16 @@ impl Findings {
             Some(format!("`{}` {flaw}", candidate.path.display()))
         };
         let flaws: Vec<String> = candidates.iter().filter_map(flaw).collect();
-        let found = match (candidates.len(), foreign(watched, &others)) {
-            (0, Some(reason)) => return self.bad(what, &reason, Exit::Data),
-            (0, None) => format!("`{directory}` holds none yet; `run` waits for them"),
-            (count, _) => format!(
-                "{} of {count} in `{directory}` are complete, of `layout: {}`",
+        let found = match candidates.len() {
+            0 => match foreign(watched, &others) {
+                Some(reason) => return self.bad(what, &reason, Exit::Data),
+                None => format!("`{directory}` holds none yet; `run` waits for them"),
+            },
+            count => format!(
+                "{} of {count} in `{directory}` are complete, of `layout: {}`{}",
                 count - flaws.len(),
-                watched.layout.name()
+                watched.layout.name(),
+                left_out(watched, &others).map_or_else(String::new, |what| format!("; {what}"))
             ),
         };
         // One may be being written; where none is whole, the layout may be another.

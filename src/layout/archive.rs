@@ -16,6 +16,10 @@ pub(super) const MAGIC: [u8; 4] = *b"PK\x03\x04";
 const END: u64 = 22;
 /// Length of the record that points to the end record of a large archive.
 const LOCATOR: u64 = 20;
+/// Length of that end record.
+const LARGE: u64 = 56;
+/// Stands for a number that has no room in the record of an archive that is not large.
+const OVERFLOWN: u64 = u32::MAX as u64;
 
 /// One entry.
 #[derive(Clone, Copy, Debug)]
@@ -42,13 +46,10 @@ impl Archive {
     pub(super) fn open(path: &Path, limits: &Limits) -> Result<Self, Flaw> {
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
-        flaw::within(
-            "its directory",
-            directory_length(&mut file)?,
-            limits.header,
-            "limits.header",
-        )?;
-        let mut zip = ZipArchive::new(BufReader::new(file.try_clone()?)).map_err(damaged)?;
+        let directory = directory_length(&mut file)?;
+        flaw::within("its directory", directory, limits.header, "limits.header")?;
+        let reader = Bounded::new(file.try_clone()?, directory);
+        let mut zip = ZipArchive::new(reader).map_err(damaged)?;
         let mut entries = std::collections::HashMap::new();
         for index in 0..zip.len() {
             let entry = zip.by_index_raw(index).map_err(damaged)?;
@@ -136,32 +137,94 @@ pub(super) fn check_sum(name: &str, bytes: &[u8], wanted: u32) -> Result<(), Fla
     }
 }
 
+/// A file that is read no further than its directory can explain. The zip crate looks for another end record
+/// where the last one leads nowhere, and such a one could stand before any amount of entries.
+struct Bounded {
+    inner: BufReader<File>,
+    left: u64,
+}
+
+impl Bounded {
+    /// The directory is searched, then read, then each of its entries is looked up.
+    fn new(file: File, directory: u64) -> Self {
+        const SEARCH_FOR_THE_END: u64 = 1 << 16;
+        let left = directory.saturating_mul(4).saturating_add(SEARCH_FOR_THE_END);
+        Self { inner: BufReader::new(file), left }
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(count as u64)
+            .ok_or_else(|| std::io::Error::other("more is read of it than its directory holds"))?;
+        Ok(count)
+    }
+}
+
+impl Seek for Bounded {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
 /// Length of the archive's directory, which stands at its end: so a file that has one has been written
-/// to the end. Read before the directory itself, which costs memory for each of its entries.
+/// to the end. Found before the directory itself is read, which costs memory for each of its entries; from
+/// where it stands, since its size is only what the file says, and must agree.
 fn directory_length(file: &mut File) -> Result<u64, Flaw> {
-    let length = file.metadata()?.len();
     let short = || Flaw::new("is an archive without a directory: truncated or still being written");
+    let end = file.metadata()?.len().checked_sub(END).ok_or_else(short)?;
     let mut record = [0; END as usize];
-    read_at(file, length.checked_sub(END).ok_or_else(short)?, &mut record)?;
-    if record[..4] != *b"PK\x05\x06" {
+    read_at(file, end, &mut record)?;
+    if record[..4] != *b"PK\x05\x06" || record[20..] != [0, 0] {
         return Err(short());
     }
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
-    let [size, offset] = [&record[12..16], &record[16..20]].map(number);
-    if size != u64::from(u32::MAX) && offset != u64::from(u32::MAX) {
-        return Ok(size);
+    let said = [&record[12..16], &record[16..20]].map(number);
+    let ([size, offset], end) = match large_end(file, end)? {
+        None => (said, end),
+        // `torch.save` always writes both records, and they say the same.
+        Some((large, end)) => {
+            let is_same = |(said, large): (&u64, &u64)| said == large || *said == OVERFLOWN;
+            if !said.iter().zip(&large).all(is_same) {
+                return Err(damaged("its two end records differ"));
+            }
+            (large, end)
+        }
+    };
+    match offset.checked_add(size) == Some(end) {
+        true => Ok(size),
+        false => Err(damaged(format!(
+            "its end record says that the directory has {size} bytes from {offset} on, but it ends at {end}"
+        ))),
     }
+}
+
+/// Size and offset of the directory of an archive that may be large, and where it ends; nothing where there
+/// is no such record before the end record at `end`.
+fn large_end(file: &mut File, end: u64) -> Result<Option<([u64; 2], u64)>, Flaw> {
+    let Some(place) = end.checked_sub(LOCATOR) else { return Ok(None) };
     let mut locator = [0; LOCATOR as usize];
-    read_at(file, length.checked_sub(END + LOCATOR).ok_or_else(short)?, &mut locator)?;
+    read_at(file, place, &mut locator)?;
     if locator[..4] != *b"PK\x06\x07" {
-        return Err(short());
+        return Ok(None);
     }
-    let mut large = [0; 56];
-    read_at(file, number(&locator[8..16]), &mut large)?;
-    if large[..4] != *b"PK\x06\x06" {
-        return Err(short());
+    let start = number(&locator[8..16]);
+    if start.checked_add(LARGE) != Some(place) {
+        return Err(damaged("its end records do not follow each other"));
     }
-    Ok(number(&large[40..48]))
+    let mut record = [0; LARGE as usize];
+    read_at(file, start, &mut record)?;
+    if record[..4] != *b"PK\x06\x06" {
+        return Err(damaged("it lacks its end record"));
+    }
+    Ok(Some(([&record[40..48], &record[48..56]].map(number), start)))
+}
+
+/// A number of an archive, which are little-endian.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte))
 }
 
 fn read_at(file: &mut File, offset: u64, bytes: &mut [u8]) -> Result<(), Flaw> {

@@ -14,6 +14,7 @@
 //! No libtorch and no watching here: `checkpoint` finds and keeps checkpoints, `network` loads them,
 //! both by this module.
 
+mod aliases;
 mod archive;
 mod flaw;
 mod hf;

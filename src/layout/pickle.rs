@@ -29,9 +29,9 @@ enum Argument {
 const FIRST: usize = 8;
 const PROTO: u8 = 0x80;
 const FRAME: u8 = 0x95;
-const MEMOIZE: u8 = 0x94;
-const STACK_GLOBAL: u8 = 0x93;
-const STOP: u8 = b'.';
+pub(super) const MEMOIZE: u8 = 0x94;
+pub(super) const STACK_GLOBAL: u8 = 0x93;
+pub(super) const STOP: u8 = b'.';
 /// Text that is kept of an argument; names of classes are shorter.
 const LONGEST_TEXT: u64 = 256;
 
@@ -57,6 +57,28 @@ pub(super) fn glance(reader: &mut impl BufRead, most: u64) -> Result<Glance, Fla
         if code == STOP {
             return Ok(Glance { objects, class: class(&first) });
         }
+    }
+}
+
+/// Reads one opcode, and the whole of what follows it.
+pub(super) fn opcode(reader: &mut impl BufRead) -> Result<(u8, Vec<u8>), Flaw> {
+    let code = byte(reader)?;
+    let mut bytes = Vec::new();
+    let count = match argument(code).ok_or_else(|| no_pickle(&format!("opcode {code:#04x}")))? {
+        Argument::None => 0,
+        Argument::Bytes(count) => count,
+        Argument::Counted(width) => length(reader, width)?,
+        Argument::Lines(count) => {
+            for _ in 0..count {
+                reader.read_until(b'\n', &mut bytes)?;
+            }
+            return Ok((code, bytes));
+        }
+    };
+    // Not as much as it says at once, which may be a lie.
+    match reader.take(count).read_to_end(&mut bytes)? as u64 == count {
+        true => Ok((code, bytes)),
+        false => Err(cut_short(std::io::ErrorKind::UnexpectedEof.into())),
     }
 }
 

@@ -9,12 +9,19 @@
 //! | `lightning` | `global_step`, else `epoch`, in the file | last whole number in the name |
 //! | `hf` | `checkpoint-N` | `global_step` in `trainer_state.json` |
 //!
+//! Digits behind a letter are the end of a whole number only where the letters say so (`step100`, `ckpt7`): a
+//! `bf16` or `seed42` would be the step of every checkpoint.
+//!
 //! Lightning's names count epochs as a rule, and its `last.ckpt` has no number: there the file counts.
 
 use super::Layout;
 
 /// Words that a number may follow; each is a setting.
 const WORDS: [&str; 3] = ["step", "epoch", "iter"];
+/// Words that digits may be glued to, at the end of others too: `globalstep100`.
+const GLUED: [&str; 7] = ["step", "steps", "epoch", "iter", "iteration", "ckpt", "checkpoint"];
+/// The same, but only alone: `model30` and not `supermodel2`, `ep3` and not `deep3`.
+const GLUED_ALONE: [&str; 5] = ["model", "net", "weights", "ep", "it"];
 /// What may stand between such a word and its number.
 const SEPARATORS: [char; 5] = ['=', '-', '_', '.', ':'];
 /// Settings that are no pattern.
@@ -133,15 +140,18 @@ fn number_after(stem: &str, word: &str) -> Option<u64> {
     stem.rmatch_indices(word).find_map(behind)
 }
 
-/// The last whole number of a name.
+/// The last whole number of a name that is not part of another word, as in `bf16`, `seed42` or `v2`.
 fn last_number(stem: &str) -> Option<u64> {
+    let stem = stem.to_ascii_lowercase();
     let words = stem.split(|c: char| !(c.is_ascii_alphanumeric() || c == '.'));
-    // Of `epoch7` the digits at the end; not the parts of `0.35`, and not `v2`.
+    // Of `epoch7` the digits at the end; not the parts of `0.35`.
     let digits = |word: &str| {
         let start = word.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         let (before, digits) = word.split_at(start);
-        let is_whole = !before.contains('.') && !before.ends_with(['v', 'V']);
-        digits.parse().ok().filter(|_| is_whole)
+        let counts = before.is_empty()
+            || GLUED_ALONE.contains(&before)
+            || GLUED.iter().any(|word| before.ends_with(word));
+        digits.parse().ok().filter(|_| counts)
     };
     words.rev().find_map(digits)
 }
@@ -163,11 +173,23 @@ mod tests {
             ("run2-ckpt-40-final.safetensors", 40),
             ("epoch=7-val_loss=0.35.safetensors", 7),
             ("model_step100.safetensors", 100),
+            ("step-12-bf16.safetensors", 12),
+            ("step-12-ema2.safetensors", 12),
+            ("resnet18-ckpt40_seed42.safetensors", 40),
+            ("Iteration7_fp16.safetensors", 7),
+            ("vit_b16_epoch07.safetensors", 7),
+            ("GlobalStep9.safetensors", 9),
+            ("model30.safetensors", 30),
+            ("loss0.35.step8.safetensors", 8),
+            ("12.safetensors", 12),
         ] {
             assert_eq!(named("", Layout::Safetensors, name), Named::Step(step), "{name}");
         }
         for name in [
             "model-v2.safetensors",
+            "resnet18.safetensors",
+            "best-bf16.safetensors",
+            "seed42.safetensors",
             "step-12.pt",
             "last.safetensors",
             "step-12.safetensors.tmp",

@@ -3,15 +3,16 @@
 //! `pytorch-reader` reads them as data. Before it does, this bounds what it can be made to build, and
 //! refuses what is no state dict.
 
+use super::aliases::{Alias, aliases};
 use super::archive::{Archive, MAGIC};
 use super::pickle::{Glance, glance};
 use super::weights::{Data, Stored};
 use super::{Flaw, Limits, Weights, recognise};
 use ::safetensors::Dtype;
-use pytorch_reader::{DType, PickleValue, PytorchReader};
-use std::collections::HashMap;
+use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::Path;
 
 /// Keys that hold the step, in the order in which they are looked for.
@@ -22,6 +23,8 @@ const LEGACY_PICKLES: usize = 5;
 const LEGACY_OBJECT: usize = 3;
 /// Bytes of an index in a name, at most.
 const INDEX: u64 = 11;
+/// Things that a tensor counts as: about as many build one.
+const OBJECTS: u64 = 30;
 /// Classes of dicts that may stand at the top.
 const DICTS: [&str; 2] = ["collections.OrderedDict", "builtins.dict"];
 
@@ -49,13 +52,53 @@ pub(super) fn open(path: &Path, limits: &Limits) -> Result<Weights, Flaw> {
     let names = length_of_names(&value(path)?, 0);
     super::flaw::within("the length of all names", names, limits.header, "limits.header")?;
     let reader = PytorchReader::new(path).map_err(|error| unreadable(&error))?;
-    let stored = |(name, tensor): (String, pytorch_reader::Tensor)| Stored {
+    let mut tensors: BTreeMap<_, _> = reader.into_tensors().into_iter().collect();
+    fill(&mut tensors, &shared(path, limits)?, names, limits)?;
+    let stored = |(name, tensor): (String, Tensor)| Stored {
         name,
         dtype: dtype(tensor.dtype()),
         shape: tensor.shape().to_vec(),
         data: Data::Torch(Box::new(tensor)),
     };
-    Ok(Weights::new(reader.into_tensors().into_iter().map(stored).collect()))
+    Ok(Weights::new(tensors.into_iter().map(stored).collect()))
+}
+
+/// What stands in several places of the object that was saved.
+fn shared(path: &Path, limits: &Limits) -> Result<Vec<Alias>, Flaw> {
+    let mut reader = BufReader::new(File::open(path)?);
+    if reader.fill_buf()?.starts_with(&MAGIC) {
+        return aliases(&mut &Archive::open(path, limits)?.pickle(limits)?[..], limits);
+    }
+    for _ in 0..LEGACY_OBJECT {
+        glance(&mut reader, limits.objects)?;
+    }
+    aliases(&mut reader.take(limits.header), limits)
+}
+
+/// Gives the tensors of a dict that stands in several places the names of each; `names` is the length of
+/// those they have.
+fn fill(
+    tensors: &mut BTreeMap<String, Tensor>,
+    shared: &[Alias],
+    mut names: u64,
+    limits: &Limits,
+) -> Result<(), Flaw> {
+    let mut objects = 0;
+    for Alias { place, of } in shared {
+        let of = format!("{of}.");
+        let named = tensors.range(of.clone()..).take_while(|(name, _)| name.starts_with(&of));
+        let again = |(name, tensor): (&String, &Tensor)| {
+            (format!("{place}.{}", &name[of.len()..]), tensor.clone())
+        };
+        let again = named.map(again).filter(|(name, _)| !tensors.contains_key(name));
+        let again: Vec<_> = again.collect();
+        objects += OBJECTS * again.len() as u64;
+        names = again.iter().fold(names, |sum, (name, _)| sum.saturating_add(name.len() as u64));
+        super::flaw::within("what it holds twice", objects, limits.objects, "limits.objects")?;
+        super::flaw::within("the length of all names", names, limits.header, "limits.header")?;
+        tensors.extend(again);
+    }
+    Ok(())
 }
 
 /// The step at the top of the dict.

@@ -40,6 +40,21 @@ fn another_layout_is_said_in_the_words_of_run() {
     doctor(&bench, 65, &[&format!("BAD   target checkpoints: {said}")]);
 }
 
+/// A training that saves `torch.save`, and one file that was left there.
+#[test]
+fn what_the_layout_leaves_out_is_said_beside_what_it_reads() {
+    let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+    let left_out = "; left out is `step-2.pt`, a file of `torch.save`";
+    let without = bench.command(&["doctor", "-c", "run.yaml"]);
+    assert!(!without.out.contains("left out"), "{}", without.out);
+    bench.python(&CONVERT.replace("-1", "-2").replace("01", "02"), &[]);
+    doctor(&bench, 0, &["target checkpoints: 2 of 2", left_out, "`layout: torch`"]);
+    // A run says nothing of it: trainers leave the state of their optimizer there, too.
+    let once = bench.once();
+    once.expect(0, &[]);
+    assert!(!once.err.contains("step-2.pt"), "{}", once.err);
+}
+
 #[test]
 fn check_says_that_it_does_not_look_at_files() {
     let Some(bench) = Bench::empty() else { return };

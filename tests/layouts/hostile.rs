@@ -78,6 +78,27 @@ archive('pickle.pt', {'data.pkl': b'\\x80\\x02X' + struct.pack('<I', 17 << 20) +
 archive('twice.pt', more={'data.pkl': b'}.', 'x/data.pkl': b'}.'})
 archive('outside.pt', more={'../../outside': b'x', '/etc/outside': b'x'})
 archive('deep.pt', {'data.pkl': b'\\x80\\x02' + b'}' + b'X\\x01\\x00\\x00\\x00a' + b')' + b'\\x85' * 100_000 + b's.'})
+# A directory far beyond the limit, whose end record says that it is short; the same with a record of a large
+# archive; and two such behind which stands another end record, which leads nowhere.
+with zipfile.ZipFile(root / 'short.pt', 'w') as out:
+    for entry in good.namelist():
+        out.writestr(entry, good.read(entry))
+    for number in range(2000):
+        out.writestr(f'{number}' + 'x' * 20_000, b'')
+long = (root / 'short.pt').read_bytes()
+place = long.rindex(b'PK\\x05\\x06')
+start, count = struct.unpack_from('<I', long, place + 16)[0], struct.unpack_from('<H', long, place + 8)[0]
+last = long[place:place + 12] + struct.pack('<II', 16, start) + bytes(2)
+(root / 'short.pt').write_bytes(long[:place] + last)
+large = b'PK\\x06\\x06' + struct.pack('<QHHIIQQQQ', 44, 45, 45, 0, 0, count, count, 16, start)
+locator = b'PK\\x06\\x07' + struct.pack('<IQI', 0, place, 1)
+(root / 'short64.pt').write_bytes(long[:place] + large + locator + last[:16] + b'\\xff' * 4 + bytes(2))
+(root / 'comment.pt').write_bytes(long + last[:20] + b'\\x05\\x00')
+header, place = b'PK\\x01\\x02' + bytes(42), len(long) + 46
+large = b'PK\\x06\\x06' + struct.pack('<QHHIIQQQQ', 44, 45, 45, 0, 0, 2, 2, 46, len(long))
+locator = b'PK\\x06\\x07' + struct.pack('<IQI', 0, place, 1)
+(root / 'nowhere.pt').write_bytes(long + header + large + locator + b'PK\\x05\\x06' + bytes(4) +
+    struct.pack('<HHIIH', 2, 2, 46, len(long), 0))
 # Entries of the directory that all point to the same bytes; a directory and an entry beyond the end.
 plain = pathlib.Path(sys.argv[2]).read_bytes()
 at = plain.rindex(b'PK\\x05\\x06')
@@ -85,6 +106,7 @@ def end(name, size, offset):
     (root / name).write_bytes(plain[:at + 12] + struct.pack('<II', size, offset) + plain[at + 20:])
 end('directory.pt', 1 << 30, 0)
 end('offset.pt', 1000, 1 << 30)
+end('large.pt', (1 << 32) - 1, (1 << 32) - 1)
 (root / 'zip64.pt').write_bytes(plain[:at] + b'PK\\x06\\x07' + bytes(4) + struct.pack('<Q', 1 << 60) +
     bytes(4) + plain[at:at + 12] + b'\\xff' * 8 + plain[at + 20:])
 first = plain.index(b'PK\\x01\\x02')
@@ -97,6 +119,10 @@ while plain[place:place + 4] == b'PK\\x01\\x02':
 import torch
 tensor = torch.zeros(1)
 torch.save({'k' * 100_000: [tensor] * 5_000}, root / 'names.pt')
+twice = {'w': tensor}
+for _ in range(40):
+    twice = {'a': twice, 'b': twice}
+torch.save(twice, root / 'doubled.pt')
 legacy = open(sys.argv[3], 'rb').read()
 (root / 'legacy_objects.pt').write_bytes(legacy[:19] + b'N' * 5_000_000 + b'.')
 header = b'{\"w\":{\"dtype\":\"F32\",\"shape\":[1099511627776],\"data_offsets\":[0,4398046511104]}}'
@@ -124,12 +150,17 @@ for name, text in {
         (Layout::Torch, "objects.pt", "`limits.objects`"),
         (Layout::Torch, "pickle.pt", "`limits.header`"),
         (Layout::Torch, "twice.pt", "3 entries `data.pkl`"),
-        (Layout::Torch, "directory.pt", "`limits.header`"),
-        (Layout::Torch, "offset.pt", "is a damaged archive"),
-        (Layout::Torch, "zip64.pt", "cannot be read"),
+        (Layout::Torch, "directory.pt", "its two end records differ"),
+        (Layout::Torch, "offset.pt", "its two end records differ"),
+        (Layout::Torch, "zip64.pt", "do not follow each other"),
+        (Layout::Torch, "short.pt", "has 16 bytes from"),
+        (Layout::Torch, "short64.pt", "has 16 bytes from"),
+        (Layout::Torch, "comment.pt", "is an archive without a directory"),
+        (Layout::Torch, "nowhere.pt", "more is read of it than its directory holds"),
         (Layout::Torch, "shared.pt", "is a damaged archive"),
         (Layout::Torch, "deep.pt", "nesting exceeds"),
         (Layout::Torch, "names.pt", "the length of all names has 500"),
+        (Layout::Torch, "doubled.pt", "what it holds twice has"),
         (Layout::Torch, "legacy_objects.pt", "`limits.objects`"),
         (Layout::Safetensors, "lie.safetensors", "truncated or still being written"),
         (Layout::Safetensors, "header.safetensors", "`limits.header`"),
@@ -146,9 +177,18 @@ for name, text in {
     // Names that lead outside are names and no more: nothing is ever unpacked.
     let outside = read_all(Layout::Torch, &directory.path().join("outside.pt")).unwrap();
     assert_eq!(outside.tensors.len(), 9);
+    // The size of a large archive stands in a record of its own.
+    let large = read_all(Layout::Torch, &directory.path().join("large.pt")).unwrap();
+    assert_eq!(large.tensors.len(), 9);
     let small = Limits { checkpoint: 1000, ..Limits::default() };
     let message = Layout::Torch.check(&fixture.good("plain.pt"), &small).unwrap_err().to_string();
     assert!(message.contains("`limits.checkpoint`"), "{message}");
+    let small = Limits { header: 100, ..Limits::default() };
+    let message = Layout::Torch.check(&fixture.good("plain.pt"), &small).unwrap_err().to_string();
+    assert!(
+        message.contains("its directory has") && message.contains("`limits.header`"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use convergd::layout::{Layout, Limits};
 const TOLERANCE: f64 = 1e-4;
 
 /// A checkpoint, how it is read, and the network that it holds.
-const CASES: [(Layout, &str, Option<&str>, &str); 17] = [
+const CASES: [(Layout, &str, Option<&str>, &str); 23] = [
     (Layout::Torch, "plain.pt", None, "a"),
     (Layout::Torch, "legacy.pt", None, "a"),
     (Layout::Torch, "bf16.pt", None, "half"),
@@ -19,6 +19,12 @@ const CASES: [(Layout, &str, Option<&str>, &str); 17] = [
     (Layout::Torch, "extra.pt", None, "a"),
     (Layout::Torch, "ema.pt", Some("model"), "a"),
     (Layout::Torch, "ema.pt", Some("ema"), "b"),
+    (Layout::Torch, "shared.pt", Some("ema"), "b"),
+    (Layout::Torch, "shared.pt", Some("best"), "b"),
+    (Layout::Torch, "shared.pt", Some("first"), "a"),
+    (Layout::Torch, "shared.pt", Some("second"), "a"),
+    (Layout::Torch, "shared_legacy.pt", Some("best"), "b"),
+    (Layout::Torch, "shared_5.pt", Some("second"), "a"),
     (Layout::Torch, "last.ckpt", None, "a"),
     // What it would run is not run, and its tensors are good.
     (Layout::Torch, "../bad/evil.pt", None, "a"),

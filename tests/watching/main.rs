@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod full_disk;
+mod reports;
 mod simulation;
 mod threads;
 mod world;
