@@ -59,6 +59,7 @@ struct Network {
     program: Program,
     probe: Probe,
     variables: Variables,
+    baseline: Baseline,
     device: tch::Device,
     precision: Precision,
 }
@@ -72,7 +73,10 @@ impl Network {
         let device = if device.is_cpu() { tch::Device::Cpu } else { tch::Device::Cuda(0) };
         precision::use_float32(device).unwrap();
         let variables = Variables { count, classes, assignment };
-        Self { program, probe, variables, device, precision }
+        // The defaults of images and of text.
+        let is_text = !program.further().is_empty();
+        let baseline = if is_text { Baseline::Mean } else { Baseline::Zero };
+        Self { program, probe, variables, baseline, device, precision }
     }
 
     /// Rows, medians of rows a second of `evaluate` and of the bare loop, median of their ratio.
@@ -102,9 +106,9 @@ impl Network {
     }
 
     fn evaluate(&self, batch: usize) {
-        let Self { program, probe, variables, device, precision } = self;
+        let Self { program, probe, variables, baseline, device, precision } = self;
         let forwards = Forwards { batch: Some(batch), device: *device, precision: *precision };
-        let all = values::evaluate(program, probe, variables, Baseline::Mean, forwards);
+        let all = values::evaluate(program, probe, variables, *baseline, forwards);
         assert_eq!(all.unwrap().values.len(), probe.samples());
     }
 

@@ -2,9 +2,11 @@
 //!
 //! A [`program`] is a TorchScript file with `features` and `head` (DESIGN section 4); [`weights`] copies
 //! a checkpoint into it by name; [`probe`] is the held-out samples, [`variables`] says what is masked;
-//! [`values`] computes v(S) for every S. [`worker`] owns all of it on one thread.
+//! `masked` makes the copies that lack variables, and [`values`] computes v(S) for every S, in a
+//! [`precision`]. [`worker`] owns all of it on one thread.
 
 pub mod device;
+mod masked;
 pub mod precision;
 pub mod probe;
 pub mod program;

@@ -1,7 +1,7 @@
 //! v(S) for every S: the masked forwards (DESIGN section 1).
 
+use super::masked::{Masked, subsets};
 use super::precision::REFERENCE_SAMPLES;
-use super::variables::Layout;
 use super::{NetworkError, Precision, Probe, Program, Variables, variables};
 use tch::{Kind, Tensor};
 
@@ -89,7 +89,7 @@ pub fn samples(
     Ok(all)
 }
 
-fn refuse(sample: usize) -> impl Fn(String) -> NetworkError {
+pub(super) fn refuse(sample: usize) -> impl Fn(String) -> NetworkError {
     move |message| NetworkError::Torch { context: format!("probe sample {sample}"), message }
 }
 
@@ -114,9 +114,9 @@ pub fn evaluate(
     for (index, sample) in self::samples(program, probe, device)?.into_iter().enumerate() {
         masked.push(Masked::new(index, sample, probe, chosen, baseline)?);
     }
-    let presence = presence(chosen.count, device);
+    let subsets = subsets(chosen.count, device);
     let batch = batch.unwrap_or_else(|| suitable_batch(&masked, device));
-    let through = |masked: &[Masked]| through(program, masked, &presence, &chosen.classes, batch);
+    let through = |masked: &[Masked]| through(program, masked, &subsets, &chosen.classes, batch);
     if precision == Precision::Float32 {
         return precision.within(device, || through(&masked));
     }
@@ -129,22 +129,23 @@ pub fn evaluate(
 /// Masked inputs at a time: on a CPU what its caches help with, on a GPU what fills it.
 fn suitable_batch(masked: &[Masked], device: tch::Device) -> usize {
     let Some(first) = masked.first().filter(|_| !device.is_cuda()) else { return LARGEST_BATCH };
-    let features = &first.sample.features;
-    let bytes = features.numel() * features.kind().elt_size_in_bytes();
-    (CACHED_BYTES / bytes.max(1)).clamp(LEAST_BATCH, LARGEST_BATCH)
+    (CACHED_BYTES / first.bytes().max(1)).clamp(LEAST_BATCH, LARGEST_BATCH)
 }
 
 /// All masked inputs of some samples through the head, in the precision that is set.
 fn through(
     program: &Program,
     masked: &[Masked],
-    presence: &Tensor,
+    bitmasks: &Tensor,
     classes_of: &[i64],
     batch: usize,
 ) -> Result<ProbeValues, NetworkError> {
-    let subsets = presence.size()[0] as usize;
+    let subsets = bitmasks.size()[0] as usize;
     let mut outputs = Outputs::default();
     let rows = masked.len() * subsets;
+    let Some(first) = masked.first() else { return Ok(ProbeValues::default()) };
+    // One for all batches, so that each writes where the one before has been.
+    let room = first.room(batch.max(1).min(rows));
     for start in (0..rows).step_by(batch.max(1)) {
         let end = (start + batch.max(1)).min(rows);
         // The rows of each sample in this batch: (sample, first subset, last subset + 1).
@@ -154,14 +155,16 @@ fn through(
                 (index, start.max(first) - first, end.min(first + subsets) - first)
             })
             .collect();
-        let logits = {
-            let parts: Vec<(Tensor, Vec<Tensor>)> = pieces
-                .iter()
-                .map(|&(index, from, to)| masked[index].rows(presence, from, to))
-                .collect();
-            let (features, further) = joined(parts);
-            program.head(&features, &further)?
-        };
+        let features = room.narrow(0, 0, (end - start) as i64);
+        let mut further = Vec::with_capacity(pieces.len());
+        let mut row = 0;
+        for &(index, from, to) in &pieces {
+            let count = (to - from) as i64;
+            let own = bitmasks.narrow(0, from as i64, count);
+            further.push(masked[index].write(&own, &mut features.narrow(0, row, count)));
+            row += count;
+        }
+        let logits = program.head(&features, &joined(further))?;
         for &(index, from, to) in &pieces {
             let class = classes_of[index];
             if class >= logits.size()[1] {
@@ -177,6 +180,19 @@ fn through(
     outputs.finish()?;
     let values = outputs.values.chunks_exact(subsets).map(<[f64]>::to_vec).collect();
     Ok(ProbeValues { values, logits: outputs.unmasked, reference: Vec::new() })
+}
+
+/// The further inputs of a batch, from those of its samples.
+fn joined(mut parts: Vec<Vec<Tensor>>) -> Vec<Tensor> {
+    if parts.len() == 1 {
+        return parts.swap_remove(0);
+    }
+    let count = parts.first().map_or(0, Vec::len);
+    let input = |input: usize| {
+        let own: Vec<&Tensor> = parts.iter().map(|further| &further[input]).collect();
+        Tensor::cat(&own, 0)
+    };
+    (0..count).map(input).collect()
 }
 
 /// Logits on their way to v(S). Those of several batches are worked on together: of few classes each batch
@@ -207,8 +223,13 @@ impl Outputs {
     /// The logits of the rows that were added.
     fn take(&mut self, logits: Tensor) -> Result<(), NetworkError> {
         let numbers = self.classes.len() as i64 * logits.size()[1];
-        self.logits.push(logits);
-        if numbers < WORTH_A_KERNEL { Ok(()) } else { self.finish() }
+        if numbers >= WORTH_A_KERNEL {
+            self.logits.push(logits);
+            return self.finish();
+        }
+        // They may be a view of the masked inputs, which the next batch writes over.
+        self.logits.push(logits.copy());
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), NetworkError> {
@@ -241,163 +262,6 @@ fn to_vec(tensor: &Tensor) -> Result<Vec<f64>, NetworkError> {
     })
 }
 
-/// One batch of the rows of several samples.
-fn joined(mut parts: Vec<(Tensor, Vec<Tensor>)>) -> (Tensor, Vec<Tensor>) {
-    if parts.len() == 1 {
-        return parts.swap_remove(0);
-    }
-    let features: Vec<&Tensor> = parts.iter().map(|(features, _)| features).collect();
-    let count = parts.first().map_or(0, |(_, further)| further.len());
-    let further = (0..count).map(|input| {
-        let own: Vec<&Tensor> = parts.iter().map(|(_, further)| &further[input]).collect();
-        Tensor::cat(&own, 0)
-    });
-    (Tensor::cat(&features, 0), further.collect())
-}
-
-/// A sample with what makes its masked copies.
-struct Masked {
-    sample: Sample,
-    features: Features,
-    layout: Layout,
-    /// The column of `presence` of each position, int64 [positions] on the device.
-    columns: Tensor,
-}
-
-/// The features and what stands for an absent variable.
-///
-/// A product with 0 and 1 would let a feature that is not finite leak into states that lack it, and a choice
-/// by `where` takes five times as long on a CPU. So float32 is chosen by its bits.
-enum Features {
-    /// int32 [1, …]: the bits in which features and absent value differ, and those of the absent value, where
-    /// they are not all 0.
-    Bits { differing: Tensor, absent: Option<Tensor> },
-    /// Of another type: features and absent value as they are, [1, …].
-    Plain { features: Tensor, absent: Tensor },
-}
-
-impl Features {
-    fn new(features: &Tensor, absent: Tensor, is_zero: bool) -> Self {
-        if features.kind() != Kind::Float || absent.kind() != Kind::Float {
-            return Self::Plain { features: features.shallow_clone(), absent };
-        }
-        let bits = |tensor: &Tensor| tensor.contiguous().view_dtype(Kind::Int);
-        let own = bits(features);
-        if is_zero {
-            return Self::Bits { differing: own, absent: None };
-        }
-        let absent = bits(&absent);
-        Self::Bits { differing: own.bitwise_xor_tensor(&absent), absent: Some(absent) }
-    }
-
-    /// Features where `mask` is −1, the absent value where it is 0; [B, …].
-    fn masked(&self, mask: &Tensor) -> Tensor {
-        match self {
-            Self::Bits { differing, absent } => {
-                let mut chosen = differing.bitwise_and_tensor(mask);
-                if let Some(absent) = absent {
-                    chosen = chosen.bitwise_xor_tensor_(absent);
-                }
-                chosen.view_dtype(Kind::Float)
-            }
-            Self::Plain { features, absent } => features.where_self(&mask.ne(0), absent),
-        }
-    }
-}
-
-impl Masked {
-    fn new(
-        index: usize,
-        sample: Sample,
-        probe: &Probe,
-        chosen: &Variables,
-        baseline: variables::Baseline,
-    ) -> Result<Self, NetworkError> {
-        let layout = Layout::of(&sample.features).map_err(refuse(index))?;
-        let of_position = chosen.of_sample(index, &layout).map_err(refuse(index))?;
-        let absent = absent_value(&sample.features, &layout, &of_position, probe, baseline)
-            .map_err(refuse(index))?;
-        let is_zero = baseline == variables::Baseline::Zero;
-        let features = Features::new(&sample.features, absent, is_zero);
-        // The last column of `presence` is set throughout: positions that always stay.
-        let last = chosen.count as i64;
-        let columns: Vec<i64> = of_position.iter().map(|&v| if v < 0 { last } else { v }).collect();
-        let columns = Tensor::from_slice(&columns).to_device(sample.features.device());
-        Ok(Self { sample, features, layout, columns })
-    }
-
-    /// The masked copies of the subsets `from..to`: features and further inputs, [to − from, …].
-    fn rows(&self, presence: &Tensor, from: usize, to: usize) -> (Tensor, Vec<Tensor>) {
-        let count = (to - from) as i64;
-        let present = presence.narrow(0, from as i64, count).index_select(1, &self.columns);
-        let features = self.features.masked(&self.layout.shape_mask(&present));
-        let expand = |own: &Tensor| {
-            let mut size = own.size();
-            size[0] = count;
-            own.expand(size, false)
-        };
-        (features, self.sample.further.iter().map(expand).collect())
-    }
-}
-
-/// Presence of variable i in S as a mask of bits: int32 [2^n, n + 1], −1 where present and in the last
-/// column, 0 elsewhere.
-fn presence(count: usize, device: tch::Device) -> Tensor {
-    let subsets = Tensor::arange(1i64 << count, (Kind::Int, device)).unsqueeze(1);
-    let shifts = Tensor::arange(count as i64, (Kind::Int, device)).unsqueeze(0);
-    let bits = subsets.bitwise_right_shift(&shifts).bitwise_and(1);
-    let always = Tensor::ones([1i64 << count, 1], (Kind::Int, device));
-    Tensor::cat(&[bits, always], 1).neg()
-}
-
-/// Whether the variables and the baseline fit the features [1, …] of the first sample.
-///
-/// # Errors
-/// What does not fit, said of the probe.
-pub fn check(
-    features: &Tensor,
-    probe: &Probe,
-    chosen: &Variables,
-    baseline: variables::Baseline,
-) -> Result<(), String> {
-    let layout = Layout::of(features)?;
-    let of_position = chosen.of_sample(0, &layout)?;
-    absent_value(features, &layout, &of_position, probe, baseline).map(|_| ())
-}
-
-fn absent_value(
-    features: &Tensor,
-    layout: &Layout,
-    of_position: &[i64],
-    probe: &Probe,
-    baseline: variables::Baseline,
-) -> Result<Tensor, String> {
-    match (baseline, &probe.baseline) {
-        (variables::Baseline::Zero, _) => Ok(features.zeros_like()),
-        (variables::Baseline::Mean, _) => {
-            let weight: Vec<f32> =
-                of_position.iter().map(|&v| if v < 0 { 0.0 } else { 1.0 }).collect();
-            let weight = Tensor::from_slice(&weight).to_device(features.device());
-            Ok(layout.mean(features, &weight).expand_as(features))
-        }
-        (variables::Baseline::File, Some(given)) => {
-            let given = given.to_device(features.device());
-            given.f_expand(features.size(), false).map_err(|_| {
-                format!(
-                    "has `baseline` of shape {:?}, which does not broadcast to features of shape {:?}",
-                    given.size(),
-                    features.size()
-                )
-            })
-        }
-        (variables::Baseline::File, None) => {
-            Err("has no tensor `baseline`, but `probe.baseline` is `file`; write it with \
-                 `convergd.make_probe`, or take `zero` or `mean`"
-                .to_owned())
-        }
-    }
-}
-
 /// v = z_y − logsumexp(z_{c≠y}) in float64 over rows of logits [B, classes], y of each row in `classes`.
 fn log_odds(logits: &Tensor, classes: &[i64]) -> Tensor {
     let classes = Tensor::from_slice(classes).to_device(logits.device()).unsqueeze(1);
@@ -417,36 +281,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn logits_that_are_a_view_of_the_inputs_outlive_the_next_batch() {
+        let mut outputs = Outputs::default();
+        let mut inputs = Tensor::from_slice(&[1.0f32, 0.0]).view([1, 2]);
+        for value in [1.0, 2.0] {
+            let _ = inputs.fill_(0.0).select(1, 0).fill_(value);
+            outputs.add(0, 1, value == 2.0);
+            outputs.take(inputs.view([1, 2])).expect("taken");
+        }
+        let _ = inputs.fill_(9.0);
+        outputs.finish().expect("finished");
+        assert_eq!(outputs.values, [1.0, 2.0]);
+        assert_eq!(outputs.unmasked, [[2.0, 0.0]]);
+    }
+
+    #[test]
     fn log_odds_do_not_saturate_where_probabilities_do() {
         let logits = Tensor::from_slice(&[60.0f64, 0.0, 0.0, -60.0, 0.0, 0.0]).view([2, 3]);
         let values = Vec::<f64>::try_from(&log_odds(&logits, &[0, 0])).expect("a vector");
         for (value, wanted) in values.iter().zip([60.0 - 2f64.ln(), -60.0 - 2f64.ln()]) {
             assert!((value - wanted).abs() < 1e-12, "{value} is not {wanted}");
-        }
-    }
-
-    #[test]
-    fn presence_follows_the_bits() {
-        let bits = Vec::<Vec<i32>>::try_from(&presence(2, tch::Device::Cpu)).expect("rows");
-        let wanted = [[0, 0, -1], [-1, 0, -1], [0, -1, -1], [-1; 3]];
-        assert_eq!(bits, wanted.map(|row| row.to_vec()));
-    }
-
-    #[test]
-    fn masked_features_are_those_of_where_to_the_last_bit() {
-        let mask = presence(2, tch::Device::Cpu).view([4, 3]);
-        let own = [1.5f32, f32::NAN, -0.0];
-        for absent in [[0.0f32; 3], [2.5, f32::INFINITY, -1e-40]] {
-            let features = Tensor::from_slice(&own).view([1, 3]);
-            let is_zero = absent == [0.0; 3];
-            let instead = Tensor::from_slice(&absent).view([1, 3]);
-            let by_bits = Features::new(&features, instead.shallow_clone(), is_zero).masked(&mask);
-            let plain = Features::Plain { features, absent: instead }.masked(&mask);
-            let bits = |tensor: &Tensor| {
-                let rows = Vec::<Vec<f32>>::try_from(tensor).expect("rows");
-                rows.concat().into_iter().map(f32::to_bits).collect::<Vec<_>>()
-            };
-            assert_eq!(bits(&by_bits), bits(&plain));
         }
     }
 }

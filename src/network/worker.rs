@@ -4,7 +4,7 @@ use super::values::Forwards;
 use super::variables::Assignment;
 use super::{
     Device, NetworkError, Probe, ProbeValues, Program, Settings, VariableRule, Variables, device,
-    precision, values, variables, weights,
+    masked, precision, values, variables, weights,
 };
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -243,7 +243,7 @@ impl Networks {
         let (count, assignment) = self.assign([target, baseline])?;
         let chosen = Variables { count, classes: Vec::new(), assignment };
         for sample in first {
-            values::check(&sample.features, &self.probe, &chosen, self.settings.baseline)
+            masked::check(&sample.features, &self.probe, &chosen, self.settings.baseline)
                 .map_err(|message| self.refuse_probe(message))?;
         }
         Ok(())
