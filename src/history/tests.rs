@@ -16,7 +16,7 @@ fn pair(step: u64) -> PairRow {
         samples: 80,
         certified: 79,
         gap_max: 2e-3,
-        noise_floor: (step % 2 == 0).then_some([0.125, 0.25]),
+        noise_floor: step.is_multiple_of(2).then_some([0.125, 0.25]),
         monitors: [(Monitor::ConvergenceScore, estimate)].into(),
         strengths: [vec![Strength { positive: 0.7, ..Default::default() }], Vec::new()],
         policy: PolicyState { checks: step, ..Default::default() },
