@@ -12,7 +12,7 @@ pub mod filesystem;
 pub mod fingerprint;
 pub mod fixed;
 mod foreign;
-mod notifier;
+pub mod notifier;
 pub mod pairing;
 pub mod pin;
 pub mod scan;

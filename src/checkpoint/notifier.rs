@@ -9,7 +9,7 @@
 use super::directory::nearest_existing;
 use super::filesystem::{self, Choice, Mode};
 use super::scans::Cause;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::os::unix::fs::MetadataExt;
@@ -102,6 +102,12 @@ impl Notifier {
         }
         Ok(watcher)
     }
+}
+
+/// How a directory would be watched, found out by trying.
+pub fn choose(directory: &Path, wanted: Option<Mode>) -> Choice {
+    let (wake, _woken) = bounded(1);
+    Notifier::new(directory.to_owned(), wanted, wake).follow(&[])
 }
 
 /// Whether the system has no more watches to give.

@@ -2,10 +2,10 @@
 
 use super::{Exit, say};
 use crate::checkpoint::directory::nearest_existing;
-use crate::checkpoint::filesystem::{self, Choice};
+use crate::checkpoint::filesystem::Choice;
 use crate::checkpoint::fingerprint::Fingerprints;
 use crate::checkpoint::scan::{Candidate, Listing, scan};
-use crate::checkpoint::{Settings, foreign, left_out};
+use crate::checkpoint::{Settings, foreign, left_out, notifier};
 use crate::config::Config;
 use crate::network::device;
 use clap::Args;
@@ -105,8 +105,9 @@ impl Findings {
                 }
                 None => self.bad(&what, &watched.directory.display().to_string(), Exit::Data),
             }
-            if let Some(there) = nearest_existing(&watched.directory) {
-                let Choice { mode, reason, .. } = filesystem::choose(there, watched.watching.mode);
+            if nearest_existing(&watched.directory).is_some() {
+                let (directory, wanted) = (&watched.directory, watched.watching.mode);
+                let Choice { mode, reason, .. } = notifier::choose(directory, wanted);
                 self.good(
                     &format!("{} watching", watched.role),
                     &format!("{}: {reason}", mode.name()),

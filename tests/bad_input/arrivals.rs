@@ -109,6 +109,11 @@ fn a_run_that_waits_for_its_disk_can_be_ended_and_finds_everything_later() {
         std::fs::rename(bench.path(&format!("{name}.unfinished")), bench.path(name)).unwrap();
     }
     running.says("the run waits until the state can be written again");
+    let pinned = || {
+        let pins = std::fs::read_dir(bench.path("disk/state/pins")).unwrap().flatten();
+        pins.filter(|pin| !pin.file_name().to_string_lossy().starts_with("held")).count()
+    };
+    eventually("both are pinned", || pinned() == 2);
     running.terminate();
     running.finish().expect(0, &["the next start goes on here"]);
     names.iter().for_each(|name| std::fs::remove_file(bench.path(name)).unwrap());

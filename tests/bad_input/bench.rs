@@ -5,7 +5,7 @@ pub(crate) use crate::common::process::{Finished, Running, assert_says, convergd
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -100,6 +100,22 @@ impl Bench {
     /// Starts a command in the directory.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
         Running::start(convergd(arguments).current_dir(self.root.path()), self.root.path())
+    }
+
+    /// The same where the system gives no events of the file system; nothing where that cannot be arranged.
+    pub(crate) fn start_without_events(&self, arguments: &[&str]) -> Option<Running> {
+        // A user of its own may have fewer than the machine's.
+        let none = "echo 0 > /proc/sys/user/max_inotify_instances";
+        let can = Command::new("unshare").args(["-Ur", "sh", "-c", none]).output();
+        if !can.is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: `unshare -Ur` cannot take inotify away here");
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        command.args(["-Ur", "sh", "-c", &format!("{none}; exec \"$@\""), "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_convergd")).args(arguments);
+        command.env("OMP_WAIT_POLICY", "PASSIVE").env_remove("RUST_LOG");
+        Some(Running::start(command.current_dir(self.root.path()), self.root.path()))
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Finished {

@@ -1,6 +1,6 @@
 //! Checkpoint directories that are late, vanish, or hold a step twice.
 
-use crate::bench::{Bench, eventually};
+use crate::bench::{Bench, assert_says, eventually};
 
 #[test]
 fn run_waits_for_a_directory_and_goes_on_when_it_appears() {
@@ -74,4 +74,22 @@ fn a_step_saved_again_after_its_evaluation_is_skipped_with_its_reason() {
     assert_eq!(skipped(), [["target", "1", reason]]);
     assert_eq!(bench.pairs(), pairs, "what was evaluated stands");
     bench.assert_no_pins();
+}
+
+#[test]
+fn without_events_of_the_file_system_directories_are_polled() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("compute:", "watch: {poll: 200ms}\ncompute:")]);
+    let Some(mut running) = bench.start_without_events(&["run", "-c", "run.yaml"]) else { return };
+    running.says("polled: no events can be had");
+    eventually("the first pair is evaluated", || bench.pairs().len() == 1);
+    bench.add_step("target", 2);
+    bench.add_step("baseline", 2);
+    eventually("the second pair is evaluated", || bench.pairs().len() == 2);
+    bench.end_training();
+    running.finish().expect(0, &["the limits are in `sysctl fs.inotify`"]);
+    let doctor = bench.start_without_events(&["doctor", "-c", "run.yaml"]).unwrap().finish();
+    assert_says(&doctor.out, &["target watching: poll: no events can be had"]);
+    let doctor = bench.command(&["doctor", "-c", "run.yaml"]);
+    assert_says(&doctor.out, &["target watching: events: "]);
 }
