@@ -45,7 +45,7 @@ demo-phase: build ## the same; convergd switches them to the regularised phase f
 test: test-core test-rust test-python ## all tests
 
 test-rust: setup
-	cargo test --locked
+	CONVERGD_TEST_PYTHON=1 cargo test --locked
 
 test-core: ## the pure core, without libtorch
 	cargo test --locked --no-default-features --lib
@@ -71,7 +71,7 @@ fuzz: setup $(FUZZ_TOOL) ## random bytes for each reader of checkpoints, FUZZ_SE
 $(FUZZ_TOOL):
 	cargo install --locked --root target/tools cargo-fuzz
 
-bench-solver: build ## the solver and its peers: certification, cost, memory, rooflines (10 minutes)
+bench-solver: build ## the solver and its peers: certification, cost, memory, rooflines (20 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
 	$(BIN)/python benches/make_tables.py target/bench
 	cargo bench --locked --no-default-features --bench transforms

@@ -7,7 +7,9 @@
 use convergd::interaction::naive;
 use convergd::sparsify::{Problem, Settings, Solution, Solver, Status};
 use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashSet;
+use std::process::Command;
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/golden/values.safetensors");
 const VARIABLES: [usize; 3] = [6, 8, 10];
@@ -82,20 +84,28 @@ fn every_golden_table_with_noise_has_an_exact_vertex() {
     }
 }
 
-/// The paper's universal matching (Theorem 1): the logical model and the stored noise give v on every
-/// state, here by the transforms' naive oracles.
+/// The paper's universal matching (Theorem 1) of what `extract` writes: the stored logical model and the
+/// stored noise give v on every state, here by the transforms' naive oracles.
 #[test]
-fn the_logical_model_and_its_noise_give_every_value() {
+fn what_extract_writes_gives_every_value() {
     let Some(file) = golden() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let [values, out] = ["v", "g"].map(|name| directory.path().join(name));
     for (n, noise) in VARIABLES.into_iter().flat_map(|n| NOISES.map(|noise| (n, noise))) {
         let tables = read(&file, &format!("values_n{n}"));
-        let share: f64 = noise.parse().unwrap();
-        let solutions = solve(&tables, n, share, Settings::default());
-        for (table, solution) in tables.chunks_exact(1 << n).zip(&solutions) {
-            let problem = Problem::new(table, share).unwrap();
-            let (scale, delta) = (problem.scale(), solution.effects.noise(table));
-            let and = naive::zeta(&solution.effects.and);
-            let or = naive::or(&solution.effects.or);
+        let bytes: Vec<u8> = tables.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let view = TensorView::new(Dtype::F64, vec![tables.len() >> n, 1 << n], &bytes).unwrap();
+        std::fs::write(&values, safetensors::serialize([("values", view)], None).unwrap()).unwrap();
+        let mut extract = Command::new(env!("CARGO_BIN_EXE_convergd"));
+        extract.args(["extract", "--noise", noise, "--values"]).arg(&values).arg("--out").arg(&out);
+        assert!(extract.output().unwrap().status.success());
+        let written = std::fs::read(&out).unwrap();
+        let [and, or, delta] = ["and", "or", "noise"].map(|name| read(&written, name));
+        for (index, table) in tables.chunks_exact(1 << n).enumerate() {
+            let own = |all: &[f64]| all[index << n..][..1 << n].to_vec();
+            let problem = Problem::new(table, noise.parse().unwrap()).unwrap();
+            let (scale, delta) = (problem.scale(), own(&delta));
+            let (and, or) = (naive::zeta(&own(&and)), naive::or(&own(&or)));
             for s in 0..table.len() {
                 let error = (table[s] - table[0] - (and[s] + or[s] + delta[s])).abs();
                 assert!(error <= 1e-9 * scale, "n = {n}, noise {noise}, S = {s:b}: off by {error}");

@@ -255,6 +255,15 @@ impl Daemon<'_> {
         let text = serde_json::to_string(&chosen).map_err(HistoryError::Value)?;
         self.keep(|history| history.keep_fact("variables", &text))?;
         tracing::info!(variables = chosen.count, step = pair[0].step, "variables are chosen");
+        let largest_basis = self.config.interactions.solver.largest_basis;
+        // A basis has a row for each subset but ∅ at most.
+        if (1 << chosen.count) - 1 > largest_basis {
+            tracing::warn!(
+                "with {} variables some extractions stay near-optimal (`interactions.largest_basis` is \
+                 {largest_basis}), which makes the two networks look more alike than they are",
+                chosen.count
+            );
+        }
         Ok(Some(self.variables.insert(chosen).clone()))
     }
 

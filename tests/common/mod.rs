@@ -18,10 +18,13 @@ pub(crate) fn python_path() -> PathBuf {
     root().join(".venv/bin/python")
 }
 
-/// Whether there is a Python for the tests that need one; says so where there is none.
+/// Whether there is a Python for the tests that need one; says so where there is none, or fails where `make test`
+/// has just made it.
 pub(crate) fn has_python() -> bool {
     let found = python_path().exists();
     if !found {
+        let is_made = std::env::var_os("CONVERGD_TEST_PYTHON").is_some();
+        assert!(!is_made, "there is no {}", python_path().display());
         eprintln!("skipped: there is no {}; `make setup` makes it", python_path().display());
     }
     found
