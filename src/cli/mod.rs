@@ -2,6 +2,7 @@
 
 mod check;
 mod doctor;
+mod export;
 mod extract;
 mod replay;
 mod report;
@@ -68,6 +69,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Extract the sparsest AND-OR interactions of value tables
     Extract(extract::Arguments),
+    /// Write the history of a run for other programs: CSV or JSON
+    Export(export::Arguments),
     /// Write a self-contained page of a run
     Report(report::Arguments),
     /// Say what works here and what to do about the rest
@@ -104,6 +107,7 @@ pub fn main() -> Exit {
         Command::Status(arguments) => status::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Extract(arguments) => extract::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };

@@ -65,3 +65,39 @@ fn a_state_is_refused_for_other_checkpoint_directories() {
     bench.once().expect(0, &[]);
     assert_eq!(bench.pairs(), pairs, "the run itself goes on");
 }
+
+#[test]
+fn a_history_is_exported_whole() {
+    let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+    bench.put("checkpoints/nan.safetensors", "target/step-00000002.safetensors");
+    bench.configure(&[("{reached: {step: 100}}", "{reached: {step: 3}}")]);
+    bench.once().expect(10, &[]);
+    let csv = bench.command(&["export", "-c", "run.yaml"]);
+    csv.expect(0, &[]);
+    let read = "\
+import csv, json, sys
+rows = list(csv.DictReader(open('pairs.csv')))
+print(json.dumps([[row['step'], row['finite'], row['probe_loss'], row['probe_loss_stderr']] for row in rows]))";
+    std::fs::write(bench.path("pairs.csv"), &csv.out).unwrap();
+    let rows: Vec<[String; 4]> = serde_json::from_str(&bench.python(read, &[])).unwrap();
+    bench
+        .command(&["export", "-c", "run.yaml", "--format", "json", "-o", "run.json"])
+        .expect(0, &[]);
+    let json = std::fs::read_to_string(bench.path("run.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    for (row, pair) in rows.iter().zip(json["pairs"].as_array().unwrap()) {
+        assert_eq!(row[0], pair["step"].to_string());
+        assert_eq!(row[1], pair["finite"].to_string());
+        let loss = &pair["monitors"]["probe_loss"];
+        // The same doubles, to the last bit; of a pair that is not finite there are none.
+        let number = |text: &str| text.parse::<f64>().ok();
+        assert_eq!(number(&row[2]), loss["value"].as_f64());
+        assert_eq!(number(&row[3]), loss["standard_error"].as_f64());
+        assert_eq!(row[1] == "true", loss["value"].is_f64());
+    }
+    assert_eq!(rows.iter().map(|row| &row[1][..]).collect::<Vec<_>>(), ["true", "false", "true"]);
+    assert_eq!(json["decisions"][0]["decision"]["action"], "stop");
+    assert_eq!(json["checkpoints"].as_array().unwrap().len(), 6);
+    assert_eq!(json["facts"]["noise"], "0.01");
+    bench.command(&["export", "-c", "run.yaml", "-o", "run.yaml/x"]).expect(65, &["run.yaml/x"]);
+}

@@ -1,0 +1,124 @@
+//! `convergd export`: the history of a run for other programs.
+
+use super::{BadData, ConfigArgument, Exit, say};
+use crate::config::Config;
+use crate::convergence::Monitor;
+use crate::files::write_atomically;
+use crate::history::{History, PairRow};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// csv: a row for each pair; json: everything that is stored
+    #[arg(long, value_enum, default_value_t = Format::Csv)]
+    format: Format,
+    /// Where it is written; without it, to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Csv,
+    Json,
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
+    let config = arguments.config.load()?;
+    let history = History::open_for_reading(&config.state)?;
+    let text = match arguments.format {
+        Format::Csv => csv(&history.pairs()?)?,
+        Format::Json => serde_json::to_string_pretty(&all(&config, &history)?)? + "\n",
+    };
+    let Some(output) = &arguments.output else {
+        say(text.trim_end());
+        return Ok(Exit::Done);
+    };
+    let output = std::path::absolute(output)?;
+    write_atomically(&output, text.as_bytes())
+        .map_err(|error| BadData(format!("`{}` cannot be written: {error}", output.display())))?;
+    say(output.display().to_string());
+    Ok(Exit::Done)
+}
+
+/// One row a pair: step, time in seconds since 1970, files, extraction, then each monitor with its standard
+/// error. A monitor that is not defined is empty.
+fn csv(pairs: &[PairRow]) -> anyhow::Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let fixed = ["step", "time", "target", "baseline", "finite", "samples", "certified", "gap_max"];
+    let mut header: Vec<String> = fixed.map(str::to_owned).to_vec();
+    header.extend(
+        ["phase", "lambda", "noise_floor_target", "noise_floor_baseline"].map(str::to_owned),
+    );
+    for monitor in Monitor::ALL {
+        header.extend([monitor.name().to_owned(), format!("{}_stderr", monitor.name())]);
+    }
+    writer.write_record(&header)?;
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    for pair in pairs {
+        let mut row = vec![
+            pair.step.to_string(),
+            pair.time.to_string(),
+            pair.paths[0].clone(),
+            pair.paths[1].clone(),
+            pair.finite.to_string(),
+            pair.samples.to_string(),
+            pair.certified.to_string(),
+            pair.gap_max.to_string(),
+            pair.policy.phase.clone(),
+            pair.policy.lambda.to_string(),
+        ];
+        row.extend([0, 1].map(|network| number(pair.noise_floor.map(|floor| floor[network]))));
+        for monitor in Monitor::ALL {
+            let estimate = pair.monitors.get(monitor);
+            row.push(number(estimate.map(|estimate| estimate.value)));
+            row.push(number(estimate.map(|estimate| estimate.standard_error)));
+        }
+        writer.write_record(&row)?;
+    }
+    Ok(String::from_utf8(writer.into_inner()?)?)
+}
+
+/// Everything that is stored of a run.
+fn all(config: &Config, history: &History) -> anyhow::Result<Value> {
+    let pairs = history.pairs()?.into_iter().map(|pair| {
+        json!({
+            "step": pair.step, "time": pair.time,
+            "target": pair.paths[0], "baseline": pair.paths[1],
+            "finite": pair.finite, "samples": pair.samples, "certified": pair.certified,
+            "gap_max": pair.gap_max, "noise_floor": pair.noise_floor,
+            "phase": pair.policy.phase, "lambda": pair.policy.lambda,
+            "monitors": pair.monitors,
+            "strengths": {"target": pair.strengths[0], "baseline": pair.strengths[1]},
+        })
+    });
+    let mut decisions = Vec::new();
+    for row in history.decisions()? {
+        let answers = history.acknowledgements(row.document.generation)?;
+        let answers = answers
+            .into_iter()
+            .map(|(network, step, time)| json!({"network": network, "step": step, "time": time}));
+        decisions.push(json!({
+            "decision": row.decision, "control": row.document, "delivered": row.delivered,
+            "acknowledged": answers.collect::<Vec<_>>(),
+        }));
+    }
+    let checkpoints = history.checkpoints(None)?.into_iter().map(|row| {
+        json!({
+            "network": row.role, "step": row.step, "path": row.path,
+            "outcome": row.outcome.name(), "reason": row.reason,
+        })
+    });
+    let facts = history.facts()?.into_iter().map(|(name, value)| (name, Value::String(value)));
+    Ok(json!({
+        "run": config.name,
+        "facts": facts.collect::<serde_json::Map<_, _>>(),
+        "pairs": pairs.collect::<Vec<_>>(),
+        "decisions": decisions,
+        "checkpoints": checkpoints.collect::<Vec<_>>(),
+    }))
+}
