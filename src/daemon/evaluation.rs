@@ -14,7 +14,6 @@ use crate::policy::Decision;
 use crate::role::Role;
 use crate::tensor_solver::TensorError;
 use crossbeam_channel::bounded;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How often a checkpoint is read that the system cannot read.
@@ -54,15 +53,12 @@ impl Daemon<'_> {
         mut good: Vec<Checkpoint>,
     ) -> Result<()> {
         self.metrics.count_error("values");
-        let bad = match error {
-            NetworkError::Checkpoint { path, .. } => path.clone(),
-            _ => PathBuf::new(),
-        };
+        let NetworkError::Checkpoint { path: bad, message, .. } = error else { return Ok(()) };
         for checkpoint in pair {
-            match checkpoint.path == bad {
+            match checkpoint.path == *bad {
                 true => {
                     self.pairs.note_quarantined(checkpoint.role, checkpoint.step);
-                    self.set_aside(checkpoint, Outcome::Quarantined, &error.to_string())?;
+                    self.set_aside(checkpoint, Outcome::Quarantined, message)?;
                 }
                 false => good.push(checkpoint),
             }
