@@ -5,6 +5,7 @@
 //! they come, also while a pair is evaluated. What waits for its partner is bounded, by [`Pairs`].
 
 mod arrivals;
+mod best;
 mod delivery;
 mod ending;
 mod evaluation;
@@ -84,9 +85,17 @@ pub enum DaemonError {
         /// What was found, and what to write.
         reason: String,
     },
-    /// With `--once`, checkpoints of which none could be evaluated.
+    /// There was no checkpoint at all.
     #[error(
-        "no pair could be evaluated: {quarantined} checkpoints were quarantined and {skipped} skipped, such as \
+        "no checkpoint is there: `{directory}` holds none that counts; `convergd doctor -c` looks at it"
+    )]
+    NothingCame {
+        /// The target's directory.
+        directory: String,
+    },
+    /// Checkpoints of which none could be evaluated.
+    #[error(
+        "no pair could be evaluated: {quarantined} quarantined and {skipped} skipped checkpoints, such as \
          `{path}`, which {reason}; `convergd status` tells of all"
     )]
     NothingEvaluated {
@@ -153,7 +162,7 @@ pub fn run(
     }
     drop(watchers);
     daemon.release(end.as_ref().ok())?;
-    if options.once && end.as_ref().is_ok_and(|end| *end == End::Done) {
+    if end.as_ref().is_ok_and(|end| *end == End::Done) {
         daemon.refuse_nothing()?;
     }
     end
@@ -216,6 +225,8 @@ struct Daemon<'a> {
     fixed_values: Option<ProbeValues>,
     /// Whether it has been said that the precision is too low for the salience.
     was_noisy: bool,
+    /// Whether it has been said that the networks are one.
+    was_same: bool,
 }
 
 impl<'a> Daemon<'a> {
@@ -273,6 +284,7 @@ impl<'a> Daemon<'a> {
             gone_since: None,
             fixed_values: None,
             was_noisy: false,
+            was_same: false,
             history,
         };
         daemon.show_start(last.as_ref(), decisions.last())?;
@@ -368,7 +380,19 @@ impl<'a> Daemon<'a> {
                 if self.options.once || self.options.dry_run {
                     return Ok(End::Stopped(decision));
                 }
-                stage = Stage::Stopping(decision, Instant::now());
+                stage = match stage {
+                    // Nobody trains any more who could answer.
+                    Stage::Draining { listed, since, .. } => {
+                        Stage::Draining { listed, since, end: End::Stopped(decision) }
+                    }
+                    _ => {
+                        let patience = self.control.patience();
+                        tracing::info!(
+                            "waiting {patience:?} (`control.acknowledge`) for both trainings to answer"
+                        );
+                        Stage::Stopping(decision, Instant::now())
+                    }
+                };
             }
             if let Some(end) = self.ended(&stage)? {
                 return Ok(end);

@@ -169,9 +169,6 @@ impl Pairs {
                 skipped.push((old, self.reason(role, step, is_matched)));
             }
         }
-        for (quarantined, step) in self.quarantined.iter_mut().zip(steps) {
-            *quarantined = quarantined.split_off(&step.saturating_sub(self.pairing.tolerance));
-        }
         let [Some(target), Some(baseline)] = pair else { return None };
         Some(Next { pair: [target, baseline], skipped })
     }

@@ -184,6 +184,26 @@ fn digest(identity: &str) -> String {
     blake3::hash(identity.as_bytes()).to_hex()[..12].to_owned()
 }
 
+/// Keeps what is pinned under another name too, which must be on the same file system: its file, or the files
+/// of its directory. What stood there is replaced.
+///
+/// # Errors
+/// A directory that cannot be made, a link that cannot be.
+pub fn keep_also(pin: &Path, to: &Path) -> io::Result<()> {
+    remove(to)?;
+    if let Some(above) = to.parent() {
+        std::fs::create_dir_all(above)?;
+    }
+    if !pin.is_dir() {
+        return std::fs::hard_link(pin, to);
+    }
+    std::fs::create_dir(to)?;
+    for file in pins(pin)? {
+        std::fs::hard_link(&file, to.join(file.file_name().unwrap_or_default()))?;
+    }
+    Ok(())
+}
+
 /// Whether a pin still holds what was pinned: a hard link shares the fate of a file that is rewritten in
 /// place; a copy does not.
 pub fn is_intact(pin: &Path, pinned_identity: &str) -> bool {

@@ -7,7 +7,8 @@ use crate::checkpoint::fingerprint::Fingerprints;
 use crate::checkpoint::scan::{Candidate, Listing, scan};
 use crate::checkpoint::{Settings, foreign, left_out, notifier};
 use crate::config::Config;
-use crate::network::device;
+use crate::network::{NetworkError, Source, Worker, device};
+use crate::role::Role;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -92,10 +93,13 @@ impl Findings {
     }
 
     fn paths(&mut self, config: &Config) {
+        let mut newest = [None, config.fixed.clone()];
         for watched in &config.watch {
             let what = format!("{} checkpoints", watched.role);
             match nearest_existing(&watched.directory) {
-                Some(there) if there == watched.directory => self.checkpoints(&what, watched),
+                Some(there) if there == watched.directory => {
+                    newest[watched.role.index()] = self.checkpoints(&what, watched);
+                }
                 Some(_) => {
                     let directory = watched.directory.display();
                     self.warn(
@@ -126,28 +130,37 @@ impl Findings {
                 Err(error) => self.bad(what, &format!("`{}`: {error}", path.display()), Exit::Data),
             }
         }
+        self.networks(config, newest);
         self.writable("state", &config.state);
         self.writable("control", &config.control.directory);
     }
 
     /// What `run` would find in a directory that is there, and say of it.
-    fn checkpoints(&mut self, what: &str, watched: &Settings) {
+    /// Gives the newest that is complete.
+    fn checkpoints(&mut self, what: &str, watched: &Settings) -> Option<PathBuf> {
         let directory = watched.directory.display();
         let Listing { candidates, others } =
             match scan(watched, &mut Fingerprints::default(), SystemTime::now()) {
                 Ok(listing) => listing,
                 Err(error) => {
-                    return self.bad(what, &format!("`{directory}`: {error}"), Exit::Data);
+                    self.bad(what, &format!("`{directory}`: {error}"), Exit::Data);
+                    return None;
                 }
             };
         let flaw = |candidate: &Candidate| {
             let flaw = watched.layout.check(&candidate.path, &watched.limits).err()?;
             Some(format!("`{}` {flaw}", candidate.path.display()))
         };
-        let flaws: Vec<String> = candidates.iter().filter_map(flaw).collect();
+        let flaws: Vec<Option<String>> = candidates.iter().map(flaw).collect();
+        let complete = candidates.iter().zip(&flaws).rev().find(|(_, flaw)| flaw.is_none());
+        let newest = complete.map(|(candidate, _)| candidate.path.clone());
+        let flaws: Vec<String> = flaws.into_iter().flatten().collect();
         let found = match candidates.len() {
             0 => match foreign(watched, &others) {
-                Some(reason) => return self.bad(what, &reason, Exit::Data),
+                Some(reason) => {
+                    self.bad(what, &reason, Exit::Data);
+                    return None;
+                }
                 None => format!("`{directory}` holds none yet; `run` waits for them"),
             },
             count => format!(
@@ -159,7 +172,11 @@ impl Findings {
         };
         // One may be being written; where none is whole, the layout may be another.
         let is_any_whole = flaws.len() < candidates.len() || candidates.is_empty();
-        self.good(what, &found);
+        if is_any_whole {
+            self.good(what, &found);
+        } else {
+            self.bad(what, &found, Exit::Data);
+        }
         for flaw in flaws.iter().take(MOST_SAID) {
             match is_any_whole {
                 true => self.warn(what, flaw),
@@ -168,6 +185,34 @@ impl Findings {
         }
         if flaws.len() > MOST_SAID {
             self.warn(what, &format!("{} more are incomplete or damaged", flaws.len() - MOST_SAID));
+        }
+        newest
+    }
+
+    /// Whether programs, probe, variables and device fit each other, and the newest checkpoints the programs.
+    fn networks(&mut self, config: &Config, newest: [Option<PathBuf>; 2]) {
+        let what = "networks";
+        let exit = |error: &NetworkError| match error {
+            NetworkError::Device(_) => Exit::Device,
+            _ => Exit::Data,
+        };
+        // Nothing is evaluated, so nothing is cached.
+        let worker = match Worker::start(config.network.clone(), PathBuf::new()) {
+            Ok(worker) => worker,
+            Err(error) => return self.bad(what, &error.to_string(), exit(&error)),
+        };
+        let (device, samples) = (worker.device(), worker.samples());
+        self.good(
+            what,
+            &format!("programs and {samples} probe samples fit each other on {device}"),
+        );
+        let [Some(target), Some(baseline)] = newest else { return };
+        let source = |role, file: PathBuf| Source { role, name: file.clone(), file };
+        let pair = [source(Role::Target, target), source(Role::Baseline, baseline)];
+        match worker.choose(pair).wait() {
+            Ok(Some(_)) => self.good(what, "the newest checkpoints load and give outputs"),
+            Ok(None) => self.warn(what, "the outputs of the newest checkpoints are not finite"),
+            Err(error) => self.bad(what, &error.to_string(), exit(&error)),
         }
     }
 

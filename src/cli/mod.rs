@@ -157,6 +157,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
                 DaemonError::History(error) => of_history(error),
                 DaemonError::Network(error) => of_network(error),
                 DaemonError::NothingThere { .. }
+                | DaemonError::NothingCame { .. }
                 | DaemonError::NothingEvaluated { .. }
                 | DaemonError::OtherLayout { .. } => Exit::Data,
                 DaemonError::Listen { .. } => Exit::Usage,

@@ -79,7 +79,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         None => say("pairs       none yet"),
         Some(pair) => {
             describe(pair, history.count_pairs()?);
-            describe_noise(pair, &config);
+            describe_noise(&history.pairs()?, &config);
         }
     }
     say(format!("checkpoints {} skipped, {} quarantined", skipped.len(), quarantined.len()));
@@ -115,10 +115,12 @@ fn describe(pair: &PairRow, pairs: u64) {
 }
 
 /// What the precision does to effects.
-fn describe_noise(pair: &PairRow, config: &Config) {
-    let Some([target, baseline]) = pair.noise_floor else { return };
+fn describe_noise(pairs: &[PairRow], config: &Config) {
+    let floors = pairs.iter().filter_map(|pair| pair.noise_floor);
+    let Some(floor) = floors.map(|[target, baseline]| target.max(baseline)).reduce(f64::max) else {
+        return;
+    };
     let salience = config.interactions.salience;
-    let floor = target.max(baseline);
     let verdict = match floor <= salience {
         true => "supports",
         false => "does not support",

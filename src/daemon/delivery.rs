@@ -1,26 +1,34 @@
 //! A decision on its way to the trainers, and their answers.
 
 use super::{Daemon, Result, now};
+use crate::checkpoint::Checkpoint;
 use crate::history::{DeliveryRow, PairRow};
 use crate::policy::Decision;
 use crate::role::Role;
 use crate::signal::{Best, Document};
-use std::path::Path;
 
 impl Daemon<'_> {
     /// The control document of a decision.
-    pub(super) fn document(&self, decision: &Decision, current: &PairRow) -> Result<DeliveryRow> {
+    pub(super) fn document(
+        &self,
+        decision: &Decision,
+        current: &PairRow,
+        pair: &[Checkpoint; 2],
+    ) -> Result<DeliveryRow> {
         let best = match decision.best_step {
             Some(step) if step == current.step => Some(current.clone()),
             Some(step) => self.history.pair(step)?,
             None => None,
         };
         // Nobody restores weights whose outputs are not finite, or that are gone.
-        let best = best.filter(|pair| pair.finite).map(|pair| {
-            let [target, baseline] =
-                pair.paths.map(|path| Some(path).filter(|path| Path::new(path).exists()));
-            Best { step: pair.step, target, baseline }
-        });
+        let best = match best.filter(|pair| pair.finite) {
+            Some(PairRow { step, paths: [target, baseline], .. }) => Some(Best {
+                step,
+                target: self.where_is(Role::Target, step, &target, pair)?,
+                baseline: self.where_is(Role::Baseline, step, &baseline, pair)?,
+            }),
+            None => None,
+        };
         let at_step = self.at_step(current.step)?;
         let document = Document::of(decision, self.generation + 1, at_step, best);
         Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })

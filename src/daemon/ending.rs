@@ -38,15 +38,19 @@ impl Daemon<'_> {
             .then(|| format!("no new checkpoint for `end.idle` {idle:?}"))
     }
 
-    /// With `--once`, checkpoints of which none could be evaluated are no success.
+    /// A run that has evaluated nothing is no success.
     pub(super) fn refuse_nothing(&self) -> Result<()> {
         let rows = self.history.checkpoints(None)?;
         let of = |outcome| rows.iter().filter(move |row| row.outcome == outcome);
         let (quarantined, skipped) = (Outcome::Quarantined, Outcome::Skipped);
-        let Some(row) = of(quarantined).chain(of(skipped)).next() else { return Ok(()) };
         if self.history.count_pairs()? > 0 {
             return Ok(());
         }
+        let Some(row) = of(quarantined).chain(of(skipped)).next() else {
+            let directory = self.config.watch.first().map(|watched| watched.directory.display());
+            let directory = directory.map(|directory| directory.to_string()).unwrap_or_default();
+            return Err(DaemonError::NothingCame { directory });
+        };
         Err(DaemonError::NothingEvaluated {
             quarantined: of(quarantined).count(),
             skipped: of(skipped).count(),

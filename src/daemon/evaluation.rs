@@ -85,6 +85,13 @@ impl Daemon<'_> {
                 let target = self.values(watchers, &pair[0], &variables)?;
                 let baseline = self.values(watchers, &pair[1], &variables)?;
                 let valued = Instant::now();
+                if target == baseline && !std::mem::replace(&mut self.was_same, true) {
+                    tracing::warn!(
+                        step = pair[0].step,
+                        "both networks give the same outputs: a network always agrees with itself; train them \
+                         from different seeds"
+                    );
+                }
                 (valued, self.analyse(watchers, [&target, &baseline], &variables)?)
             }
             None => {
@@ -289,8 +296,11 @@ impl Daemon<'_> {
             strengths,
             policy: policy.clone(),
         };
+        if policy.best_steps().contains(&step) {
+            self.keep_as_best(pair);
+        }
         let delivery = match &decision {
-            Some(decision) => Some(self.document(decision, &row)?),
+            Some(decision) => Some(self.document(decision, &row, pair)?),
             None => None,
         };
         let checkpoints = [0, 1].map(|i| {
@@ -300,6 +310,7 @@ impl Daemon<'_> {
         });
         self.keep(|history| history.record_pair(&row, &checkpoints, delivery.as_ref()))?;
         self.policy = policy;
+        self.release_former_bests()?;
         self.show_pair(&row);
         self.metrics.pairs_total.inc();
         for role in self.config.trainings() {

@@ -39,6 +39,10 @@ pub(super) fn keep_settings(
     fixed: Option<&Checkpoint>,
 ) -> Result<()> {
     let settings = config.interactions;
+    // Without a pair there are no numbers to compare yet.
+    if history.count_pairs()? == 0 {
+        history.forget_facts()?;
+    }
     history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;
     history.keep_fact("solver iterations", &settings.solver.iterations.to_string())?;
     history.keep_fact("largest basis", &settings.solver.largest_basis.to_string())?;

@@ -134,6 +134,15 @@ impl History {
         }
     }
 
+    /// Forgets all facts of a run that has no pair yet.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn forget_facts(&self) -> Result<()> {
+        self.connection.execute("DELETE FROM fact", [])?;
+        Ok(())
+    }
+
     /// Stores how the training ended, or that it goes on again: the fact `ended`.
     ///
     /// # Errors

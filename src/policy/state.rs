@@ -2,7 +2,7 @@
 
 use super::rule::FIRST_PHASE;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The memory of the engine, stored with every pair.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,14 @@ pub struct PolicyState {
     /// When each rule fired last.
     #[serde(default)]
     pub fired: BTreeMap<String, Moment>,
+}
+
+impl PolicyState {
+    /// Steps that some condition knows as its best.
+    pub fn best_steps(&self) -> BTreeSet<u64> {
+        let conditions = self.rules.values().flat_map(|rule| rule.conditions.values());
+        conditions.filter_map(|condition| Some(condition.best?.at.step)).collect()
+    }
 }
 
 impl Default for PolicyState {

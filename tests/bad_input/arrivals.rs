@@ -191,3 +191,43 @@ fn what_was_quarantined_is_looked_at_again_with_other_settings() {
     assert_eq!(steps(&bench), ["1", "2"]);
     assert_eq!(bench.status()["quarantined"], 0);
 }
+
+#[test]
+fn a_run_that_evaluated_nothing_is_no_success() {
+    let Some(bench) = Bench::empty() else { return };
+    for network in ["target", "baseline"] {
+        std::fs::create_dir(bench.path(network)).unwrap();
+    }
+    bench.once().expect(65, &["no checkpoint is there: `", "/target`"]);
+    for network in ["target", "baseline"] {
+        let name = format!("{network}/step-00000001.safetensors");
+        bench.put("checkpoints/misshapen.safetensors", &name);
+    }
+    bench.configure(&[("compute:", "end: {max_step: 1}\ncompute:")]);
+    bench.follow().finish().expect(65, &["no pair could be evaluated: ", "of shape [3, 9]"]);
+    // Without a pair, nothing binds the state to its settings.
+    bench.configure(&[("noise: 0.01", "noise: 0.02")]);
+    bench.add_step("target", 1);
+    bench.add_step("baseline", 1);
+    bench.once().expect(0, &[]);
+    bench.configure(&[("noise: 0.01", "noise: 0.03")]);
+    bench.once().expect(64, &["was begun with noise 0.02"]);
+}
+
+#[test]
+fn checkpoints_below_the_directory_are_pointed_out() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let below = "target: {checkpoints: runs}";
+    std::fs::create_dir_all(bench.path("runs/lightning_logs/version_0")).unwrap();
+    std::fs::rename(bench.path("target"), bench.path("runs/lightning_logs/version_0/ckpts"))
+        .unwrap();
+    bench.configure(&[("target: {checkpoints: target}", below)]);
+    bench.once().expect(65, &["runs/lightning_logs/version_0/ckpts` below it does; give that"]);
+}
+
+#[test]
+fn one_network_twice_is_told() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.put("target/step-00000001.safetensors", "baseline/step-00000001.safetensors");
+    bench.once().expect(0, &["both networks give the same outputs", "different seeds"]);
+}

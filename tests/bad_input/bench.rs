@@ -82,6 +82,10 @@ impl Bench {
         std::fs::rename(partial, to).unwrap();
     }
 
+    pub(crate) fn fixture(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.fixtures.join(name)).unwrap()
+    }
+
     pub(crate) fn add_step(&self, network: &str, step: u64) {
         let name = format!("{network}/step-{step:08}.safetensors");
         self.put(&name, &name);

@@ -62,3 +62,21 @@ fn check_says_that_it_does_not_look_at_files() {
     finished.expect(0, &[]);
     assert_says(&finished.out, &["run.yaml is valid", "`convergd doctor -c run.yaml` does"]);
 }
+
+#[test]
+fn what_does_not_fit_together_is_found_before_the_run() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    doctor(&bench, 0, &["programs and 6 probe samples fit each other on cpu"]);
+    doctor(&bench, 0, &["the newest checkpoints load and give outputs"]);
+    bench.put("checkpoints/misshapen.safetensors", "target/step-00000002.safetensors");
+    let misshapen =
+        ["BAD   networks: checkpoint `", "step-00000002.safetensors` has `last.weight`"];
+    doctor(&bench, 65, &misshapen);
+    bench.put("checkpoints/nan.safetensors", "target/step-00000002.safetensors");
+    doctor(&bench, 0, &["warn  networks: the outputs of the newest checkpoints are not finite"]);
+    bench.configure(&[("{device: cpu}", "{device: cpu, precision: tf32}")]);
+    doctor(&bench, 69, &["BAD   networks: `compute.precision: tf32` is of NVIDIA GPUs"]);
+    bench.configure(&[]);
+    bench.put("programs/narrow.ts", "program.ts");
+    doctor(&bench, 65, &["BAD   networks: program `", "fails on a probe sample of shape [1, 8]"]);
+}

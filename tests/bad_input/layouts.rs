@@ -85,7 +85,11 @@ fn another_layout_in_the_directory_is_said() {
         ("nested", "layout: safetensors", ["a file of `torch.save`", "`layout: torch`"]),
         ("lightning", "layout: hf", ["a Lightning checkpoint", "`layout: lightning`"]),
         ("torchscript", "layout: hf", ["a TorchScript file", "`layout: torchscript`"]),
-        ("nested", "layout: torch, steps: 'net_{step}.pt'", ["whose name has no step", "`steps`"]),
+        (
+            "nested",
+            "layout: torch, steps: 'net_{step}.pt'",
+            ["the pattern `net_{step}.pt`", "`steps`"],
+        ),
     ] {
         let Some(bench) = Bench::with_steps(&[1]) else { return };
         convert(&bench, layout);

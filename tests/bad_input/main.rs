@@ -14,6 +14,7 @@
 
 mod arrivals;
 mod bench;
+mod best;
 mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;

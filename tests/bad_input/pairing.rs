@@ -61,7 +61,7 @@ fn once_without_any_pair_says_why_and_status_tells_each_reason() {
     let bad = bench.path("baseline/step-00000001.safetensors");
     let bytes = std::fs::read(&bad).unwrap();
     std::fs::write(&bad, &bytes[..100]).unwrap();
-    let parts = ["no pair could be evaluated: 1 checkpoints were quarantined and 1 skipped"];
+    let parts = ["no pair could be evaluated: 1 quarantined and 1 skipped checkpoints"];
     bench.once().expect(65, &parts).expect(65, &[bad.to_str().unwrap(), "convergd status"]);
     let (_, reason) = bench.checkpoint("target", 1);
     assert_eq!(reason, "its partner was quarantined");
