@@ -4,7 +4,7 @@
 //! sure that it did not.
 
 use super::{Checkpoint, fingerprint, scan};
-use crate::layout::{Flaw, Layout, Limits};
+use crate::layout::{Flaw, Found, Layout, Limits, recognise};
 use crate::role::Role;
 use std::path::Path;
 
@@ -13,6 +13,16 @@ use std::path::Path;
 /// # Errors
 /// A file or directory that is not there, damaged or of another layout.
 pub fn find(path: &Path, layout: Layout, limits: &Limits) -> Result<Checkpoint, Flaw> {
+    // A stray file says nothing of its layout; this one was named.
+    if let Some(found) = recognise(path).filter(|found| *found != Found::Layout(layout)) {
+        let is_another = layout.check(path, limits).is_err();
+        if is_another {
+            return Err(Flaw::new(format!(
+                "is no checkpoint of `layout: {}`, but {found}",
+                layout.name()
+            )));
+        }
+    }
     let identity = scan::identity(layout, path, false)?;
     let Some(identity) = identity else {
         let wanted = if layout.is_directory() { "directory" } else { "file" };

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::network::{NetworkError, Source, Worker, device};
 use crate::role::Role;
 use clap::Args;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -22,6 +23,8 @@ pub(super) struct Arguments {
 
 /// Watches that the system should allow a user, at the least.
 const LEAST_WATCHES: u64 = 1024;
+/// Bytes that must find room where something is to be written.
+const ROOM: usize = 1 << 20;
 /// Damaged checkpoints of a network that are named.
 const MOST_SAID: usize = 5;
 
@@ -224,8 +227,10 @@ impl Findings {
                 Exit::Data,
             );
         };
-        match tempfile::tempfile_in(there) {
-            Ok(_) => self.good(what, &format!("`{}` can be written", directory.display())),
+        // As much as a history needs for its next pairs: an empty file fits on a full disk.
+        let written = tempfile::tempfile_in(there).and_then(|mut file| file.write_all(&[1; ROOM]));
+        match written {
+            Ok(()) => self.good(what, &format!("`{}` can be written", directory.display())),
             Err(error) => {
                 self.bad(what, &format!("`{}`: {error}", directory.display()), Exit::Data);
             }

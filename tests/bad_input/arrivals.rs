@@ -1,6 +1,6 @@
 //! Checkpoints that come at a bad time: during an evaluation, on a full disk, behind better ones.
 
-use crate::bench::{Bench, eventually};
+use crate::bench::{Bench, assert_says, eventually};
 use crate::common::disk::SmallDisk;
 use std::path::PathBuf;
 
@@ -78,6 +78,9 @@ fn a_full_disk_is_waited_for_and_nothing_is_lost() {
     rename(2);
     running.says("the run waits until the state can be written again");
     assert!(running.is_alive());
+    let doctor = bench.command(&["doctor", "-c", "run.yaml"]);
+    doctor.expect(65, &[]);
+    assert_says(&doctor.out, &["BAD   state: `", "No space left on device"]);
     assert_eq!(count(), 1);
     std::fs::remove_file(filler).unwrap();
     running.says("the state can be written again");

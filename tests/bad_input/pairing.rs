@@ -45,6 +45,11 @@ fn a_fixed_baseline_that_cannot_be_used_is_refused_at_once() {
     bench.once().expect(65, &[file.to_str().unwrap(), "truncated", "networks.baseline.fixed"]);
     std::fs::remove_file(&file).unwrap();
     bench.once().expect(65, &[file.to_str().unwrap(), "No such file", "networks.baseline.fixed"]);
+    bench.python("import torch; torch.save({'a': torch.ones(2)}, 'saved.pt')", &[]);
+    bench.configure(&[(FIXED.0, "baseline: {fixed: saved.pt}")]);
+    bench
+        .once()
+        .expect(65, &["saved.pt` is no checkpoint of `layout: safetensors`", "`layout: torch`"]);
     bench.configure(&[(
         "target: {checkpoints: target}",
         "target: {fixed: target/step-1.safetensors}",
