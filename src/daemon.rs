@@ -31,7 +31,7 @@ use crate::signal::Document;
 use crate::telemetry::{Metrics, http};
 use crossbeam_channel::Receiver;
 use std::collections::{HashSet, VecDeque};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
@@ -147,8 +147,12 @@ pub fn run(
         );
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
-    daemon.history.record_end(None)?;
-    daemon.recover_pins()?;
+    let recovered =
+        daemon.keep(|history| history.record_end(None)).and_then(|()| daemon.recover_pins());
+    if daemon.is_interrupted {
+        return Ok(End::Interrupted);
+    }
+    recovered?;
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
     let end = daemon.serve(&watchers, earlier_stop);
     // What could not be stored lies among the pins, where the next start finds it.
@@ -330,20 +334,25 @@ impl<'a> Daemon<'a> {
                 kept.push(pin.clone());
                 self.arrive(Checkpoint { role, step, path: path.into(), pin, identity })?;
             } else {
-                self.history.forget_checkpoint(role, &identity)?;
+                self.keep(|history| history.forget_checkpoint(role, &identity))?;
             }
         }
         let refuse =
             |source| DaemonError::History(HistoryError::Directory { path: pins.clone(), source });
-        let dealt_with = self.history.checkpoints(None)?;
-        let dealt_with: HashSet<_> = dealt_with.into_iter().map(|row| row.identity).collect();
+        // Of what has a row the row tells, whatever it is.
+        let rows = self.history.checkpoints(None)?;
+        let place =
+            |row: &CheckpointRow| checkpoint::pin::path(&pins, row.role, row.step, &row.identity);
+        let known: HashSet<PathBuf> = rows.iter().map(place).collect();
+        let waiting = rows.iter().filter(|row| row.outcome == Outcome::Waiting);
+        let mut taken: HashSet<(Role, u64)> = waiting.map(|row| (row.role, row.step)).collect();
         for settings in &self.config.watch {
-            let is_known = |pin: &Path| kept.iter().any(|known| known == pin);
-            let orphans = checkpoint::pin::orphans(&pins, settings, is_known).map_err(refuse)?;
+            let orphans = checkpoint::pin::orphans(&pins, settings, |pin| known.contains(pin));
             let last = self.pairs.last().map(|last| last[settings.role.index()]);
-            for checkpoint in orphans {
+            for checkpoint in orphans.map_err(refuse)? {
+                let place = (checkpoint.role, checkpoint.step);
                 // Dealt with, and only not let go of.
-                if last >= Some(checkpoint.step) || dealt_with.contains(&checkpoint.identity) {
+                if last >= Some(checkpoint.step) || !taken.insert(place) {
                     continue;
                 }
                 kept.push(checkpoint.pin.clone());
@@ -421,7 +430,8 @@ impl<'a> Daemon<'a> {
             Stage::Draining { listed, since, end } => {
                 if *listed == [true; 2] || since.elapsed() >= LONGEST_DRAIN {
                     self.pairs.end();
-                    return Ok((!self.pairs.is_ready()).then(|| end.clone()));
+                    let is_over = !self.pairs.is_ready() && self.noted.is_empty();
+                    return Ok(is_over.then(|| end.clone()));
                 }
                 Ok(None)
             }

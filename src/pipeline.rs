@@ -120,8 +120,8 @@ fn noise_floor(probe: &NetworkProbe, reference: &[Solution]) -> f64 {
             largest(&own.and, &effects.and).max(largest(&own.or, &effects.or))
         })
         .fold(0.0, f64::max);
-    // Where there is no output, there are no effects either.
-    if largest == 0.0 { 0.0 } else { largest / probe.output_scale() }
+    // Outputs may all be rounded away: a number all the same, which is stored and read back.
+    (largest / probe.output_scale().max(f64::MIN_POSITIVE)).min(f64::MAX)
 }
 
 fn summarise(
@@ -156,4 +156,31 @@ fn log_sum_exp(logits: &[f64]) -> f64 {
 fn softmax(logits: &[f64]) -> Vec<f64> {
     let normaliser = log_sum_exp(logits);
     logits.iter().map(|logit| (logit - normaliser).exp()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sparsify::Settings as SolverSettings;
+    use crate::sparsify::Solver;
+
+    #[test]
+    fn a_noise_floor_is_a_number_also_where_all_outputs_are_rounded_away() {
+        let problem = Problem::new(&[0.0, 1.0, 0.5, 2.0], 0.01).expect("a good table");
+        let reference = Solver::new(2, SolverSettings::default()).solve(&[problem]);
+        let none = crate::interaction::Interactions { and: vec![0.0; 4], or: vec![0.0; 4] };
+        let of = |effects, output| {
+            let (interactions, outputs) = (vec![effects], vec![output]);
+            noise_floor(
+                &NetworkProbe { interactions, outputs, ..NetworkProbe::default() },
+                &reference,
+            )
+        };
+        let rounded_away = of(none.clone(), 0.0);
+        assert!(rounded_away.is_finite() && rounded_away > 1e300);
+        assert_eq!(of(reference[0].effects.clone(), 0.0), 0.0);
+        let largest = reference[0].effects.and.iter().chain(&reference[0].effects.or);
+        let largest = largest.fold(0.0, |largest: f64, effect| largest.max(effect.abs()));
+        assert_eq!(of(none, 2.0), largest / 2.0);
+    }
 }

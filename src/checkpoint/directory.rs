@@ -13,7 +13,7 @@
 //!   torn data, is not told from one that is done; the pin is checked again before and after it is read.
 //! - A directory may be whole and yet of two saves, where a step is saved again file by file. So one whose
 //!   files were written over a span of time must stand unchanged for as long (two minutes at most), and is
-//!   not followed where it is held when it goes before that. Only a writer that pauses longer between two
+//!   not followed where it is held when it goes before that, but said to be lost. Only a writer that pauses longer between two
 //!   files than lies between the two saves is not seen through; a marker is for that.
 //! - What cannot be pinned (a full disk) is tried again at every look.
 
@@ -138,7 +138,7 @@ impl Directory {
         };
         let Listing { candidates, others } = listing;
         let foreign = candidates.is_empty().then(|| self.look_at_others(&others)).flatten();
-        self.meet(candidates, now);
+        let lost = self.meet(candidates, now);
         let identities: Vec<String> = self.unsettled.keys().cloned().collect();
         let mut events: Vec<Event> =
             identities.iter().filter_map(|identity| self.conclude(identity, now)).collect();
@@ -148,6 +148,7 @@ impl Directory {
             Event::Quarantined { path, .. } => (0, path.clone()),
             _ => (0, PathBuf::new()),
         });
+        events.extend(lost);
         events.extend(foreign);
         match error {
             Some(error) if !self.is_unsettled() => events.extend(self.wait(&error)),
@@ -195,7 +196,7 @@ impl Directory {
     }
 
     /// Takes in what is there now, and what is no longer.
-    fn meet(&mut self, candidates: Vec<Candidate>, now: Moment) {
+    fn meet(&mut self, candidates: Vec<Candidate>, now: Moment) -> Vec<Event> {
         self.unsettled.values_mut().for_each(|unsettled| unsettled.is_there = false);
         if !self.damaged.is_empty() {
             let there: HashSet<&String> = candidates.iter().map(|c| &c.identity).collect();
@@ -225,19 +226,45 @@ impl Directory {
         }
         let gone = self.unsettled.iter().filter(|(_, unsettled)| !unsettled.is_there);
         let gone: Vec<String> = gone.map(|(identity, _)| identity.clone()).collect();
+        let mut lost = Vec::new();
         for identity in gone {
             let is_of_one_save = self.unsettled.get(&identity).is_some_and(|unsettled| {
                 self.settling(&unsettled.candidate, now.wall) == self.settle
             });
+            if !is_of_one_save {
+                let unsettled = self.unsettled.get(&identity);
+                let whole = unsettled.filter(|own| !places.contains(&place(&own.candidate)));
+                lost.extend(whole.and_then(|unsettled| self.lose(unsettled)));
+                self.forget(&identity);
+                continue;
+            }
             self.follow_held(&identity, now.monotonic, |candidate, held| {
-                if !is_of_one_save {
-                    return true;
-                }
                 // In a later state: the file itself, or the directory that the held files stand in.
                 places.contains(&place(candidate))
                     && (!is_directory || pin::is_superseded(held, &candidate.path))
             });
         }
+        lost
+    }
+
+    /// What is said of a complete directory that went before it was known to be of one save.
+    fn lose(&self, unsettled: &Unsettled) -> Option<Event> {
+        let Settings { role, layout, limits, .. } = &self.settings;
+        let Unsettled { candidate, held, .. } = unsettled;
+        layout.check(held.as_ref()?, limits).ok()?;
+        let span = candidate.written?.span().min(LONGEST_SPAN).as_secs();
+        let Candidate { step, path, identity, .. } = candidate.clone();
+        let reason = format!(
+            "was removed before it had stood unchanged for the {span} s over which its files were written; \
+             keep more checkpoints, or say with `ready: {{marker: …}}` when one is complete"
+        );
+        Some(Event::Quarantined {
+            role: *role,
+            step: step.unwrap_or_default(),
+            path,
+            identity,
+            reason,
+        })
     }
 
     fn meet_new(&mut self, candidate: Candidate, now: Instant) {

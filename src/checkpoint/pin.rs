@@ -12,6 +12,7 @@ use super::scan::{self, Candidate};
 use super::{Checkpoint, Settings};
 use crate::layout::Layout;
 use crate::role::Role;
+use std::cmp::Reverse;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::os::unix::fs::MetadataExt;
@@ -143,9 +144,14 @@ fn copy(mut file: File, pin: &Path) -> io::Result<String> {
     file.rewind()?;
     io::copy(&mut file, &mut copied)?;
     copied.set_permissions(file.metadata()?.permissions())?;
+    if fingerprint::of_open(&mut file)? != before {
+        remove(&partial)?;
+        return Ok("changed".to_owned());
+    }
+    // A pin is whole, also after the power was cut.
+    copied.sync_all()?;
     std::fs::rename(&partial, pin)?;
-    let is_same = fingerprint::of_open(&mut file)? == before;
-    Ok(if is_same { before } else { "changed".to_owned() })
+    Ok(before)
 }
 
 /// Keeps the files that are read of a directory, all or none; gives the identity of what is kept.
@@ -166,9 +172,14 @@ fn keep_directory(
         kept.add(name, &identity);
         manifest.push_str(&format!("{identity} {}\n", name.to_string_lossy()));
     }
+    let identity = kept.identity();
+    if identity != candidate.identity {
+        remove(&partial)?;
+        return Ok(identity);
+    }
     std::fs::write(partial.join(MANIFEST), manifest)?;
     std::fs::rename(&partial, pin)?;
-    Ok(kept.identity())
+    Ok(identity)
 }
 
 fn partial(pin: &Path) -> PathBuf {
@@ -236,13 +247,25 @@ pub fn orphans(
 ) -> io::Result<Vec<Checkpoint>> {
     let Settings { role, layout, limits, .. } = settings;
     let mut found = Vec::new();
-    for pin in pins(directory)? {
+    // Of several saves of a step the last comes first.
+    let mut pins = pins(directory)?;
+    pins.sort_by_key(|pin| {
+        Reverse(std::fs::metadata(pin).and_then(|metadata| metadata.modified()).ok())
+    });
+    for pin in pins {
         let Some(step) = step_in_name(&pin, *role) else { continue };
         let is_complete = || !is_known(&pin) && layout.check(&pin, limits).is_ok();
         let Some(identity) = is_complete().then(|| own_identity(&pin)).flatten() else { continue };
-        // The identity of what was copied is not that of the copy.
         let place = path(directory, *role, step, &identity);
-        std::fs::rename(&pin, &place)?;
+        if place != pin {
+            // The identity of what was copied is not that of the copy. But a link whose identity has changed
+            // was written over in place: it is of another step by now.
+            let is_copy = std::fs::metadata(&pin).is_ok_and(|metadata| metadata.nlink() == 1);
+            if pin.is_dir() || !is_copy {
+                continue;
+            }
+            std::fs::rename(&pin, &place)?;
+        }
         // What it was called is not known any more.
         found.push(Checkpoint { role: *role, step, path: place.clone(), pin: place, identity });
     }

@@ -52,6 +52,9 @@ impl Daemon<'_> {
 
     /// Writes down that a checkpoint waits, and keeps the event.
     pub(super) fn note(&mut self, event: Event) -> Result<()> {
+        if matches!(event, Event::Ready(_) | Event::Quarantined { .. }) {
+            self.last_arrival = Some(Instant::now());
+        }
         if let Event::Ready(checkpoint) = &event {
             let row = checkpoint_row(checkpoint, Outcome::Waiting);
             self.keep(|history| history.record_checkpoint(&row, now()))?;
@@ -87,11 +90,9 @@ impl Daemon<'_> {
                 }
             }
             Event::Ready(checkpoint) => {
-                self.last_arrival = Some(Instant::now());
                 self.arrive(checkpoint)?;
             }
             Event::Quarantined { role, step, path, identity, reason } => {
-                self.last_arrival = Some(Instant::now());
                 self.pairs.note_quarantined(role, step);
                 self.show(role, step);
                 let path = path.display().to_string();

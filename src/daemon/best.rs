@@ -31,11 +31,12 @@ impl Daemon<'_> {
     }
 
     /// Lets go of what no rule calls the best any more, and no decision has named.
-    pub(super) fn release_former_bests(&self) -> Result<()> {
+    pub(super) fn release_former_bests(&self) {
         let mut steps: BTreeSet<u64> = self.policy.best_steps();
-        let last = self.history.decisions()?.pop();
-        steps.extend(last.and_then(|row| row.decision.best_step));
-        let Ok(entries) = std::fs::read_dir(self.best_directory()) else { return Ok(()) };
+        // What cannot be read now is let go of after another pair.
+        let Ok(mut decisions) = self.history.decisions() else { return };
+        steps.extend(decisions.pop().and_then(|row| row.decision.best_step));
+        let Ok(entries) = std::fs::read_dir(self.best_directory()) else { return };
         for entry in entries.flatten() {
             let step = entry.file_name().to_str().and_then(|name| name.parse().ok());
             if step.is_some_and(|step| steps.contains(&step)) {
@@ -45,7 +46,6 @@ impl Daemon<'_> {
                 tracing::warn!(kept = %entry.path().display(), %error, "cannot be removed");
             }
         }
-        Ok(())
     }
 
     /// Where the checkpoint of a pair is now: where its trainer wrote it, if that is still the one, or where it

@@ -100,7 +100,7 @@ impl Daemon<'_> {
         for role in self.config.trainings() {
             let Some(ack) = self.control.acknowledgement(role) else { continue };
             if ack.generation == self.generation
-                && self.history.record_acknowledgement(role, &ack)?
+                && self.keep(|history| history.record_acknowledgement(role, &ack))?
             {
                 tracing::info!(network = %role, step = ack.step, "acknowledged");
             }

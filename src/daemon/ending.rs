@@ -27,14 +27,17 @@ impl Daemon<'_> {
         if let Some(last) = self.config.end.max_step {
             // With a tolerance the last checkpoints of the two may lie apart.
             let last_seen = last.saturating_sub(self.config.pairing.tolerance);
-            let has_reached = |role: Role| self.newest[role.index()] >= Some(last_seen);
-            if self.config.trainings().all(has_reached) {
+            let newest: Vec<Option<u64>> =
+                self.config.trainings().map(|role| self.newest[role.index()]).collect();
+            let is_over = newest.iter().any(|newest| *newest >= Some(last))
+                && newest.iter().all(|newest| *newest >= Some(last_seen));
+            if is_over {
                 return Some(format!("all trainings have reached `end.max_step` {last}"));
             }
         }
         let idle = self.config.end.idle;
         let is_idle = self.last_arrival.is_some_and(|then| then.elapsed() >= idle);
-        (is_idle && !self.pairs.is_ready())
+        (is_idle && !self.pairs.is_ready() && self.noted.is_empty())
             .then(|| format!("no new checkpoint for `end.idle` {idle:?}"))
     }
 

@@ -8,6 +8,7 @@ use crate::checkpoint::{self, Checkpoint, Next};
 use crate::convergence::Monitor;
 use crate::extractor::Extractor;
 use crate::history::{DeliveryRow, HistoryError, Outcome, PairRow};
+use crate::network::device;
 use crate::network::{Answer, Device, NetworkError, ProbeValues, Source, Variables, Worker};
 use crate::pipeline::{self, Analysis};
 use crate::policy::Decision;
@@ -29,6 +30,10 @@ impl Daemon<'_> {
             && error.is_of_checkpoint()
             && !self.is_of_fixed(error)
         {
+            if self.is_interrupted {
+                // Perhaps it could not be read in time only: the next start finds all of it.
+                return Ok(None);
+            }
             // What would have been skipped for this pair may be the best there is.
             let skipped = skipped.into_iter().map(|(checkpoint, _)| checkpoint);
             self.quarantine_pair(pair, error, last, skipped.collect())?;
@@ -100,6 +105,8 @@ impl Daemon<'_> {
                 (Instant::now(), Analysis::failed(samples, trouble.to_owned()))
             }
         };
+        // The trainings beside this need it more until the next checkpoint.
+        device::release_memory();
         let extracted = Instant::now();
         let delivery = self.commit(pair, &analysis)?;
         for (stage, from, to) in [
@@ -110,6 +117,7 @@ impl Daemon<'_> {
             self.metrics.observe_stage(stage, to.duration_since(from).as_secs_f64());
         }
         self.log_pair(pair[0].step, &analysis, started.elapsed());
+        self.release_former_bests();
         self.warn_of_noise(pair[0].step, analysis.noise_floor);
         if let Some(DeliveryRow { decision, document, .. }) = &delivery {
             self.announce(decision, document)?;
@@ -227,13 +235,16 @@ impl Daemon<'_> {
         };
         let (done, answer) = bounded(1);
         let answer = std::thread::scope(|scope| {
-            scope.spawn(move || {
+            let extraction = scope.spawn(move || {
                 let analysis =
                     pipeline::analyse(values, variables, has_labels, &settings, &extractor);
                 // Nobody waits any more where the history has failed.
                 let _ = done.send((extractor, analysis));
             });
-            self.wait_for(watchers, &answer)
+            let answer = self.wait_for(watchers, &answer);
+            // A panic there is an error here.
+            let _ = extraction.join();
+            answer
         });
         let Some((extractor, analysis)) = answer? else {
             return Err(DaemonError::Internal("the extraction ended without an answer".to_owned()));
@@ -310,7 +321,6 @@ impl Daemon<'_> {
         });
         self.keep(|history| history.record_pair(&row, &checkpoints, delivery.as_ref()))?;
         self.policy = policy;
-        self.release_former_bests()?;
         self.show_pair(&row);
         self.metrics.pairs_total.inc();
         for role in self.config.trainings() {

@@ -1,9 +1,9 @@
 //! What a run is of: settings that must not change, the fixed baseline, where an earlier life ended.
 
 use super::{Options, Result};
-use crate::checkpoint::{Checkpoint, fixed};
+use crate::checkpoint::{Checkpoint, fixed, pin};
 use crate::config::Config;
-use crate::history::{History, Outcome, PairRow};
+use crate::history::{History, HistoryError, Outcome, PairRow};
 use crate::network::{NetworkError, Worker};
 use crate::role::Role;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
@@ -39,8 +39,10 @@ pub(super) fn keep_settings(
     fixed: Option<&Checkpoint>,
 ) -> Result<()> {
     let settings = config.interactions;
-    // Without a pair there are no numbers to compare yet.
-    if history.count_pairs()? == 0 {
+    // Without a pair there are no numbers to compare yet; what waits is of the directories as they were.
+    if history.count_pairs()? == 0 && history.checkpoints(Some(Outcome::Waiting))?.is_empty() {
+        let pins = config.state.join("pins");
+        pin::sweep(&pins, &[]).map_err(|source| HistoryError::Directory { path: pins, source })?;
         history.forget_facts()?;
     }
     history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;

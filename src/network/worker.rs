@@ -337,10 +337,7 @@ impl Networks {
         }
         let Settings { baseline, batch, precision, .. } = self.settings;
         let forwards = Forwards { batch, device: self.device.0, precision };
-        let values = values::evaluate(program, &self.probe, variables, baseline, forwards);
-        // The trainings beside this need it more until the next checkpoint.
-        device::release_memory();
-        let values = values?;
+        let values = values::evaluate(program, &self.probe, variables, baseline, forwards)?;
         // The cache saves work; without it the run goes on.
         if let Err(error) = write_cached(&cached, &values) {
             tracing::warn!(file = %cached.display(), %error, "the value table cannot be cached");

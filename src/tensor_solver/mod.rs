@@ -218,7 +218,11 @@ impl TensorSolver {
         }
         let (indices, tables) = apart(others);
         for (index, fit) in indices.into_iter().zip(pool.install(|| core.fit_all(tables))) {
-            answers.fits.extend(fit.map(|fit| (index, fit)));
+            let Some(fit) = fit else { continue };
+            let best = answers.fits.get(&index).map_or(f64::INFINITY, |best| best.cost);
+            if fit.cost <= best * (1.0 + NO_WORSE) {
+                answers.fits.insert(index, fit);
+            }
         }
         batch.without(|index| answers.solutions[index].is_some())
     }
