@@ -272,6 +272,12 @@ pub fn orphans(
     Ok(found)
 }
 
+/// Whether anything is pinned there, whoever's it is.
+pub fn is_any(directory: &Path) -> bool {
+    let is_pin = |pin: &PathBuf| Role::BOTH.iter().any(|role| step_in_name(pin, *role).is_some());
+    pins(directory).is_ok_and(|pins| pins.iter().any(is_pin))
+}
+
 /// The step of a pin of a network; what is only held has none.
 fn step_in_name(pin: &Path, role: Role) -> Option<u64> {
     let name = pin.file_name()?.to_str()?;

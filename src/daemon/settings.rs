@@ -3,7 +3,7 @@
 use super::{Options, Result};
 use crate::checkpoint::{Checkpoint, fixed, pin};
 use crate::config::Config;
-use crate::history::{History, HistoryError, Outcome, PairRow};
+use crate::history::{History, Outcome, PairRow};
 use crate::network::{NetworkError, Worker};
 use crate::role::Role;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
@@ -39,10 +39,10 @@ pub(super) fn keep_settings(
     fixed: Option<&Checkpoint>,
 ) -> Result<()> {
     let settings = config.interactions;
-    // Without a pair there are no numbers to compare yet; what waits is of the directories as they were.
-    if history.count_pairs()? == 0 && history.checkpoints(Some(Outcome::Waiting))?.is_empty() {
-        let pins = config.state.join("pins");
-        pin::sweep(&pins, &[]).map_err(|source| HistoryError::Directory { path: pins, source })?;
+    // Without a pair there are no numbers to compare yet; but what waits is of the directories as they were.
+    let waits = !history.checkpoints(Some(Outcome::Waiting))?.is_empty()
+        || pin::is_any(&config.state.join("pins"));
+    if history.count_pairs()? == 0 && !waits {
         history.forget_facts()?;
     }
     history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;
