@@ -13,8 +13,8 @@
 //!   torn data, is not told from one that is done; the pin is checked again before and after it is read.
 //! - A directory may be whole and yet of two saves, where a step is saved again file by file. So one whose
 //!   files were written over a span of time must stand unchanged for as long (two minutes at most), and is
-//!   not followed where it is held when it goes before that, but said to be lost. Only a writer that pauses longer between two
-//!   files than lies between the two saves is not seen through; a marker is for that.
+//!   not followed where it is held when it goes before that, but said to be lost. Only a writer that pauses
+//!   longer between two files than lies between the two saves is not seen through; a marker is for that.
 //! - What cannot be pinned (a full disk) is tried again at every look.
 
 use super::event::{Event, Moment};

@@ -1,13 +1,13 @@
 //! `convergd doctor`: what works here, and what to do about the rest.
 
-use super::{Exit, say};
+use super::{Exit, of_network, say};
 use crate::checkpoint::directory::nearest_existing;
 use crate::checkpoint::filesystem::Choice;
 use crate::checkpoint::fingerprint::Fingerprints;
 use crate::checkpoint::scan::{Candidate, Listing, scan};
 use crate::checkpoint::{Settings, foreign, left_out, notifier};
 use crate::config::Config;
-use crate::network::{NetworkError, Source, Worker, device};
+use crate::network::{Source, Worker, device};
 use crate::role::Role;
 use clap::Args;
 use std::io::Write as _;
@@ -195,14 +195,10 @@ impl Findings {
     /// Whether programs, probe, variables and device fit each other, and the newest checkpoints the programs.
     fn networks(&mut self, config: &Config, newest: [Option<PathBuf>; 2]) {
         let what = "networks";
-        let exit = |error: &NetworkError| match error {
-            NetworkError::Device(_) => Exit::Device,
-            _ => Exit::Data,
-        };
         // Nothing is evaluated, so nothing is cached.
         let worker = match Worker::start(config.network.clone(), PathBuf::new()) {
             Ok(worker) => worker,
-            Err(error) => return self.bad(what, &error.to_string(), exit(&error)),
+            Err(error) => return self.bad(what, &error.to_string(), of_network(&error)),
         };
         let (device, samples) = (worker.device(), worker.samples());
         self.good(
@@ -215,7 +211,7 @@ impl Findings {
         match worker.choose(pair).wait() {
             Ok(Some(_)) => self.good(what, "the newest checkpoints load and give outputs"),
             Ok(None) => self.warn(what, "the outputs of the newest checkpoints are not finite"),
-            Err(error) => self.bad(what, &error.to_string(), exit(&error)),
+            Err(error) => self.bad(what, &error.to_string(), of_network(&error)),
         }
     }
 

@@ -1,9 +1,8 @@
 //! `convergd export`: the history of a run for other programs.
 
-use super::{BadData, ConfigArgument, Exit, say};
+use super::{ConfigArgument, Exit, say, write_output};
 use crate::config::Config;
 use crate::convergence::Monitor;
-use crate::files::write_atomically;
 use crate::history::{History, PairRow};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
@@ -34,14 +33,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         Format::Csv => csv(&history.pairs()?)?,
         Format::Json => serde_json::to_string_pretty(&all(&config, &history)?)? + "\n",
     };
-    let Some(output) = &arguments.output else {
-        say(text.trim_end());
-        return Ok(Exit::Done);
-    };
-    let output = std::path::absolute(output)?;
-    write_atomically(&output, text.as_bytes())
-        .map_err(|error| BadData(format!("`{}` cannot be written: {error}", output.display())))?;
-    say(output.display().to_string());
+    match &arguments.output {
+        Some(output) => write_output(output, &text)?,
+        None => say(text.trim_end()),
+    }
     Ok(Exit::Done)
 }
 

@@ -11,12 +11,13 @@ mod status;
 
 use crate::config::{Config, Problems};
 use crate::daemon::DaemonError;
+use crate::files::write_atomically;
 use crate::history::HistoryError;
 use crate::network::NetworkError;
 use crate::tensor_solver::TensorError;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// How a command ended; the codes are part of the interface (DESIGN section 11).
@@ -131,11 +132,6 @@ fn describe(error: &anyhow::Error) -> String {
 }
 
 fn exit_of(error: &anyhow::Error) -> Exit {
-    let of_network = |error: &NetworkError| match error {
-        NetworkError::Device(_) => Exit::Device,
-        NetworkError::Died => Exit::Internal,
-        _ => Exit::Data,
-    };
     let of_history = |error: &HistoryError| match error {
         HistoryError::Held { .. } => Exit::Held,
         HistoryError::Mixed { .. } => Exit::Usage,
@@ -172,6 +168,23 @@ fn exit_of(error: &anyhow::Error) -> Exit {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct BadData(String);
+
+fn of_network(error: &NetworkError) -> Exit {
+    match error {
+        NetworkError::Device(_) => Exit::Device,
+        NetworkError::Died => Exit::Internal,
+        _ => Exit::Data,
+    }
+}
+
+/// Writes what a command has made, and says where.
+fn write_output(output: &Path, text: &str) -> anyhow::Result<()> {
+    let output = std::path::absolute(output)?;
+    write_atomically(&output, text.as_bytes())
+        .map_err(|error| BadData(format!("`{}` cannot be written: {error}", output.display())))?;
+    say(output.display().to_string());
+    Ok(())
+}
 
 /// Prints to standard output; a closed pipe ends the output, not the command.
 fn say(text: impl AsRef<str>) {

@@ -1,10 +1,9 @@
 //! `convergd report`: the page of a run, from its history.
 
-use super::{BadData, ConfigArgument, Exit, say};
+use super::{ConfigArgument, Exit, write_output};
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::daemon::now;
-use crate::files::write_atomically;
 use crate::history::{DeliveryRow, History, Outcome};
 use crate::network::Variables;
 use crate::telemetry::report::{DecisionRow, PairRow, Report};
@@ -22,11 +21,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?;
-    let page = page(&config)?;
-    let output = std::path::absolute(&arguments.output)?;
-    write_atomically(&output, page.as_bytes())
-        .map_err(|error| BadData(format!("`{}` cannot be written: {error}", output.display())))?;
-    say(output.display().to_string());
+    write_output(&arguments.output, &page(&config)?)?;
     Ok(Exit::Done)
 }
 

@@ -95,8 +95,10 @@ impl Check {
         let device = self.device(compute.device);
         let precision = self.precision(compute.precision);
         let threads = self.count("compute.threads", compute.threads, 1..=1024, 1);
-        let batch =
-            compute.batch.map(|batch| self.count("compute.batch", Some(batch), 1..=1 << 20, 1));
+        let batch = match compute.batch {
+            None => Some(None),
+            given => self.count("compute.batch", given, 1..=1 << 20, 1).map(Some),
+        };
         let interactions = self.interactions(file.interactions.unwrap_or_default());
         let policy = self.policy(file.policy.unwrap_or_default());
         let control = self.control(file.control.unwrap_or_default());
@@ -124,7 +126,7 @@ impl Check {
                 device: device?,
                 precision: precision?,
                 threads: threads?,
-                batch: batch.map_or(Some(None), |batch| batch.map(Some))?,
+                batch: batch?,
             },
             interactions: interactions?,
             policy: policy?,

@@ -3,6 +3,7 @@
 use super::masked::{Masked, subsets};
 use super::precision::REFERENCE_SAMPLES;
 use super::{NetworkError, Precision, Probe, Program, Variables, variables};
+use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// Logits that are float64 at a time, 32 MiB: those of a language model are many.
@@ -58,10 +59,7 @@ pub fn sample(
     index: usize,
     device: tch::Device,
 ) -> Result<Sample, NetworkError> {
-    let inputs = probe.sample(index, program.further()).map_err(refuse(index))?;
-    let mut inputs: Vec<Tensor> = inputs.iter().map(|own| own.to_device(device)).collect();
-    let features = program.features(&inputs)?;
-    Ok(Sample { features, further: inputs.split_off(1) })
+    some(program, probe, index..index + 1, device).map(|mut one| one.swap_remove(0))
 }
 
 /// Every probe sample on the device.
@@ -76,17 +74,28 @@ pub fn samples(
     let mut all = Vec::with_capacity(probe.samples());
     for first in (0..probe.samples()).step_by(SAMPLES_AT_ONCE) {
         let last = (first + SAMPLES_AT_ONCE).min(probe.samples());
-        let inputs = probe.some(first..last, program.further()).map_err(refuse(first))?;
-        let mut inputs: Vec<Tensor> = inputs.iter().map(|own| own.to_device(device)).collect();
-        let features = program.features(&inputs)?;
-        let further = inputs.split_off(1);
-        for row in 0..(last - first) as i64 {
-            let own = |tensor: &Tensor| tensor.narrow(0, row, 1);
-            let further = further.iter().map(own).collect();
-            all.push(Sample { features: own(&features), further });
-        }
+        all.extend(some(program, probe, first..last, device)?);
     }
     Ok(all)
+}
+
+/// Some samples, through the lower part together.
+fn some(
+    program: &Program,
+    probe: &Probe,
+    range: Range<usize>,
+    device: tch::Device,
+) -> Result<Vec<Sample>, NetworkError> {
+    let (first, count) = (range.start, range.len() as i64);
+    let inputs = probe.some(range, program.further()).map_err(refuse(first))?;
+    let mut inputs: Vec<Tensor> = inputs.iter().map(|own| own.to_device(device)).collect();
+    let features = program.features(&inputs)?;
+    let further = inputs.split_off(1);
+    let one = |row: i64| {
+        let own = |tensor: &Tensor| tensor.narrow(0, row, 1);
+        Sample { features: own(&features), further: further.iter().map(own).collect() }
+    };
+    Ok((0..count).map(one).collect())
 }
 
 pub(super) fn refuse(sample: usize) -> impl Fn(String) -> NetworkError {
