@@ -24,8 +24,8 @@ use crate::extractor::Extractor;
 use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
-use crate::network::{NetworkError, ProbeValues, Variables, Worker};
-use crate::policy::{Decision, PolicyState};
+use crate::network::{Evaluated, NetworkError, Variables, Worker};
+use crate::policy::{Decision, MissingMonitor, PolicyState};
 use crate::role::Role;
 use crate::signal::Document;
 use crate::telemetry::{Metrics, http};
@@ -108,6 +108,13 @@ pub enum DaemonError {
         /// What became of it.
         reason: String,
     },
+    /// A monitor that a rule follows and a pair lacks, with `policy.missing: error`.
+    #[error(
+        "rule `{}` follows `{}`, which the pair of step {} lacks, and `policy.missing` is `error`: outputs are not \
+         finite, or the probe has no labels; the pair is stored, and the next start goes on after it",
+        .0.rule, .0.monitor, .0.step
+    )]
+    Missing(MissingMonitor),
     /// The HTTP server.
     #[error("`telemetry.listen` {address}: {source}; choose another port or leave it out")]
     Listen {
@@ -226,7 +233,7 @@ struct Daemon<'a> {
     /// Since when no trainer's process runs any more.
     gone_since: Option<Instant>,
     /// Of the fixed baseline, once evaluated.
-    fixed_values: Option<ProbeValues>,
+    fixed_values: Option<Evaluated>,
     /// Whether it has been said that the precision is too low for the salience.
     was_noisy: bool,
     /// Whether it has been said that the networks are one.
@@ -298,6 +305,7 @@ impl<'a> Daemon<'a> {
     /// Shows what an earlier life left, and delivers what it could not.
     fn show_start(&mut self, last: Option<&PairRow>, decision: Option<&DeliveryRow>) -> Result<()> {
         self.metrics.show_phase(&self.policy.phase, self.policy.lambda);
+        self.metrics.show_alerts(&self.config.policy, &self.policy);
         if let Some(pair) = last {
             self.show_pair(pair);
         }

@@ -4,7 +4,7 @@ use crate::config::Interactions as Settings;
 use crate::convergence::{self, Convergence, NetworkProbe, Pair};
 use crate::extractor::Extractor;
 use crate::network::{ProbeValues, Variables};
-use crate::policy::{self, Decision, Observation, Policy, PolicyState};
+use crate::policy::{self, Observation, Outcome, Policy, PolicyState};
 use crate::sparsify::{Problem, Solution, Status};
 use crate::tensor_solver::TensorError;
 
@@ -77,18 +77,21 @@ pub fn analyse(
     Ok(Analysis { convergence, trouble: None, samples, certified, exact, gap_max, noise_floor })
 }
 
-/// A pair's analysis → the policy's next state and its decision.
+/// A pair's analysis → the policy's next state, and what the rules decide and say.
 pub fn decide(
     policy: &Policy,
     state: PolicyState,
     step: u64,
     analysis: &Analysis,
     now: f64,
-) -> (PolicyState, Option<Decision>) {
+) -> Outcome {
+    let convergence = analysis.convergence.as_ref();
+    let samples = convergence.filter(|_| policy.needs_samples()).map(|c| c.samples.clone());
     let observation = Observation {
         step,
-        monitors: analysis.convergence.as_ref().map(|c| c.monitors.clone()).unwrap_or_default(),
-        finite: analysis.convergence.is_some(),
+        monitors: convergence.map(|c| c.monitors.clone()).unwrap_or_default(),
+        finite: convergence.is_some(),
+        samples,
     };
     policy::decide(policy, state, &observation, now)
 }

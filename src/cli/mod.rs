@@ -155,6 +155,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
                 DaemonError::NothingThere { .. }
                 | DaemonError::NothingCame { .. }
                 | DaemonError::NothingEvaluated { .. }
+                | DaemonError::Missing(_)
                 | DaemonError::OtherLayout { .. } => Exit::Data,
                 DaemonError::Listen { .. } => Exit::Usage,
                 DaemonError::Internal(_) => Exit::Internal,

@@ -1,17 +1,15 @@
 //! `convergd replay`: policies over the stored history of a run.
 
+mod compare;
+mod recomputed;
+
 use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
-use crate::convergence::Monitor;
 use crate::history::{History, PairRow};
-use crate::policy::{Decision, Observation, Policy, replay};
+use crate::policy::{Decision, MissingMonitor, Notice, Observation, Policy, Replayed, replay};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
-
-/// Monitors by which policies are compared, at the step that they name the best.
-const COMPARED: [Monitor; 3] =
-    [Monitor::ConvergenceScore, Monitor::ProbeLoss, Monitor::ProbeAccuracy];
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -20,23 +18,25 @@ pub(super) struct Arguments {
     /// Another file whose `policy` is replayed beside it; may be given several times
     #[arg(long = "policy", value_name = "FILE")]
     policies: Vec<PathBuf>,
+    #[command(flatten)]
+    recomputed: recomputed::FromValues,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// One policy and what it decides.
-struct Replayed {
+/// One policy and what it makes of the history.
+struct Candidate {
     file: PathBuf,
-    decisions: Vec<Decision>,
+    replayed: Replayed,
     /// Whether these are the decisions that were made; of the run's own policy.
     as_decided: Option<bool>,
 }
 
-impl Replayed {
+impl Candidate {
     /// The decision that ends the run, or the last one.
     fn last(&self) -> Option<&Decision> {
-        self.decisions.last()
+        self.replayed.decisions.last()
     }
 
     /// The pair that its last decision names the best.
@@ -47,9 +47,12 @@ impl Replayed {
 
     fn json(&self, pairs: &[PairRow]) -> Value {
         let best = self.best(pairs);
+        let missing = self.replayed.missing.as_ref();
         json!({
             "policy": self.file,
-            "decisions": self.decisions,
+            "decisions": self.replayed.decisions,
+            "notices": self.replayed.notices,
+            "missing": missing.map(|m| json!({"rule": m.rule, "monitor": m.monitor, "step": m.step})),
             "as_decided": self.as_decided,
             "best": best.map(|pair| json!({"step": pair.step, "monitors": pair.monitors})),
         })
@@ -61,40 +64,63 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let others = arguments.policies.iter().map(|file| Ok((file, Config::load_policy(file)?)));
     let others: Vec<(&PathBuf, Policy)> = others.collect::<anyhow::Result<_>>()?;
     let history = History::open_for_reading(&config.state)?;
-    let pairs = history.pairs()?;
+    let mut pairs = history.pairs()?;
     let made: Vec<Decision> = history.decisions()?.into_iter().map(|row| row.decision).collect();
-    let observations: Vec<(Observation, f64)> = pairs.iter().map(observation).collect();
+    let needs_samples =
+        config.policy.needs_samples() || others.iter().any(|(_, policy)| policy.needs_samples());
+    let recomputed = arguments.recomputed.over(&config, &history, &mut pairs)?;
+    let observations: Vec<(Observation, f64)> = match recomputed.as_ref() {
+        Some(recomputed) => recomputed.observations.clone(),
+        None => pairs
+            .iter()
+            .map(|pair| observation(pair, &history, needs_samples))
+            .collect::<anyhow::Result<_>>()?,
+    };
     let over =
         |policy: &Policy| replay(policy, observations.iter().map(|(pair, time)| (pair, *time)));
-    let decisions = over(&config.policy);
-    let as_decided = Some(decisions == made);
-    let mut all = vec![Replayed { file: config.source.clone(), decisions, as_decided }];
-    all.extend(others.into_iter().map(|(file, policy)| Replayed {
+    let replayed = over(&config.policy);
+    // With other settings the decisions may well be others.
+    let as_decided = recomputed.is_none().then(|| replayed.decisions == made);
+    let mut all = vec![Candidate { file: config.source.clone(), replayed, as_decided }];
+    all.extend(others.into_iter().map(|(file, policy)| Candidate {
         file: file.clone(),
-        decisions: over(&policy),
+        replayed: over(&policy),
         as_decided: None,
     }));
     if arguments.json {
-        let policies: Vec<Value> = all.iter().map(|replayed| replayed.json(&pairs)).collect();
+        let policies: Vec<Value> = all.iter().map(|candidate| candidate.json(&pairs)).collect();
         let steps = pairs.first().zip(pairs.last()).map(|(first, last)| [first.step, last.step]);
         let value = json!({
             "run": config.name, "state": config.state, "pairs": pairs.len(), "steps": steps,
             "decided": made, "policies": policies,
+            "recomputed": recomputed.as_ref().map(recomputed::Recomputed::json),
         });
         say(serde_json::to_string_pretty(&value)?);
         return Ok(Exit::Done);
     }
-    describe(&config, &pairs, &all);
+    describe(&config, &pairs, recomputed.as_ref(), &all);
     Ok(Exit::Done)
 }
 
 /// What the policy saw of a pair.
-fn observation(pair: &PairRow) -> (Observation, f64) {
+fn observation(
+    pair: &PairRow,
+    history: &History,
+    needs_samples: bool,
+) -> anyhow::Result<(Observation, f64)> {
     let PairRow { step, monitors, finite, .. } = pair;
-    (Observation { step: *step, monitors: monitors.clone(), finite: *finite }, pair.time)
+    let evidence = if needs_samples { history.evidence(*step)? } else { None };
+    let samples = evidence.and_then(|evidence| evidence.samples);
+    let (step, monitors, finite) = (*step, monitors.clone(), *finite);
+    Ok((Observation { step, monitors, finite, samples }, pair.time))
 }
 
-fn describe(config: &Config, pairs: &[PairRow], all: &[Replayed]) {
+fn describe(
+    config: &Config,
+    pairs: &[PairRow],
+    recomputed: Option<&recomputed::Recomputed>,
+    all: &[Candidate],
+) {
     let state = config.state.display();
     match pairs {
         [] => say(format!("history     {state}: no pair yet")),
@@ -105,14 +131,11 @@ fn describe(config: &Config, pairs: &[PairRow], all: &[Replayed]) {
             last.step
         )),
     }
-    for replayed in all {
-        say(format!("policy      {}", replayed.file.display()));
-        for decision in &replayed.decisions {
-            let Decision { action, step, rule, reason, .. } = decision;
-            say(format!("            {action} at step {step} by rule `{rule}`"));
-            say(format!("            {reason}"));
-        }
-        match (replayed.as_decided, replayed.decisions.is_empty()) {
+    recomputed.into_iter().for_each(recomputed::Recomputed::describe);
+    for candidate in all {
+        say(format!("policy      {}", candidate.file.display()));
+        tell(&candidate.replayed);
+        match (candidate.as_decided, candidate.replayed.decisions.is_empty()) {
             (Some(true), true) => say("            decides nothing, as it was"),
             (Some(true), false) => say("            as it was decided"),
             (Some(false), _) => say(
@@ -124,30 +147,28 @@ fn describe(config: &Config, pairs: &[PairRow], all: &[Replayed]) {
         }
     }
     if all.len() > 1 {
-        compare(pairs, all);
+        compare::print(pairs, all);
     }
 }
 
-/// One line a policy: where it ends, and what its best step is worth.
-fn compare(pairs: &[PairRow], all: &[Replayed]) {
-    let names: String = COMPARED.iter().map(|monitor| format!("{:>19}", monitor.name())).collect();
-    say(format!("\n{:<28}{:>8}{:>8}{:>8}{names}", "policy", "action", "at", "best"));
-    for replayed in all {
-        let name = replayed.file.file_name().unwrap_or_default().to_string_lossy();
-        let Some(last) = replayed.last() else {
-            say(format!("{name:<28}{:>8}", "none"));
-            continue;
-        };
-        let best = replayed.best(pairs);
-        let value = |monitor: &Monitor| {
-            let estimate = best.and_then(|pair| pair.monitors.get(monitor));
-            estimate.map_or_else(|| "-".to_owned(), |estimate| format!("{:.4}", estimate.value))
-        };
-        let values: String = COMPARED.iter().map(|m| format!("{:>19}", value(m))).collect();
-        let step = last.best_step.map_or_else(|| "-".to_owned(), |step| step.to_string());
-        say(format!("{name:<28}{:>8}{:>8}{step:>8}{values}", last.action, last.step));
+/// Decisions and notices in the order of their steps.
+fn tell(replayed: &Replayed) {
+    let mut lines: Vec<(u64, [String; 2])> = Vec::new();
+    for Decision { action, step, rule, reason, .. } in &replayed.decisions {
+        let what = format!("{action} at step {step} by rule `{rule}`");
+        lines.push((*step, [what, reason.clone()]));
     }
-    say(
-        "monitors at the best step of each; what would have come after another phase switch is not known",
-    );
+    for Notice { action, step, rule, reason, message, .. } in &replayed.notices {
+        let message = message.iter().map(|message| format!(": {message}")).collect::<String>();
+        let what = format!("{action} at step {step} by rule `{rule}`{message}");
+        lines.push((*step, [what, reason.clone()]));
+    }
+    if let Some(MissingMonitor { rule, monitor, step }) = &replayed.missing {
+        let what = format!("error at step {step} by rule `{rule}`");
+        lines.push((*step, [what, format!("`{monitor}` is missing")]));
+    }
+    lines.sort_by_key(|(step, _)| *step);
+    for line in lines.into_iter().flat_map(|(_, lines)| lines) {
+        say(format!("            {line}"));
+    }
 }

@@ -1,6 +1,7 @@
 //! Loose types → [`Config`]: the one place where ranges are checked and defaults are set.
 
 mod checkpoints;
+mod condition;
 mod policy;
 
 use self::checkpoints::Origin;
@@ -35,14 +36,14 @@ pub(super) fn check(path: &Path, file: file::File, checked: Checked) -> Result<C
     // Absolute, so that messages and the history hold paths that mean the same everywhere.
     let base = std::path::absolute(Path::new(".").join(&base)).unwrap_or(base);
     let base = std::fs::canonicalize(&base).unwrap_or(base);
-    let mut check = Check { base, checked };
+    let mut check = Check { base, checked, steps_per_epoch: None };
     let config = check.config(path, file);
     check.checked.finish(config)
 }
 
 /// The policy alone: of the other mistakes of the file only those that serde finds are said.
 pub(super) fn check_policy(file: file::File, checked: Checked) -> Result<Policy, Problems> {
-    let mut check = Check { base: PathBuf::new(), checked };
+    let mut check = Check { base: PathBuf::new(), checked, steps_per_epoch: None };
     let policy = check.policy(file.policy.unwrap_or_default());
     check.checked.finish(policy)
 }
@@ -75,6 +76,8 @@ fn layout(layout: Option<file::Layout>) -> Layout {
 struct Check {
     base: PathBuf,
     checked: Checked,
+    /// Of the policy.
+    steps_per_epoch: Option<u64>,
 }
 
 impl Check {

@@ -1,5 +1,8 @@
 //! Mistakes are found, all at once, where they stand.
 
+#[path = "policy_tests.rs"]
+mod policy_tests;
+
 use super::*;
 use crate::convergence::{Goal, Monitor};
 use crate::layout::{Layout, Limits, Reading, Steps};
@@ -210,6 +213,7 @@ fn every_condition_with_all_that_it_takes_is_read() {
         followed: Followed { goal: Goal::Min, ..follow(Monitor::ConvergenceScore) },
         patience: Patience::Seconds(90.0),
         min_drop: Margin::StandardErrors(1.0),
+        significance: Some(0.05),
     };
     let above = Condition::Above(threshold(Monitor::ProbeAccuracy, 0.9, 0.9));
     for (text, condition) in [
@@ -245,7 +249,7 @@ fn every_condition_with_all_that_it_takes_is_read() {
         ),
         (
             "peaked: {metric: convergence_score, goal: min, patience: {duration: 90s}, min_drop: \
-             {standard_errors: 1}}",
+             {standard_errors: 1}, significance: 5%}",
             Condition::Peaked(peaked),
         ),
     ] {
@@ -265,24 +269,25 @@ fn mistakes_within_conditions_are_all_reported_where_they_stand() {
           - plateaued: {metric: probe_loss, patience: {checks: 0}}
           - k_of: {k: 3, of: [not_finite: {}]}
           - declined: {metric: convergent_ratio, drop: {relative: -5%}, confirm: 0}
-          - peaked: {metric: convergence_score, smooth: {ema: 1.5}}
+          - peaked: {metric: convergence_score, smooth: {ema: 1.5}, significance: 0.1%}
           - diverged: {metric: probe_loss, worse_than: .inf}",
     );
     let found = lines(&text);
     for (line, part) in [
         (18, "any[0].all[0].below.leave: is 0.4, but must"),
-        (19, "any[0].all[1].reached: needs `step`, `checks` or `duration`"),
+        (19, "any[0].all[1].reached: needs `step`, `epoch`, `checks` or `duration`"),
         (20, "any[1].plateaued.patience.checks: is 0, but must be at least 1 check"),
         (21, "any[2].k_of.k: is 3, but must lie between 1 and 1"),
         (22, "any[3].declined.drop.relative: is -0.05, but must be a number of 0 or more"),
         (22, "any[3].declined.confirm: is 0, but must be at least 1 check"),
         (23, "any[4].peaked.smooth.ema: is 1.5, but must lie between"),
+        (23, "any[4].peaked.significance: is 0.001, but must lie between 0.01 and 0.5"),
         (24, "any[5].diverged.worse_than: is inf, but must"),
     ] {
         let start = format!("{line} policy.rules[0].when.{part}");
         assert!(found.iter().any(|l| l.starts_with(&start)), "{start}\nis not in\n{found:#?}");
     }
-    assert_eq!(found.len(), 8, "{found:#?}");
+    assert_eq!(found.len(), 9, "{found:#?}");
 }
 
 #[test]

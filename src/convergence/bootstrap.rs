@@ -7,15 +7,33 @@ pub const RESAMPLES: usize = 200;
 /// The same resamples for every pair and every run, so that a result can be computed again.
 const SEED: u64 = 0x636f_6e76_6572_6764;
 
+/// Draws of as many samples as there are, with replacement.
+pub(super) struct Resamples {
+    random: fastrand::Rng,
+    count: usize,
+}
+
+impl Resamples {
+    pub(super) fn of(count: usize) -> Self {
+        Self { random: fastrand::Rng::with_seed(SEED), count }
+    }
+
+    /// The samples of one more resample; all of it must be taken.
+    pub(super) fn next(&mut self) -> impl Iterator<Item = usize> {
+        let Self { random, count } = self;
+        (0..*count).map(|_| random.usize(0..*count))
+    }
+}
+
 /// Standard deviation of every statistic over resamples of the samples with replacement. Resamples
 /// where a statistic is not finite are left out of it; NaN where fewer than two are left.
 pub fn bootstrap(samples: &[Totals], statistics: impl Fn(&Totals) -> Vec<f64>) -> Vec<f64> {
-    let mut random = fastrand::Rng::with_seed(SEED);
     let Some(first) = samples.first() else { return Vec::new() };
     let zero = Totals::zero(first.strength[0].len());
+    let mut draws = Resamples::of(samples.len());
     let resamples: Vec<Vec<f64>> = (0..RESAMPLES)
         .map(|_| {
-            let drawn = (0..samples.len()).map(|_| &samples[random.usize(0..samples.len())]);
+            let drawn = draws.next().map(|sample| &samples[sample]);
             statistics(&drawn.fold(zero.clone(), |sum, sample| sum.plus(sample)))
         })
         .collect();

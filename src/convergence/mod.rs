@@ -7,10 +7,12 @@
 
 mod bootstrap;
 mod monitor;
+mod samples;
 mod totals;
 
 pub use bootstrap::{RESAMPLES, bootstrap};
 pub use monitor::{Estimate, Goal, Monitor, Monitors};
+pub use samples::Samples;
 pub use totals::{NetworkProbe, Pair, Strength, Totals};
 
 /// Monitors with standard errors, and strengths by order, of one pair.
@@ -20,6 +22,8 @@ pub struct Convergence {
     pub monitors: Monitors,
     /// Mean strengths by order, 0..=n, for (target, baseline), in units of v.
     pub strengths: [Vec<Strength>; 2],
+    /// What every sample adds to it.
+    pub samples: Samples,
 }
 
 /// Compares the two networks of a pair on the probe.
@@ -32,7 +36,8 @@ pub fn compare(pair: &Pair<'_>) -> Convergence {
         .strength
         .clone()
         .map(|network| network.into_iter().map(|strength| strength.scaled(1.0 / count)).collect());
-    Convergence { monitors: monitor::estimates(&total, &estimates), strengths }
+    let monitors = monitor::estimates(&total, &estimates);
+    Convergence { monitors, strengths, samples: Samples::of(&samples) }
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub(super) fn estimates(totals: &Totals, standard_errors: &[f64]) -> Monitors {
     defined.collect()
 }
 
-fn value(monitor: Monitor, totals: &Totals) -> Option<f64> {
+pub(super) fn value(monitor: Monitor, totals: &Totals) -> Option<f64> {
     let loss = |i: usize| totals.loss.map(|loss| loss[i] / totals.samples);
     let accuracy = |i: usize| totals.correct.map(|correct| correct[i] / totals.samples);
     match monitor {

@@ -196,3 +196,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn samples_give_the_monitors_back_and_are_stored_whole() {
+    let (target, baseline) = (network(1, 9), network(2, 9));
+    let Convergence { monitors, samples, .. } =
+        compare(&Pair { target: &target, baseline: &baseline, salience: SALIENCE });
+    assert_eq!(samples.count(), 9);
+    for (&monitor, estimate) in &monitors {
+        let value = samples.value(monitor).expect("defined");
+        // The samples are float32.
+        assert!((value - estimate.value).abs() < 1e-5, "{monitor}: {value} and {estimate:?}");
+    }
+    let bytes = samples.to_bytes();
+    assert_eq!(Samples::from_bytes(&bytes), Some(samples.clone()));
+    assert_eq!(Samples::from_bytes(&bytes[..bytes.len() - 1]), None);
+    assert_eq!(Samples::from_bytes(b"{}"), None);
+}
+
+#[test]
+fn deviations_are_as_wide_as_the_standard_error_and_cancel_in_equal_pairs() {
+    let (target, baseline) = (network(3, 60), network(4, 60));
+    let Convergence { monitors, samples, .. } =
+        compare(&Pair { target: &target, baseline: &baseline, salience: SALIENCE });
+    for monitor in [Monitor::ConvergentRatio, Monitor::ProbeLoss, Monitor::ConvergenceScore] {
+        let deviations = samples.deviations(monitor, 4000).expect("enough samples");
+        let mean = deviations.iter().sum::<f64>() / 4000.0;
+        let squares: f64 = deviations.iter().map(|d| (d - mean).powi(2)).sum();
+        let deviation = (squares / 3999.0).sqrt();
+        let wanted = monitors[&monitor].standard_error * 60.0 / 58.0;
+        assert!((deviation / wanted - 1.0).abs() < 0.15, "{monitor}: {deviation} and {wanted}");
+        assert!(mean.abs() < 0.1 * deviation, "{monitor}: {mean}");
+        assert_eq!(samples.deviations(monitor, 4000), Some(deviations), "the same resamples");
+    }
+    let few = compare(&Pair { target: &network(3, 2), baseline: &network(4, 2), salience: 0.1 });
+    assert_eq!(few.samples.deviations(Monitor::ProbeLoss, 10), None);
+}

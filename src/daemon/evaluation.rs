@@ -7,11 +7,13 @@ use super::{Daemon, DaemonError, Result, now};
 use crate::checkpoint::{self, Checkpoint, Next};
 use crate::convergence::Monitor;
 use crate::extractor::Extractor;
-use crate::history::{DeliveryRow, HistoryError, Outcome, PairRow};
+use crate::history::{DeliveryRow, Evidence, HistoryError, Outcome, PairRecord, PairRow};
 use crate::network::device;
-use crate::network::{Answer, Device, NetworkError, ProbeValues, Source, Variables, Worker};
+use crate::network::{
+    Answer, Device, Evaluated, NetworkError, ProbeValues, Source, Variables, Worker,
+};
 use crate::pipeline::{self, Analysis};
-use crate::policy::Decision;
+use crate::policy::{self, Decision, MissingMonitor, Notice, Severity};
 use crate::role::Role;
 use crate::tensor_solver::TensorError;
 use crossbeam_channel::bounded;
@@ -19,6 +21,13 @@ use std::time::{Duration, Instant};
 
 /// How often a checkpoint is read that the system cannot read.
 const MOST_TRIES: u32 = 5;
+
+/// What a pair led to.
+struct Concluded {
+    decision: Option<Decision>,
+    /// What ends the run.
+    missing: Option<MissingMonitor>,
+}
 
 impl Daemon<'_> {
     /// Evaluates the next complete pair, if there is one.
@@ -39,13 +48,16 @@ impl Daemon<'_> {
             self.quarantine_pair(pair, error, last, skipped.collect())?;
             return Ok(None);
         }
-        let decision = decision?;
+        let Concluded { decision, missing } = decision?;
         for (checkpoint, reason) in skipped {
             self.skip(checkpoint, reason)?;
         }
         pair.iter().for_each(|checkpoint| self.unpin(checkpoint));
         self.show_queue();
-        Ok(decision)
+        match missing {
+            Some(missing) => Err(DaemonError::Missing(missing)),
+            None => Ok(decision),
+        }
     }
 
     /// One bad checkpoint makes a pair impossible: it is quarantined, and its partner waits for the step
@@ -79,16 +91,15 @@ impl Daemon<'_> {
         matches!(error, NetworkError::Checkpoint { path, .. } if fixed.is_some_and(|f| f.path == *path))
     }
 
-    fn evaluate(
-        &mut self,
-        watchers: &Watchers,
-        pair: &[Checkpoint; 2],
-    ) -> Result<Option<Decision>> {
+    fn evaluate(&mut self, watchers: &Watchers, pair: &[Checkpoint; 2]) -> Result<Concluded> {
         let started = Instant::now();
+        let mut keys = [None, None];
         let (valued, analysis) = match self.variables(watchers, pair)? {
             Some(variables) => {
                 let target = self.values(watchers, &pair[0], &variables)?;
                 let baseline = self.values(watchers, &pair[1], &variables)?;
+                keys = [Some(target.key), Some(baseline.key)];
+                let (target, baseline) = (target.values, baseline.values);
                 let valued = Instant::now();
                 if target == baseline && !std::mem::replace(&mut self.was_same, true) {
                     tracing::warn!(
@@ -108,7 +119,7 @@ impl Daemon<'_> {
         // The trainings beside this need it more until the next checkpoint.
         device::release_memory();
         let extracted = Instant::now();
-        let delivery = self.commit(pair, &analysis)?;
+        let (delivery, outcome) = self.commit(pair, &analysis, keys)?;
         for (stage, from, to) in [
             ("values", started, valued),
             ("extraction", valued, extracted),
@@ -119,10 +130,21 @@ impl Daemon<'_> {
         self.log_pair(pair[0].step, &analysis, started.elapsed());
         self.release_former_bests();
         self.warn_of_noise(pair[0].step, analysis.noise_floor);
+        self.show_notices(&outcome.notices);
         if let Some(DeliveryRow { decision, document, .. }) = &delivery {
             self.announce(decision, document)?;
         }
-        Ok(delivery.map(|row| row.decision))
+        Ok(Concluded { decision: outcome.decision, missing: outcome.missing })
+    }
+
+    fn show_notices(&self, notices: &[Notice]) {
+        self.metrics.show_alerts(&self.config.policy, &self.policy);
+        for Notice { rule, action, message, severity, step, best_step, reason, .. } in notices {
+            self.metrics.count_notice(action);
+            let severity = severity.map(Severity::name);
+            let (message, action) = (message.as_deref(), action.as_str());
+            tracing::warn!(rule, action, severity, step, best_step, message, "notice: {reason}");
+        }
     }
 
     /// The values of a checkpoint; those of a fixed one are computed once.
@@ -131,7 +153,7 @@ impl Daemon<'_> {
         watchers: &Watchers,
         checkpoint: &Checkpoint,
         variables: &Variables,
-    ) -> Result<ProbeValues> {
+    ) -> Result<Evaluated> {
         let is_fixed = self.pairs.fixed() == Some(checkpoint);
         if let Some(values) = self.fixed_values.as_ref().filter(|_| is_fixed) {
             return Ok(values.clone());
@@ -141,9 +163,9 @@ impl Daemon<'_> {
         })?;
         self.metrics.count_rows(checkpoint.role, evaluated.rows);
         if is_fixed {
-            self.fixed_values = Some(evaluated.values.clone());
+            self.fixed_values = Some(evaluated.clone());
         }
-        Ok(evaluated.values)
+        Ok(evaluated)
     }
 
     /// Asks the network thread for something that reads checkpoints: again where the system could not read
@@ -286,10 +308,12 @@ impl Daemon<'_> {
         &mut self,
         pair: &[Checkpoint; 2],
         analysis: &Analysis,
-    ) -> Result<Option<DeliveryRow>> {
+        values: [Option<String>; 2],
+    ) -> Result<(Option<DeliveryRow>, policy::Outcome)> {
         let (step, time) = (pair[0].step, now());
-        let (policy, decision) =
+        let outcome =
             pipeline::decide(&self.config.policy, self.policy.clone(), step, analysis, time);
+        let policy::Outcome { state: policy, decision, notices, .. } = &outcome;
         let (monitors, strengths) = match &analysis.convergence {
             Some(convergence) => (convergence.monitors.clone(), convergence.strengths.clone()),
             None => Default::default(),
@@ -310,7 +334,7 @@ impl Daemon<'_> {
         if policy.best_steps().contains(&step) {
             self.keep_as_best(pair);
         }
-        let delivery = match &decision {
+        let delivery = match decision {
             Some(decision) => Some(self.document(decision, &row, pair)?),
             None => None,
         };
@@ -319,8 +343,16 @@ impl Daemon<'_> {
             row.reason = analysis.trouble.clone();
             row
         });
-        self.keep(|history| history.record_pair(&row, &checkpoints, delivery.as_ref()))?;
-        self.policy = policy;
+        let samples = analysis.convergence.as_ref().map(|c| c.samples.clone());
+        let record = PairRecord {
+            pair: &row,
+            evidence: &Evidence { samples, values },
+            checkpoints: &checkpoints,
+            decision: delivery.as_ref(),
+            notices,
+        };
+        self.keep(|history| history.record_pair(&record))?;
+        self.policy = policy.clone();
         self.show_pair(&row);
         self.metrics.pairs_total.inc();
         for role in self.config.trainings() {
@@ -329,7 +361,7 @@ impl Daemon<'_> {
         if let Some(row) = &delivery {
             self.generation = row.document.generation;
         }
-        Ok(delivery)
+        Ok((delivery, outcome))
     }
 
     pub(super) fn show_pair(&self, row: &PairRow) {

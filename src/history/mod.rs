@@ -9,7 +9,7 @@ mod schema;
 mod store;
 
 pub use lock::StateLock;
-pub use row::{CheckpointRow, DeliveryRow, Outcome, PairRow};
+pub use row::{CheckpointRow, DeliveryRow, Evidence, Outcome, PairRecord, PairRow};
 pub use store::History;
 
 use std::path::PathBuf;

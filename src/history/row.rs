@@ -1,7 +1,7 @@
 //! What is stored.
 
-use crate::convergence::{Monitors, Strength};
-use crate::policy::{Decision, PolicyState};
+use crate::convergence::{Monitors, Samples, Strength};
+use crate::policy::{Decision, Notice, PolicyState};
 use crate::role::Role;
 use crate::signal::Document;
 
@@ -78,6 +78,29 @@ pub struct PairRow {
     pub strengths: [Vec<Strength>; 2],
     /// The policy's memory after it.
     pub policy: PolicyState,
+}
+
+/// What the monitors of a pair rest on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evidence {
+    /// What every sample adds to the monitors.
+    pub samples: Option<Samples>,
+    /// Names of the value tables in the cache, (target, baseline).
+    pub values: [Option<String>; 2],
+}
+
+/// All that one transaction stores of a pair.
+pub struct PairRecord<'a> {
+    /// The pair.
+    pub pair: &'a PairRow,
+    /// What its monitors rest on.
+    pub evidence: &'a Evidence,
+    /// Its checkpoints.
+    pub checkpoints: &'a [CheckpointRow; 2],
+    /// What was decided at it.
+    pub decision: Option<&'a DeliveryRow>,
+    /// What rules had to say.
+    pub notices: &'a [Notice],
 }
 
 /// One decision and its way to the trainers.

@@ -1,7 +1,7 @@
 //! The tables, and how older ones become newer ones.
 
 /// Each script leads from one version to the next; the file's version is its `user_version`.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     "
     -- What holds for the whole run: variables, solver, settings.
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -55,5 +55,22 @@ pub(super) const MIGRATIONS: [&str; 2] = [
     "
     -- What a lower precision than float32 does to an effect, as a JSON list by network.
     ALTER TABLE pair ADD COLUMN noise_floor TEXT;
+",
+    "
+    -- What the monitors of a pair rest on, read only by who computes them again: the totals of every sample in
+    -- the form of `Samples`, and the names of the value tables in the cache.
+    CREATE TABLE evidence (
+        step INTEGER PRIMARY KEY,
+        samples BLOB,
+        target_values TEXT,
+        baseline_values TEXT
+    ) STRICT;
+
+    -- What rules had to say beside decisions.
+    CREATE TABLE notice (
+        id TEXT PRIMARY KEY,
+        step INTEGER NOT NULL,
+        notice TEXT NOT NULL
+    ) STRICT;
 ",
 ];

@@ -1,8 +1,10 @@
 //! Reading and writing the history.
 
 use super::HistoryError;
-use super::row::{CheckpointRow, DeliveryRow, Outcome, PairRow};
+use super::row::{CheckpointRow, DeliveryRow, Evidence, Outcome, PairRecord, PairRow};
 use super::schema::MIGRATIONS;
+use crate::convergence::Samples;
+use crate::policy::Notice;
 use crate::role::Role;
 use crate::signal::Acknowledgement;
 use rusqlite::backup::Backup;
@@ -185,25 +187,52 @@ impl History {
         Ok(())
     }
 
-    /// Stores a pair, its two checkpoints and its decision in one transaction.
+    /// Stores a pair with its checkpoints, its decision and its notices in one transaction.
     ///
     /// # Errors
     /// SQLite's; nothing is stored then.
-    pub fn record_pair(
-        &mut self,
-        pair: &PairRow,
-        checkpoints: &[CheckpointRow; 2],
-        decision: Option<&DeliveryRow>,
-    ) -> Result<()> {
+    pub fn record_pair(&mut self, record: &PairRecord<'_>) -> Result<()> {
+        let PairRecord { pair, evidence, checkpoints, decision, notices } = record;
         let transaction = self.connection.transaction()?;
         insert_pair(&transaction, pair)?;
-        for row in checkpoints {
+        insert_evidence(&transaction, pair.step, evidence)?;
+        for row in *checkpoints {
             insert_checkpoint(&transaction, row, pair.time)?;
         }
         if let Some(row) = decision {
             insert_decision(&transaction, row)?;
         }
+        for notice in *notices {
+            let insert = "INSERT OR REPLACE INTO notice VALUES (?, ?, ?)";
+            let text = serde_json::to_string(notice)?;
+            transaction.execute(insert, params![notice.id, notice.step as i64, text])?;
+        }
         Ok(transaction.commit()?)
+    }
+
+    /// What the monitors of the pair of a step rest on; nothing where an earlier version stored the pair.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn evidence(&self, step: u64) -> Result<Option<Evidence>> {
+        let select = "SELECT samples, target_values, baseline_values FROM evidence WHERE step = ?";
+        let mut query = self.connection.prepare_cached(select)?;
+        let read = |row: &Row<'_>| {
+            let samples: Option<Vec<u8>> = row.get(0)?;
+            let samples = samples.and_then(|bytes| Samples::from_bytes(&bytes));
+            Ok(Evidence { samples, values: [row.get(1)?, row.get(2)?] })
+        };
+        Ok(query.query_row([step as i64], read).optional()?)
+    }
+
+    /// What rules had to say, by step.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn notices(&self) -> Result<Vec<Notice>> {
+        let mut query = self.connection.prepare("SELECT notice FROM notice ORDER BY step, id")?;
+        let rows = query.query_map([], |row| row.get::<_, String>(0))?;
+        rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
     }
 
     /// Notes that the control file of a generation has been written.
@@ -346,6 +375,17 @@ fn insert_pair(transaction: &Transaction<'_>, pair: &PairRow) -> Result<()> {
             pair.noise_floor.map(|floor| serde_json::to_string(&floor)).transpose()?,
         ],
     )?;
+    Ok(())
+}
+
+fn insert_evidence(
+    transaction: &Transaction<'_>,
+    step: u64,
+    Evidence { samples, values: [target, baseline] }: &Evidence,
+) -> Result<()> {
+    let bytes = samples.as_ref().map(Samples::to_bytes);
+    let insert = "INSERT INTO evidence VALUES (?, ?, ?, ?)";
+    transaction.execute(insert, params![step as i64, bytes, target, baseline])?;
     Ok(())
 }
 

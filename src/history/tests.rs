@@ -1,8 +1,8 @@
 //! The store on a real file.
 
 use super::*;
-use crate::convergence::{Estimate, Monitor, Strength};
-use crate::policy::{Decision, PolicyState};
+use crate::convergence::{Estimate, Monitor, Samples, Strength, Totals};
+use crate::policy::{Decision, Notice, PolicyState, Severity};
 use crate::role::Role;
 use crate::signal::Document;
 
@@ -51,19 +51,57 @@ fn delivery(step: u64, generation: u64) -> DeliveryRow {
     DeliveryRow { decision, document, delivered: None }
 }
 
+fn notice(step: u64) -> Notice {
+    Notice {
+        id: format!("look@{step}"),
+        rule: "look".to_owned(),
+        action: "alert".to_owned(),
+        message: Some("look".to_owned()),
+        severity: Some(Severity::Critical),
+        step,
+        best_step: None,
+        reason: "it fell".to_owned(),
+        time: 0.1 + step as f64,
+    }
+}
+
+fn evidence() -> Evidence {
+    let mut totals = Totals::zero(3);
+    totals.strength[1][2].negative = f64::from(0.3_f32);
+    let samples = Some(Samples::of(&[totals.clone(), totals]));
+    Evidence { samples, values: [Some("a".to_owned()), None] }
+}
+
+fn store(
+    history: &mut History,
+    step: u64,
+    decision: Option<&DeliveryRow>,
+) -> Result<(), HistoryError> {
+    history.record_pair(&PairRecord {
+        pair: &pair(step),
+        evidence: &evidence(),
+        checkpoints: &checkpoints(step),
+        decision,
+        notices: &[notice(step)],
+    })
+}
+
 #[test]
 fn what_is_stored_is_read_back_after_opening_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut history = History::open(directory.path()).expect("opened");
     let decided = delivery(2, 1);
-    history.record_pair(&pair(1), &checkpoints(1), None).expect("stored");
-    history.record_pair(&pair(2), &checkpoints(2), Some(&decided)).expect("stored");
+    store(&mut history, 1, None).expect("stored");
+    store(&mut history, 2, Some(&decided)).expect("stored");
     drop(history);
     let history = History::open_for_reading(directory.path()).expect("opened");
     assert_eq!(history.pairs().expect("read"), [pair(1), pair(2)]);
     assert_eq!(history.last_pair().expect("read"), Some(pair(2)));
     assert_eq!(history.pair(1).expect("read"), Some(pair(1)));
     assert_eq!(history.decisions().expect("read"), [decided]);
+    assert_eq!(history.notices().expect("read"), [notice(1), notice(2)]);
+    assert_eq!(history.evidence(1).expect("read"), Some(evidence()));
+    assert_eq!(history.evidence(3).expect("read"), None);
     assert_eq!(history.checkpoints(Some(Outcome::Evaluated)).expect("read").len(), 4);
 }
 
@@ -84,17 +122,19 @@ fn an_older_history_is_read_and_left_as_it_is_until_it_is_written() {
     assert_eq!(version(), 1);
     let written = History::open(directory.path()).expect("opened");
     assert_eq!(written.pairs().expect("read"), read);
-    assert_eq!(version(), 2);
+    assert_eq!(version(), super::schema::MIGRATIONS.len() as i64);
 }
 
 #[test]
 fn a_pair_and_its_decision_are_stored_together_or_not_at_all() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut history = History::open(directory.path()).expect("opened");
-    history.record_pair(&pair(1), &checkpoints(1), Some(&delivery(1, 1))).expect("stored");
+    store(&mut history, 1, Some(&delivery(1, 1))).expect("stored");
     // The same generation again: the decision cannot be stored, so the pair is not either.
-    assert!(history.record_pair(&pair(2), &checkpoints(2), Some(&delivery(2, 1))).is_err());
+    assert!(store(&mut history, 2, Some(&delivery(2, 1))).is_err());
     assert_eq!(history.pairs().expect("read").len(), 1);
+    assert_eq!(history.evidence(2).expect("read"), None);
+    assert_eq!(history.notices().expect("read").len(), 1);
     assert_eq!(history.checkpoints(None).expect("read").len(), 2);
 }
 

@@ -21,7 +21,7 @@ pub use probe::Probe;
 pub use program::Program;
 pub use values::ProbeValues;
 pub use variables::{Baseline, VariableRule, Variables};
-pub use worker::{Answer, Evaluated, Source, Worker};
+pub use worker::{Answer, Evaluated, Source, Worker, cached_values};
 
 use crate::layout::Reading;
 use std::path::PathBuf;

@@ -20,6 +20,8 @@ pub struct Evaluated {
     pub values: ProbeValues,
     /// Masked inputs that went through the network; 0 when the cache had the answer.
     pub rows: u64,
+    /// The name of the values in the cache: what they depend on.
+    pub key: String,
 }
 
 /// A checkpoint file.
@@ -330,10 +332,10 @@ impl Networks {
     fn evaluate(&self, source: &Source, variables: &Variables) -> Result<Evaluated, NetworkError> {
         let program = &self.programs[source.role.index()];
         let digest = self.load_weights(source)?;
-        let key = self.key(program, digest, variables);
-        let cached = self.cache.join(format!("{}.safetensors", key.to_hex()));
+        let key = self.key(program, digest, variables).to_hex().to_string();
+        let cached = self.cache.join(format!("{key}.safetensors"));
         if let Some(values) = read_cached(&cached) {
-            return Ok(Evaluated { values, rows: 0 });
+            return Ok(Evaluated { values, rows: 0, key });
         }
         let Settings { baseline, batch, precision, .. } = self.settings;
         let forwards = Forwards { batch, device: self.device.0, precision };
@@ -344,7 +346,7 @@ impl Networks {
         }
         let tables = values.values.iter().chain(&values.reference);
         let rows = tables.map(|table| table.len() as u64).sum();
-        Ok(Evaluated { values, rows })
+        Ok(Evaluated { values, rows, key })
     }
 
     /// What the values depend on: precision, program, weights, probe, variables, baseline.
@@ -376,6 +378,11 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, NetworkError>) -> Result<T, Netwo
             message: text.lines().next().unwrap_or_default().to_owned(),
         })
     })
+}
+
+/// The values of a checkpoint in a cache, by the name of [`Evaluated::key`].
+pub fn cached_values(cache: &Path, key: &str) -> Option<ProbeValues> {
+    read_cached(&cache.join(format!("{key}.safetensors")))
 }
 
 fn read_cached(path: &Path) -> Option<ProbeValues> {

@@ -66,6 +66,13 @@ pub enum Patience {
     Checks(u32),
     /// Training steps since the best one; at least 1.
     Steps(u64),
+    /// Epochs since the best one.
+    Epochs {
+        /// As configured; above 0.
+        epochs: f64,
+        /// Training steps that they are; at least 1.
+        steps: u64,
+    },
     /// Seconds since the best one was seen; above 0.
     Seconds(f64),
 }
@@ -95,6 +102,9 @@ pub struct Peaked {
     pub patience: Patience,
     /// How far behind the best the value must lie.
     pub min_drop: Margin,
+    /// How often at most, over a whole run, a curve that does not change may be taken for one that does;
+    /// in (0, 1).
+    pub significance: Option<f64>,
 }
 
 /// See the module's `plateaued`.
@@ -182,6 +192,18 @@ impl Condition {
                 of.iter().flat_map(Self::monitors).collect()
             }
             Self::Not(of) => of.monitors(),
+        }
+    }
+
+    /// Whether it needs the samples of a pair.
+    pub fn needs_samples(&self) -> bool {
+        match self {
+            Self::Peaked(peaked) => peaked.significance.is_some(),
+            Self::All(of) | Self::Any(of) | Self::KOf { of, .. } => {
+                of.iter().any(Self::needs_samples)
+            }
+            Self::Not(of) => of.needs_samples(),
+            _ => false,
         }
     }
 

@@ -1,10 +1,10 @@
 //! Rules, one behaviour each.
 
 use super::*;
-use crate::convergence::Goal;
+use crate::convergence::{Goal, Totals};
 use crate::policy::{
     Condition, Declined, Diverged, Followed, Margin, Missing, Patience, Peaked, Plateaued, Reached,
-    Smooth, Threshold, replay,
+    Replayed, Severity, Smooth, Threshold, replay,
 };
 
 fn seen(step: u64, score: f64) -> Observation {
@@ -14,7 +14,7 @@ fn seen(step: u64, score: f64) -> Observation {
         (Monitor::OutputScaleTarget, estimate(0.1 * step as f64)),
         (Monitor::OutputScaleBaseline, estimate(0.2 * step as f64)),
     ];
-    Observation { step, monitors: monitors.into(), finite: true }
+    Observation { step, monitors: monitors.into(), finite: true, samples: None }
 }
 
 fn rule(id: &str, when: Condition, then: Action) -> Rule {
@@ -27,7 +27,12 @@ const SCORE: Followed =
 
 fn peaked(patience: u32) -> Condition {
     let patience = Patience::Checks(patience);
-    Condition::Peaked(Peaked { followed: SCORE, patience, min_drop: Margin::NONE })
+    Condition::Peaked(Peaked {
+        followed: SCORE,
+        patience,
+        min_drop: Margin::NONE,
+        significance: None,
+    })
 }
 
 fn plateaued(patience: u32, min_gain: Margin) -> Condition {
@@ -56,13 +61,13 @@ fn at_step(step: u64) -> Condition {
 }
 
 fn run(rules: Vec<Rule>, observations: &[Observation]) -> Vec<Decision> {
-    run_policy(&Policy { rules, missing: Missing::Skip }, observations)
+    run_policy(&Policy { rules, ..Policy::default() }, observations)
 }
 
 /// One observation a minute.
 fn run_policy(policy: &Policy, observations: &[Observation]) -> Vec<Decision> {
     let minutes = (0..).map(|minute| 60.0 * f64::from(minute));
-    replay(policy, observations.iter().zip(minutes))
+    replay(policy, observations.iter().zip(minutes)).decisions
 }
 
 fn series(scores: &[f64]) -> Vec<Observation> {
@@ -189,7 +194,7 @@ fn pairs_without_the_metric_count_for_nothing() {
 #[test]
 fn outputs_that_are_not_finite_fire_their_rule() {
     let mut scores = series(&[0.5, 0.4]);
-    scores[1] = Observation { step: 2, monitors: Monitors::new(), finite: false };
+    scores[1] = Observation { step: 2, monitors: Monitors::new(), finite: false, samples: None };
     let decisions = run(vec![rule("nan", Condition::NotFinite, Action::Stop)], &scores);
     assert_eq!((decisions.len(), decisions[0].step), (1, 2));
 }
@@ -203,13 +208,13 @@ fn a_budget_counts_checks() {
 /// The steps at which a condition holds: where the rule of its opposite does not fire.
 fn holding(when: Condition, scores: &[f64]) -> Vec<u64> {
     let rest = Condition::Not(Box::new(when));
-    let policy = Policy { rules: vec![rule("r", rest, Action::Stop)], missing: Missing::Skip };
+    let policy = Policy { rules: vec![rule("r", rest, Action::Stop)], ..Policy::default() };
     let mut state = PolicyState::default();
     let mut steps = Vec::new();
     for observation in series(scores) {
-        let decision;
-        (state, decision) = decide(&policy, state, &observation, 0.0);
-        state.stopped = false;
+        let outcome = decide(&policy, state, &observation, 0.0);
+        let decision = outcome.decision;
+        state = PolicyState { stopped: false, ..outcome.state };
         if decision.is_none() {
             steps.push(observation.step);
         }
@@ -268,7 +273,7 @@ fn divergence_is_a_bound_or_outputs_that_are_not_finite() {
     let stop = |confirm| vec![rule("guard", diverged(confirm), Action::Stop)];
     assert_eq!(run(stop(1), &scores)[0].step, 2);
     assert_eq!(run(stop(2), &scores)[0].step, 5);
-    let nan = Observation { step: 3, monitors: Monitors::new(), finite: false };
+    let nan = Observation { step: 3, monitors: Monitors::new(), finite: false, samples: None };
     assert_eq!(run(stop(9), &[scores[0].clone(), nan])[0].step, 3);
 }
 
@@ -336,8 +341,14 @@ fn two_rules_on_one_metric_do_not_clash() {
 
 #[test]
 fn patience_in_steps_and_in_time_counts_from_the_best() {
-    let with =
-        |patience| Condition::Peaked(Peaked { followed: SCORE, patience, min_drop: Margin::NONE });
+    let with = |patience| {
+        Condition::Peaked(Peaked {
+            followed: SCORE,
+            patience,
+            min_drop: Margin::NONE,
+            significance: None,
+        })
+    };
     let mut scores = series(&[0.5, 0.4, 0.3, 0.2]);
     for observation in &mut scores {
         observation.step *= 100;
@@ -378,7 +389,7 @@ fn a_missing_metric_that_counts_as_bad_uses_up_patience() {
     let mut scores = series(&[0.5, 0.4, 0.3, 0.2]);
     scores[1].monitors.remove(&Monitor::ConvergenceScore);
     let rules = vec![rule("peak", peaked(2), Action::Stop)];
-    let policy = |missing| Policy { rules: rules.clone(), missing };
+    let policy = |missing| Policy { rules: rules.clone(), missing, ..Policy::default() };
     assert_eq!(run_policy(&policy(Missing::Skip), &scores)[0].step, 4);
     assert_eq!(run_policy(&policy(Missing::CountAsBad), &scores)[0].step, 3);
 }
@@ -401,22 +412,191 @@ fn state_survives_a_restart_at_any_point() {
             followed: Followed { smooth: Smooth::Median(3), ..SCORE },
             patience: Patience::Checks(3),
             min_drop: Margin::StandardErrors(0.5),
+            significance: None,
         }),
         declined(Margin::Relative(0.9), Margin::NONE, 3),
     ]);
-    let policy = Policy { rules: vec![rule("peak", when, Action::Stop)], missing: Missing::Skip };
+    let policy = Policy { rules: vec![rule("peak", when, Action::Stop)], ..Policy::default() };
     let scores = series(&[0.1, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.01]);
     let whole = run_policy(&policy, &scores);
     assert_eq!(whole.len(), 1);
     let mut state = PolicyState::default();
     let mut decisions = Vec::new();
     for (minute, observation) in scores.iter().enumerate() {
-        let decision;
-        (state, decision) = decide(&policy, state, observation, 60.0 * minute as f64);
-        decisions.extend(decision);
+        let outcome = decide(&policy, state, observation, 60.0 * minute as f64);
+        decisions.extend(outcome.decision);
         // What a restart does: the stored text is all that is kept.
-        let stored = serde_json::to_string(&state).expect("written");
+        let stored = serde_json::to_string(&outcome.state).expect("written");
         state = serde_json::from_str(&stored).expect("read");
     }
     assert_eq!(decisions, whole);
+}
+
+/// All that a policy makes of them, one observation a minute.
+fn outcome(policy: &Policy, observations: &[Observation]) -> Replayed {
+    let minutes = (0..).map(|minute| 60.0 * f64::from(minute));
+    replay(policy, observations.iter().zip(minutes))
+}
+
+#[test]
+fn what_changes_nothing_is_said_once_as_long_as_it_holds_and_stops_no_other_rule() {
+    let message = Some("look".to_owned());
+    let rules = vec![
+        rule("tell", below(0.3, 0.3, 1), Action::Notify { message: message.clone() }),
+        rule("end", at_step(6), Action::Stop),
+    ];
+    let scores = series(&[0.5, 0.2, 0.1, 0.4, 0.2, 0.2]);
+    let Replayed { decisions, notices, .. } =
+        outcome(&Policy { rules, ..Policy::default() }, &scores);
+    let told: Vec<_> = notices.iter().map(|n| (n.id.as_str(), n.action.as_str())).collect();
+    assert_eq!(told, [("tell@2", "notify"), ("tell@5", "notify")]);
+    assert_eq!(notices[0].message, message);
+    assert!(notices[0].reason.contains("0.2000 at step 2"), "{}", notices[0].reason);
+    assert_eq!(decisions.len(), 1);
+}
+
+#[test]
+fn a_notice_rests_for_its_cooldown() {
+    let mut tell = rule("tell", below(0.3, 0.3, 1), Action::Notify { message: None });
+    tell.cooldown = Some(Patience::Checks(4));
+    let policy = Policy { rules: vec![tell], ..Policy::default() };
+    let scores = series(&[0.2, 0.5, 0.2, 0.2, 0.2, 0.2]);
+    let steps: Vec<u64> = outcome(&policy, &scores).notices.iter().map(|n| n.step).collect();
+    assert_eq!(steps, [1, 5], "it holds again at 3, and is said when the rest is over");
+}
+
+#[test]
+fn an_alert_holds_as_long_as_its_condition() {
+    let alert = Action::Alert { severity: Severity::Critical, message: None };
+    let rules = vec![rule("low", below(0.3, 0.4, 1), alert)];
+    let policy = Policy { rules, ..Policy::default() };
+    let mut state = PolicyState::default();
+    let mut holds = Vec::new();
+    for observation in series(&[0.5, 0.2, 0.35, 0.45]) {
+        state = decide(&policy, state, &observation, 0.0).state;
+        holds.push(state.rules["low"].holds);
+    }
+    assert_eq!(holds, [false, true, true, false]);
+}
+
+#[test]
+fn a_marked_best_is_what_a_budget_names_and_what_is_kept() {
+    let marks = rule("good", above(0.6), Action::MarkBest);
+    let rules = vec![
+        rule("peak", peaked(9), Action::Notify { message: None }),
+        marks,
+        rule("end", at_step(5), Action::Stop),
+    ];
+    let policy = Policy { rules, ..Policy::default() };
+    let scores = series(&[0.1, 0.7, 0.9, 0.5, 0.2]);
+    let Replayed { decisions, notices, .. } = outcome(&policy, &scores);
+    assert_eq!((notices[0].rule.as_str(), notices[0].best_step), ("good", Some(2)));
+    assert_eq!(decisions[0].best_step, Some(2), "marked, though step 3 is better");
+    let mut state = PolicyState::default();
+    for observation in &scores[..4] {
+        state = decide(&policy, state, observation, 0.0).state;
+    }
+    assert!(state.best_steps().contains(&2));
+}
+
+#[test]
+fn a_missing_monitor_can_be_an_error() {
+    let mut scores = series(&[0.5, 0.4, 0.3]);
+    scores[1].monitors.remove(&Monitor::ConvergenceScore);
+    let policy = |rules| Policy { rules, missing: Missing::Error, ..Policy::default() };
+    let strict = policy(vec![rule("peak", peaked(9), Action::Stop)]);
+    let wanted =
+        MissingMonitor { rule: "peak".to_owned(), monitor: Monitor::ConvergenceScore, step: 2 };
+    assert_eq!(outcome(&strict, &scores).missing, Some(wanted));
+    // Before its warm-up is over a rule follows nothing; and what is decided is no mistake.
+    let mut late = rule("peak", peaked(9), Action::Stop);
+    late.warmup.checks = 2;
+    assert_eq!(outcome(&policy(vec![late]), &scores).missing, None);
+    scores[1].finite = false;
+    let guarded = vec![
+        rule("peak", peaked(9), Action::Stop),
+        rule("nan", Condition::NotFinite, Action::Stop),
+    ];
+    let Replayed { decisions, missing, .. } = outcome(&policy(guarded), &scores);
+    assert_eq!((decisions[0].rule.as_str(), missing), ("nan", None));
+}
+
+#[test]
+fn a_phase_is_left_only_for_those_that_it_allows() {
+    let rules = vec![
+        rule("skip", at_step(2), to_phase("late", 0.4)),
+        rule("on", at_step(3), to_phase("regularized", 0.8)),
+    ];
+    let allowed = [("plain".to_owned(), ["regularized".to_owned()].into())];
+    let policy = Policy { rules, transitions: allowed.into(), ..Policy::default() };
+    let decisions = outcome(&policy, &series(&[0.1; 4])).decisions;
+    let steps: Vec<_> = decisions.iter().map(|d| (d.rule.as_str(), d.step)).collect();
+    // From `regularized`, of which nothing is said, any may follow.
+    assert_eq!(steps, [("on", 3), ("skip", 4)]);
+}
+
+#[test]
+fn patience_in_epochs_is_one_in_steps() {
+    let patience = Patience::Epochs { epochs: 1.5, steps: 150 };
+    let with = Peaked { followed: SCORE, patience, min_drop: Margin::NONE, significance: None };
+    let mut scores = series(&[0.5, 0.4, 0.3, 0.2]);
+    for observation in &mut scores {
+        observation.step *= 100;
+    }
+    let decision = &run(vec![rule("e", Condition::Peaked(with), Action::Stop)], &scores)[0];
+    assert_eq!(decision.step, 300);
+    assert!(decision.reason.contains("patience 1.5 epochs (150 steps)"), "{}", decision.reason);
+}
+
+#[test]
+fn a_missing_value_that_counts_as_bad_diverges() {
+    let guard = Condition::Diverged(Diverged { followed: SCORE, worse_than: -1.0, confirm: 2 });
+    let mut scores = series(&[0.5, 0.4, 0.3]);
+    for observation in &mut scores[1..] {
+        observation.monitors.remove(&Monitor::ConvergenceScore);
+    }
+    let rules = vec![rule("guard", guard, Action::Stop)];
+    let policy = |missing| Policy { rules: rules.clone(), missing, ..Policy::default() };
+    assert_eq!(run_policy(&policy(Missing::CountAsBad), &scores)[0].step, 3);
+    assert!(run_policy(&policy(Missing::Skip), &scores).is_empty());
+}
+
+/// Pairs of ten samples with these losses: by their mean, and each a little off for itself.
+fn sampled(losses: &[f64]) -> Vec<Observation> {
+    let mut random = fastrand::Rng::with_seed(5);
+    let pair = |(i, &loss): (usize, &f64)| {
+        let mut sample = || {
+            let mut totals = Totals::zero(2);
+            totals.samples = 1.0;
+            totals.loss = Some([loss + 0.1 * (random.f64() - 0.5); 2]);
+            totals
+        };
+        let samples = Samples::of(&(0..10).map(|_| sample()).collect::<Vec<_>>());
+        let value = samples.value(Monitor::ProbeLoss).expect("labelled");
+        let monitors = [(Monitor::ProbeLoss, Estimate { value, standard_error: 0.0 })].into();
+        Observation { step: i as u64 + 1, monitors, finite: true, samples: Some(samples) }
+    };
+    losses.iter().enumerate().map(pair).collect()
+}
+
+#[test]
+fn a_drop_must_be_more_than_chance_on_top_of_patience() {
+    let loss = Followed { metric: Monitor::ProbeLoss, goal: Goal::Min, ..SCORE };
+    let looks = |significance| {
+        let (patience, min_drop) = (Patience::Checks(2), Margin::NONE);
+        let peaked = Peaked { followed: loss, patience, min_drop, significance };
+        vec![rule("peak", Condition::Peaked(peaked), Action::Stop)]
+    };
+    // Noise of 0.01 around 0.5, then a rise that is none.
+    let mut losses = vec![0.5; 8];
+    losses.extend([1.0, 1.0, 1.0]);
+    let pairs = sampled(&losses);
+    assert!(run(looks(None), &pairs)[0].step < 8, "patience alone takes noise for a peak");
+    let decision = &run(looks(Some(0.05)), &pairs)[0];
+    assert!(decision.step >= 9, "{decision:?}");
+    assert!(decision.reason.contains("significant at 5 % from 0.0"), "{}", decision.reason);
+    // Without samples nothing is significant.
+    let bare: Vec<Observation> =
+        pairs.into_iter().map(|pair| Observation { samples: None, ..pair }).collect();
+    assert!(run(looks(Some(0.05)), &bare).is_empty());
 }

@@ -17,13 +17,14 @@
 //! of as many as there are. `goal` says whether more or less is better; without it, what is better for the
 //! monitor. The *best* value is the best smoothed one since the warm-up; ties do not renew it.
 //!
-//! **Patience** is a number of checks without a better value, or of training steps or a time since the best
-//! one. **Margins** are absolute, relative to the best value's size, or a number of standard errors of the
+//! **Patience** is a number of checks without a better value, or of training steps, epochs or a time since the
+//! best one. **Margins** are absolute, relative to the best value's size, or a number of standard errors of the
 //! difference of the two values, taken as independent.
 //!
 //! **Conditions.**
-//! - `peaked {metric, patience, min_drop}`: patience is used up and the value now lies behind the best by
-//!   more than `min_drop`.
+//! - `peaked {metric, patience, min_drop, significance}`: patience is used up and the value now lies behind the
+//!   best by more than `min_drop`; and, with `significance`, by more than a curve that does not change would fall
+//!   behind its best by chance (below).
 //! - `plateaued {metric, patience, min_gain}`: patience is used up, where only values better by more than
 //!   `min_gain` count as better. This is what early stopping elsewhere does.
 //! - `declined {metric, drop, leave, confirm}`: the value lies behind the best by more than `drop`, on
@@ -39,22 +40,43 @@
 //! - `all`, `any`, `not`, `k_of {k, of}`: over other conditions. Each of them sees every observation, with a
 //!   memory of its own, so two conditions on one monitor do not disturb each other.
 //!
+//! **Significance** is a level: how often at most a run whose true curve is flat, with the noise that a probe of
+//! so many samples has, may be stopped, at any of its checks, however many there are. The paired bootstrap over
+//! probe samples tells what noise can do: the module `flat` plays this very condition, with its smoothing and its
+//! patience in checks, on a thousand flat series. What is added to it only makes it stricter: `min_drop`, patience
+//! in steps or time, other conditions. It needs 8 samples, better 30, and says nothing of what all samples do
+//! together: a checkpoint that is worse on all of them is worse.
+//!
 //! **A pair without the monitor** (outputs that are not finite, a probe without labels) is passed over with
 //! `missing: skip`: the condition stays as it was and no patience is used up. With `count_as_bad` it is
-//! worse than any value: it uses up patience and is behind by any margin.
+//! worse than any value: it uses up patience, is behind by any margin, and lies beyond every threshold on the worse
+//! side. With `error` the run ends, unless another rule decides something at this pair; a rule whose warm-up is not
+//! over, or that does not hold in this phase, misses nothing.
 //!
 //! **Actions.** `stop` ends the run for good: no later observation decides anything. `phase {to,
 //! lambda, ramp}` switches the training to a named phase; every rule forgets what it has seen, because
 //! the next phase is another training. A phase rule does not fire above its `max_output_scale`:
-//! switched on late, at large logits, the regularised phase wrecks training.
+//! switched on late, at large logits, the regularised phase wrecks training. A phase may name those that may follow
+//! it; then other switches are not made.
+//!
+//! The other actions change nothing in the training. They are *notices*: all that are due are given, whatever is
+//! decided, each once until its condition holds no more. `mark_best` takes the best pair that the rule knows, or
+//! the current one, for the best of the phase: what a decision names whose rule follows no monitor. `notify` tells
+//! people. `alert` raises an alert for as long as the condition holds.
 //!
 //! **A decision** names its rule and gives the reason with the values and thresholds that led to it,
-//! its step, and the best step; a rule that follows no monitor names the best step of the first rule that does.
+//! its step, and the best step; a rule that follows no monitor names the step that a rule has marked, or the best of
+//! the first rule that follows one.
 
+mod best;
 mod condition;
 mod engine;
+mod flat;
+mod followed;
+mod latch;
 mod replay;
 mod rule;
+mod smoothing;
 mod state;
 mod verdict;
 
@@ -62,7 +84,8 @@ pub use condition::{
     Condition, Declined, Diverged, Followed, Margin, Patience, Peaked, Plateaued, Reached, Smooth,
     Threshold,
 };
-pub use engine::{Observation, decide};
-pub use replay::replay;
-pub use rule::{Action, FIRST_PHASE, Missing, Policy, Rule, Warmup};
-pub use state::{Best, ConditionState, Decision, Moment, PolicyState, RuleState};
+pub use engine::{MissingMonitor, Observation, Outcome, decide};
+pub use flat::FlatSeries;
+pub use replay::{Replayed, replay};
+pub use rule::{Action, FIRST_PHASE, Missing, Policy, Rule, Severity, Warmup};
+pub use state::{Best, ConditionState, Decision, Moment, Notice, PolicyState, RuleState};

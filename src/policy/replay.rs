@@ -1,8 +1,19 @@
 //! A policy over a stored history.
 
-use super::engine::{Observation, decide};
+use super::engine::{MissingMonitor, Observation, decide};
 use super::rule::Policy;
-use super::state::{Decision, PolicyState};
+use super::state::{Decision, Notice, PolicyState};
+
+/// What a policy makes of a history.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replayed {
+    /// What it decides.
+    pub decisions: Vec<Decision>,
+    /// What it says beside.
+    pub notices: Vec<Notice>,
+    /// The first monitor that a rule follows and a pair lacks, where that ends the run.
+    pub missing: Option<MissingMonitor>,
+}
 
 /// What `policy` decides over pairs in the order in which they were evaluated, each with its time in seconds
 /// since 1970. The engine is pure, so for the policy that ran these are the decisions that were made.
@@ -12,13 +23,15 @@ use super::state::{Decision, PolicyState};
 pub fn replay<'a>(
     policy: &Policy,
     pairs: impl IntoIterator<Item = (&'a Observation, f64)>,
-) -> Vec<Decision> {
+) -> Replayed {
     let mut state = PolicyState::default();
-    let mut decisions = Vec::new();
+    let mut replayed = Replayed::default();
     for (observation, time) in pairs {
-        let decision;
-        (state, decision) = decide(policy, state, observation, time);
-        decisions.extend(decision);
+        let outcome = decide(policy, state, observation, time);
+        state = outcome.state;
+        replayed.decisions.extend(outcome.decision);
+        replayed.notices.extend(outcome.notices);
+        replayed.missing = replayed.missing.or(outcome.missing);
     }
-    decisions
+    replayed
 }

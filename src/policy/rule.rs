@@ -1,17 +1,33 @@
 //! Rules as checked values: what a policy file becomes.
 
 use super::condition::{Condition, Patience};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The phase in which every run starts.
 pub const FIRST_PHASE: &str = "plain";
 
 /// Rules in order of precedence.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policy {
     /// Unique ids.
     pub rules: Vec<Rule>,
     /// What a pair without a rule's monitor means to it.
     pub missing: Missing,
+    /// Phases that each may be left for; a phase without an entry may be left for any.
+    pub transitions: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Policy {
+    /// Whether the training may go from one phase to another.
+    pub fn allows(&self, from: &str, to: &str) -> bool {
+        self.transitions.get(from).is_none_or(|allowed| allowed.contains(to))
+    }
+
+    /// Whether a rule needs the samples of a pair.
+    pub fn needs_samples(&self) -> bool {
+        self.rules.iter().any(|rule| rule.when.needs_samples())
+    }
 }
 
 /// What a pair means to a condition whose monitor it lacks, because outputs are not finite or the probe
@@ -23,6 +39,8 @@ pub enum Missing {
     Skip,
     /// A value worse than any other.
     CountAsBad,
+    /// A mistake: the run ends, unless another rule decides something.
+    Error,
 }
 
 /// One rule.
@@ -69,6 +87,44 @@ pub enum Action {
         /// Output scale (the larger of the two) above which the rule does not fire.
         max_output_scale: Option<f64>,
     },
+    /// Take the best pair that the rule knows, or the current one, for the best of the run.
+    MarkBest,
+    /// Tell people.
+    Notify {
+        /// What to tell them beside the reason.
+        message: Option<String>,
+    },
+    /// Raise an alert for as long as the condition holds.
+    Alert {
+        /// How urgent it is.
+        severity: Severity,
+        /// What to say beside the reason.
+        message: Option<String>,
+    },
+}
+
+/// How urgent an alert is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Somebody should look at it in working hours.
+    #[default]
+    Warning,
+    /// Somebody should look at it now.
+    Critical,
+}
+
+impl Severity {
+    /// The name in metrics and the history.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 impl Action {
@@ -77,6 +133,14 @@ impl Action {
         match self {
             Self::Stop => "stop",
             Self::Phase { .. } => "phase",
+            Self::MarkBest => "mark_best",
+            Self::Notify { .. } => "notify",
+            Self::Alert { .. } => "alert",
         }
+    }
+
+    /// Whether it changes the training.
+    pub fn is_control(&self) -> bool {
+        matches!(self, Self::Stop | Self::Phase { .. })
     }
 }

@@ -1,6 +1,7 @@
 //! What the engine remembers between observations, and what it decides.
 
-use super::rule::FIRST_PHASE;
+use super::flat::FlatSeries;
+use super::rule::{FIRST_PHASE, Severity};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,9 @@ pub struct PolicyState {
     /// Time of the first observation, in seconds since 1970.
     #[serde(default)]
     pub started: Option<f64>,
+    /// The step that a rule has marked as the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marked: Option<u64>,
     /// Memory of each rule, by id.
     pub rules: BTreeMap<String, RuleState>,
     /// When each rule fired last.
@@ -26,10 +30,11 @@ pub struct PolicyState {
 }
 
 impl PolicyState {
-    /// Steps that some condition knows as its best.
+    /// Steps that some condition knows as its best, or a rule has marked.
     pub fn best_steps(&self) -> BTreeSet<u64> {
         let conditions = self.rules.values().flat_map(|rule| rule.conditions.values());
-        conditions.filter_map(|condition| Some(condition.best?.at.step)).collect()
+        let known = conditions.filter_map(|condition| Some(condition.best?.at.step));
+        known.chain(self.marked).collect()
     }
 }
 
@@ -41,6 +46,7 @@ impl Default for PolicyState {
             checks: 0,
             stopped: false,
             started: None,
+            marked: None,
             rules: BTreeMap::new(),
             fired: BTreeMap::new(),
         }
@@ -66,6 +72,10 @@ pub struct RuleState {
     pub seen: u64,
     /// Whether the warm-up is over.
     pub warm: bool,
+    /// Whether its condition holds.
+    pub holds: bool,
+    /// Whether it has fired since it holds.
+    pub told: bool,
     /// Memory of each condition, by its path in the rule: empty for the rule's own, `all[1]`, `not.any[0]`.
     pub conditions: BTreeMap<String, ConditionState>,
 }
@@ -86,6 +96,9 @@ pub struct ConditionState {
     /// Whether it holds.
     #[serde(default)]
     pub holds: bool,
+    /// What chance does, where the condition asks for significance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flat: Option<FlatSeries>,
 }
 
 /// The best value of a monitor.
@@ -105,6 +118,10 @@ struct StoredRuleState {
     seen: u64,
     warm: bool,
     #[serde(default)]
+    holds: bool,
+    #[serde(default)]
+    told: bool,
+    #[serde(default)]
     conditions: BTreeMap<String, ConditionState>,
     #[serde(default)]
     best: Option<(f64, u64)>,
@@ -114,15 +131,38 @@ struct StoredRuleState {
 
 impl From<StoredRuleState> for RuleState {
     fn from(stored: StoredRuleState) -> Self {
-        let StoredRuleState { seen, warm, mut conditions, best, since_best } = stored;
+        let StoredRuleState { seen, warm, holds, told, mut conditions, best, since_best } = stored;
         if let Some((value, step)) = best {
             let at = Moment { checks: seen - u64::from(since_best).min(seen), step, time: 0.0 };
             let best = Some(Best { value, standard_error: 0.0, at });
             let state = ConditionState { best, since_best, ..ConditionState::default() };
             conditions.entry(String::new()).or_insert(state);
         }
-        Self { seen, warm, conditions }
+        Self { seen, warm, holds, told, conditions }
     }
+}
+
+/// What a rule had to say that changes nothing in the training: `mark_best`, `notify`, `alert`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Unique within a run: `<rule>@<step>`.
+    pub id: String,
+    /// Id of the rule.
+    pub rule: String,
+    /// `mark_best`, `notify` or `alert`.
+    pub action: String,
+    /// What the policy file gives to be said.
+    pub message: Option<String>,
+    /// Of an alert.
+    pub severity: Option<Severity>,
+    /// The step of the pair that led to it.
+    pub step: u64,
+    /// The step of the best pair, where the rule knows one.
+    pub best_step: Option<u64>,
+    /// The values and thresholds that led to it, in one sentence.
+    pub reason: String,
+    /// When, in seconds since 1970.
+    pub time: f64,
 }
 
 /// What a rule decided, and why.

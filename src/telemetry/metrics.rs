@@ -3,6 +3,7 @@
 use crate::checkpoint::{Cause, Mode};
 use crate::convergence::{Monitors, Strength};
 use crate::history::Outcome;
+use crate::policy::{Action, Policy, PolicyState};
 use crate::role::Role;
 use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -13,6 +14,7 @@ use prometheus::{
 const STAGE_BUCKETS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 const STAGES: [&str; 3] = ["values", "extraction", "commit"];
 const ACTIONS: [&str; 2] = ["stop", "phase"];
+const NOTICES: [&str; 3] = ["mark_best", "notify", "alert"];
 
 /// All metrics, registered.
 #[derive(Clone)]
@@ -39,6 +41,8 @@ pub struct Metrics {
     pub lambda: Gauge,
     /// Largest gap of the last pair's extractions.
     pub solver_gap_max: Gauge,
+    rule_alert: IntGaugeVec,
+    notices_total: IntCounterVec,
     noise_floor: GaugeVec,
     checkpoint_last_seen: GaugeVec,
     evaluation_lag: IntGaugeVec,
@@ -125,6 +129,15 @@ impl Metrics {
                 "solver_gap_max",
                 "Largest relative gap of the last pair",
             )?)?,
+            rule_alert: new.register(IntGaugeVec::new(
+                Opts::new("rule_alert", "1 while the condition of a rule with an alert holds"),
+                &["rule", "severity"],
+            )?)?,
+            notices_total: new.counters(
+                "notices_total",
+                "What rules had to say beside decisions",
+                &["action"],
+            )?,
             noise_floor: new.gauges(
                 "precision_noise_floor",
                 "Largest difference from float32 of an effect of the last pair, as a share of the output",
@@ -169,6 +182,9 @@ impl Metrics {
         }
         for action in ACTIONS {
             self.decisions_total.with_label_values(&[action]);
+        }
+        for action in NOTICES {
+            self.notices_total.with_label_values(&[action]);
         }
         for outcome in ["success", "failure"] {
             self.deliveries_total.with_label_values(&["file", outcome]);
@@ -240,6 +256,22 @@ impl Metrics {
     /// Counts a decision.
     pub fn count_decision(&self, action: &str) {
         self.decisions_total.with_label_values(&[action]).inc();
+    }
+
+    /// Counts a notice.
+    pub fn count_notice(&self, action: &str) {
+        self.notices_total.with_label_values(&[action]).inc();
+    }
+
+    /// Shows which rules with an alert hold.
+    pub fn show_alerts(&self, policy: &Policy, state: &PolicyState) {
+        self.rule_alert.reset();
+        for rule in &policy.rules {
+            let Action::Alert { severity, .. } = rule.then else { continue };
+            let holds = state.rules.get(&rule.id).is_some_and(|memory| memory.holds);
+            let gauge = self.rule_alert.with_label_values(&[rule.id.as_str(), severity.name()]);
+            gauge.set(i64::from(holds));
+        }
     }
 
     /// Counts an attempt to write the control file.

@@ -25,5 +25,6 @@ mod doctor;
 mod extract;
 mod layouts;
 mod pairing;
+mod policy;
 mod probe_and_program;
 mod state;

@@ -2,25 +2,30 @@
 
 use super::Check;
 use crate::config::file;
-use crate::convergence::{Goal, Monitor};
-use crate::policy::{
-    Action, Condition, Declined, Diverged, FIRST_PHASE, Followed, Margin, Missing, Patience,
-    Peaked, Plateaued, Policy, Reached, Rule, Smooth, Threshold, Warmup,
-};
-use std::collections::BTreeSet;
+use crate::policy::{Action, FIRST_PHASE, Missing, Policy, Rule, Severity, Warmup};
+use std::collections::{BTreeMap, BTreeSet};
 
-const DEFAULT_PATIENCE: u32 = 3;
-/// Values of a median: more would not be noise but another monitor.
-const MOST_SMOOTHED: usize = 1000;
-/// Conditions within conditions: what a person can still read.
-const DEEPEST: usize = 8;
+/// `policy.phases:`, checked.
+type Phases = BTreeMap<String, PhaseOfTraining>;
+
+struct PhaseOfTraining {
+    lambda: Option<f64>,
+    ramp: Option<u64>,
+    to: Option<BTreeSet<String>>,
+}
 
 impl Check {
     pub(super) fn policy(&mut self, policy: file::Policy) -> Option<Policy> {
         let missing = match policy.missing {
             None | Some(file::Missing::Skip) => Missing::Skip,
             Some(file::Missing::CountAsBad) => Missing::CountAsBad,
+            Some(file::Missing::Error) => Missing::Error,
         };
+        if policy.steps_per_epoch == Some(0) {
+            self.checked.report("policy.steps_per_epoch", "is 0, but must be at least 1");
+        }
+        self.steps_per_epoch = policy.steps_per_epoch.filter(|&steps| steps > 0);
+        let phases = self.phases(policy.phases.unwrap_or_default());
         let Some(files) = policy.rules.filter(|rules| !rules.is_empty()) else {
             self.checked.report("policy.rules", "is missing: give at least one rule");
             return None;
@@ -31,13 +36,14 @@ impl Check {
             .into_iter()
             .enumerate()
             .filter_map(|(index, rule)| {
-                self.rule(&format!("policy.rules[{index}]"), rule?, &mut ids)
+                self.rule(&format!("policy.rules[{index}]"), rule?, &mut ids, &phases)
             })
             .collect();
         if rules.len() < wanted {
             return None;
         }
-        let waits = rules.iter().any(|rule| rule.when.waits());
+        // A policy that only tells people need not end.
+        let waits = rules.iter().any(|rule| rule.then.is_control() && rule.when.waits());
         let ends = |rule: &Rule| {
             let always = rule.phase.is_none() && rule.warmup == Warmup::default();
             always && rule.when.is_budget() && rule.then == Action::Stop
@@ -51,14 +57,63 @@ impl Check {
             );
         }
         self.phases_exist(&rules);
-        Some(Policy { rules, missing })
+        let allowed = |(name, phase): (String, PhaseOfTraining)| Some((name, phase.to?));
+        let transitions = phases.into_iter().filter_map(allowed).collect();
+        let policy = Policy { rules, missing, transitions };
+        self.switches_are_allowed(&policy);
+        Some(policy)
+    }
+
+    fn phases(&mut self, phases: BTreeMap<String, Option<file::PhaseOfTraining>>) -> Phases {
+        let names: Vec<String> = phases.keys().cloned().collect();
+        if !names.is_empty() && !names.iter().any(|name| name == FIRST_PHASE) {
+            let message = format!("lacks `{FIRST_PHASE}`, in which every run starts");
+            self.checked.report("policy.phases", message);
+        }
+        let mut known = Phases::new();
+        for (name, phase) in phases {
+            let Some(file::PhaseOfTraining { lambda, ramp, to }) = phase else { continue };
+            let at = format!("policy.phases.{name}");
+            let unknown = to.iter().flatten().find(|to| !names.contains(to));
+            if let Some(unknown) = unknown {
+                let message = format!("names `{unknown}`, but the phases are {}", names.join(", "));
+                self.checked.report(&format!("{at}.to"), message);
+            }
+            let lambda = lambda.and_then(|lambda| {
+                self.number(&format!("{at}.lambda"), Some(lambda), 0.0..=1.0, 0.0)
+            });
+            if name == FIRST_PHASE && lambda.is_some_and(|lambda| lambda > 0.0) {
+                let message = format!(
+                    "is above 0, but `{FIRST_PHASE}` is training as it is without convergd; switch to another \
+                     phase at `reached: {{step: 0}}`"
+                );
+                self.checked.report(&format!("{at}.lambda"), message);
+            }
+            let to = to.map(|to| to.into_iter().collect());
+            known.insert(name, PhaseOfTraining { lambda, ramp, to });
+        }
+        known
+    }
+
+    /// A switch that no phase allows would never be made.
+    fn switches_are_allowed(&mut self, policy: &Policy) {
+        for (index, rule) in policy.rules.iter().enumerate() {
+            let Action::Phase { to, .. } = &rule.then else { continue };
+            let Some(from) = rule.phase.as_ref().filter(|from| !policy.allows(from, to)) else {
+                continue;
+            };
+            let message = format!(
+                "is `{to}`, but `policy.phases.{from}.to` does not allow it after `{from}`"
+            );
+            self.checked.report(&format!("policy.rules[{index}].then.phase.to"), message);
+        }
     }
 
     /// A rule for a phase that no rule leads to would never hold.
     fn phases_exist(&mut self, rules: &[Rule]) {
         let leads_to = |rule: &Rule| match &rule.then {
             Action::Phase { to, .. } => Some(to.clone()),
-            Action::Stop => None,
+            _ => None,
         };
         let mut known: Vec<String> = rules.iter().filter_map(leads_to).collect();
         known.push(FIRST_PHASE.to_owned());
@@ -73,7 +128,13 @@ impl Check {
         }
     }
 
-    fn rule(&mut self, at: &str, rule: file::Rule, ids: &mut BTreeSet<String>) -> Option<Rule> {
+    fn rule(
+        &mut self,
+        at: &str,
+        rule: file::Rule,
+        ids: &mut BTreeSet<String>,
+        phases: &Phases,
+    ) -> Option<Rule> {
         let id = self.required(&format!("{at}.id"), rule.id, "a name of its own");
         if let Some(id) = &id
             && !ids.insert(id.clone())
@@ -89,7 +150,7 @@ impl Check {
         let when = when.and_then(|when| self.condition(&format!("{at}.when"), when, 0));
         let then =
             self.required(&format!("{at}.then"), rule.then, "an action, such as `{stop: {}}`");
-        let then = then.and_then(|then| self.action(&format!("{at}.then"), then));
+        let then = then.and_then(|then| self.action(&format!("{at}.then"), then, phases));
         let warmup = self.warmup(&format!("{at}.warmup"), rule.warmup.unwrap_or_default());
         let cooldown = match rule.cooldown {
             None => Some(None),
@@ -105,238 +166,40 @@ impl Check {
         })
     }
 
-    fn required<T>(&mut self, at: &str, value: Option<T>, what: &str) -> Option<T> {
+    pub(super) fn required<T>(&mut self, at: &str, value: Option<T>, what: &str) -> Option<T> {
         if value.is_none() {
             self.checked.report(at, format!("is missing: give {what}"));
         }
         value
     }
 
-    fn condition(
-        &mut self,
-        at: &str,
-        condition: file::Condition,
-        depth: usize,
-    ) -> Option<Condition> {
-        if depth > DEEPEST {
-            let message = format!("stands in more than {DEEPEST} other conditions; use more rules");
-            self.checked.report(at, message);
-            return None;
-        }
-        match condition {
-            file::Condition::Peaked(peaked) => self.peaked(&format!("{at}.peaked"), peaked),
-            file::Condition::Plateaued(plateaued) => {
-                self.plateaued(&format!("{at}.plateaued"), plateaued)
-            }
-            file::Condition::Declined(declined) => {
-                self.declined(&format!("{at}.declined"), declined)
-            }
-            file::Condition::Below(threshold) => {
-                self.threshold(&format!("{at}.below"), threshold, true).map(Condition::Below)
-            }
-            file::Condition::Above(threshold) => {
-                self.threshold(&format!("{at}.above"), threshold, false).map(Condition::Above)
-            }
-            file::Condition::Diverged(diverged) => {
-                self.diverged(&format!("{at}.diverged"), diverged)
-            }
-            file::Condition::Reached(reached) => self.reached(&format!("{at}.reached"), reached),
-            file::Condition::NotFinite(_) => Some(Condition::NotFinite),
-            file::Condition::All(of) => {
-                self.several(&format!("{at}.all"), of, depth).map(Condition::All)
-            }
-            file::Condition::Any(of) => {
-                self.several(&format!("{at}.any"), of, depth).map(Condition::Any)
-            }
-            file::Condition::Not(of) => {
-                let of = self.condition(&format!("{at}.not"), *of, depth + 1)?;
-                Some(Condition::Not(Box::new(of)))
-            }
-            file::Condition::KOf(k_of) => self.k_of(&format!("{at}.k_of"), k_of, depth),
-        }
-    }
-
-    fn several(
-        &mut self,
-        at: &str,
-        of: Vec<Option<file::Condition>>,
-        depth: usize,
-    ) -> Option<Vec<Condition>> {
-        if of.is_empty() {
-            self.checked.report(at, "is empty: give at least one condition");
-            return None;
-        }
-        let wanted = of.len();
-        let known: Vec<Condition> = of
-            .into_iter()
-            .enumerate()
-            .filter_map(|(index, of)| self.condition(&format!("{at}[{index}]"), of?, depth + 1))
-            .collect();
-        (known.len() == wanted).then_some(known)
-    }
-
-    fn k_of(&mut self, at: &str, k_of: file::KOf, depth: usize) -> Option<Condition> {
-        let of = self.several(&format!("{at}.of"), k_of.of.unwrap_or_default(), depth);
-        let k = self.required(&format!("{at}.k"), k_of.k, "how many of them must hold");
-        let of = of?;
-        let k = self.count(&format!("{at}.k"), k, 1..=of.len(), 1);
-        Some(Condition::KOf { k: k?, of })
-    }
-
-    fn followed(
-        &mut self,
-        at: &str,
-        metric: Option<Monitor>,
-        goal: Option<Goal>,
-        smooth: Option<file::Smooth>,
-    ) -> Option<Followed> {
-        let metric = self.required(&format!("{at}.metric"), metric, "a monitor");
-        let smooth = match smooth {
-            None => Some(Smooth::Nothing),
-            Some(file::Smooth::Ema(file::Share(share))) => self
-                .number(&format!("{at}.smooth.ema"), Some(share), f64::MIN_POSITIVE..=1.0, 1.0)
-                .map(Smooth::Ema),
-            Some(file::Smooth::Median(count)) => self
-                .count(&format!("{at}.smooth.median"), Some(count), 1..=MOST_SMOOTHED, 1)
-                .map(Smooth::Median),
-        };
-        let metric = metric?;
-        Some(Followed { metric, goal: goal.unwrap_or(metric.goal()), smooth: smooth? })
-    }
-
-    fn patience(&mut self, at: &str, patience: Option<file::Patience>) -> Option<Patience> {
-        let zero = |what: &str| format!("is 0, but must be at least 1 {what}");
-        match patience.unwrap_or(file::Patience::Checks(DEFAULT_PATIENCE)) {
-            file::Patience::Checks(0) => {
-                self.checked.report(&format!("{at}.checks"), zero("check"))
-            }
-            file::Patience::Steps(0) => self.checked.report(&format!("{at}.steps"), zero("step")),
-            file::Patience::Duration(duration) if duration.0.is_zero() => {
-                self.checked.report(&format!("{at}.duration"), "is 0, but must be above 0");
-            }
-            file::Patience::Checks(checks) => return Some(Patience::Checks(checks)),
-            file::Patience::Steps(steps) => return Some(Patience::Steps(steps)),
-            file::Patience::Duration(duration) => {
-                return Some(Patience::Seconds(duration.0.as_secs_f64()));
-            }
-        }
-        None
-    }
-
-    fn margin(
-        &mut self,
-        at: &str,
-        margin: Option<file::Margin>,
-        default: Margin,
-    ) -> Option<Margin> {
-        let mut at_least_0 = |name: &str, value: f64| {
-            self.number(&format!("{at}.{name}"), Some(value), 0.0..=f64::MAX, 0.0)
-        };
-        match margin {
-            None => Some(default),
-            Some(file::Margin::Absolute(margin)) => {
-                at_least_0("absolute", margin).map(Margin::Absolute)
-            }
-            Some(file::Margin::Relative(file::Share(share))) => {
-                at_least_0("relative", share).map(Margin::Relative)
-            }
-            Some(file::Margin::StandardErrors(count)) => {
-                at_least_0("standard_errors", count).map(Margin::StandardErrors)
+    fn action(&mut self, at: &str, action: file::Action, phases: &Phases) -> Option<Action> {
+        match action {
+            file::Action::Stop(_) => Some(Action::Stop),
+            file::Action::Phase(phase) => self.switch(&format!("{at}.phase"), phase, phases),
+            file::Action::MarkBest(_) => Some(Action::MarkBest),
+            file::Action::Notify(file::Notify { message }) => Some(Action::Notify { message }),
+            file::Action::Alert(file::Alert { severity, message }) => {
+                let severity = match severity {
+                    Some(file::Severity::Info) => Severity::Info,
+                    None | Some(file::Severity::Warning) => Severity::Warning,
+                    Some(file::Severity::Critical) => Severity::Critical,
+                };
+                Some(Action::Alert { severity, message })
             }
         }
     }
 
-    fn confirm(&mut self, at: &str, confirm: Option<u32>) -> Option<u32> {
-        let confirm = confirm.unwrap_or(1);
-        if confirm == 0 {
-            self.checked.report(&format!("{at}.confirm"), "is 0, but must be at least 1 check");
-        }
-        (confirm > 0).then_some(confirm)
-    }
-
-    fn peaked(&mut self, at: &str, file: file::Peaked) -> Option<Condition> {
-        let followed = self.followed(at, file.metric, file.goal, file.smooth);
-        let patience = self.patience(&format!("{at}.patience"), file.patience);
-        let min_drop = self.margin(&format!("{at}.min_drop"), file.min_drop, Margin::NONE);
-        let (followed, patience, min_drop) = (followed?, patience?, min_drop?);
-        Some(Condition::Peaked(Peaked { followed, patience, min_drop }))
-    }
-
-    fn plateaued(&mut self, at: &str, file: file::Plateaued) -> Option<Condition> {
-        let followed = self.followed(at, file.metric, file.goal, file.smooth);
-        let patience = self.patience(&format!("{at}.patience"), file.patience);
-        let min_gain = self.margin(&format!("{at}.min_gain"), file.min_gain, Margin::NONE);
-        let (followed, patience, min_gain) = (followed?, patience?, min_gain?);
-        Some(Condition::Plateaued(Plateaued { followed, patience, min_gain }))
-    }
-
-    fn declined(&mut self, at: &str, file: file::Declined) -> Option<Condition> {
-        let followed = self.followed(at, file.metric, file.goal, file.smooth);
-        let wanted = "by how much, such as `{relative: 5%}`";
-        let drop = self.required(&format!("{at}.drop"), file.drop, wanted);
-        let drop =
-            drop.and_then(|drop| self.margin(&format!("{at}.drop"), Some(drop), Margin::NONE));
-        let confirm = self.confirm(at, file.confirm);
-        let drop = drop?;
-        let leave = self.margin(&format!("{at}.leave"), file.leave, drop)?;
-        let fits = match (leave, drop) {
-            (Margin::Absolute(leave), Margin::Absolute(drop))
-            | (Margin::Relative(leave), Margin::Relative(drop))
-            | (Margin::StandardErrors(leave), Margin::StandardErrors(drop)) => leave <= drop,
-            _ => false,
-        };
-        if !fits {
-            let message =
-                format!("is {leave}, but must be of one kind with `drop` and at most {drop}");
-            self.checked.report(&format!("{at}.leave"), message);
-            return None;
-        }
-        Some(Condition::Declined(Declined { followed: followed?, drop, leave, confirm: confirm? }))
-    }
-
-    fn threshold(&mut self, at: &str, file: file::Threshold, is_below: bool) -> Option<Threshold> {
-        let followed = self.followed(at, file.metric, None, file.smooth);
-        let any = f64::MIN..=f64::MAX;
-        let threshold = self.required(&format!("{at}.threshold"), file.threshold, "a value");
-        let threshold = threshold
-            .and_then(|t| self.number(&format!("{at}.threshold"), Some(t), any.clone(), 0.0));
-        let confirm = self.confirm(at, file.confirm);
-        let threshold = threshold?;
-        let range = if is_below { threshold..=f64::MAX } else { f64::MIN..=threshold };
-        let leave = self.number(&format!("{at}.leave"), file.leave, range, threshold);
-        Some(Threshold { followed: followed?, threshold, leave: leave?, confirm: confirm? })
-    }
-
-    fn diverged(&mut self, at: &str, file: file::Diverged) -> Option<Condition> {
-        let followed = self.followed(at, file.metric, file.goal, file.smooth);
-        let bound = "the value that no training comes back from";
-        let worse_than = self.required(&format!("{at}.worse_than"), file.worse_than, bound);
-        let any = f64::MIN..=f64::MAX;
-        let worse_than = worse_than
-            .and_then(|worst| self.number(&format!("{at}.worse_than"), Some(worst), any, 0.0));
-        let confirm = self.confirm(at, file.confirm);
-        let (followed, worse_than, confirm) = (followed?, worse_than?, confirm?);
-        Some(Condition::Diverged(Diverged { followed, worse_than, confirm }))
-    }
-
-    fn reached(&mut self, at: &str, file: file::Reached) -> Option<Condition> {
-        let file::Reached { step, checks, duration } = file;
-        let seconds = duration.map(|duration| duration.0.as_secs_f64());
-        if step.is_none() && checks.is_none() && seconds.is_none() {
-            self.checked.report(at, "needs `step`, `checks` or `duration`");
-            return None;
-        }
-        Some(Condition::Reached(Reached { step, checks, seconds }))
-    }
-
-    fn action(&mut self, at: &str, action: file::Action) -> Option<Action> {
-        let phase = match action {
-            file::Action::Stop(_) => return Some(Action::Stop),
-            file::Action::Phase(phase) => phase,
-        };
-        let at = format!("{at}.phase");
+    fn switch(&mut self, at: &str, phase: file::Phase, phases: &Phases) -> Option<Action> {
         let to = self.required(&format!("{at}.to"), phase.to, "the name of the phase");
-        let lambda = self.required(&format!("{at}.lambda"), phase.lambda, "λ, from 0 to 1");
+        let known = to.as_ref().and_then(|to| phases.get(to));
+        if let Some(to) = to.as_ref().filter(|_| !phases.is_empty() && known.is_none()) {
+            let names: Vec<&str> = phases.keys().map(String::as_str).collect();
+            let message = format!("is `{to}`, but `policy.phases` has {}", names.join(", "));
+            self.checked.report(&format!("{at}.to"), message);
+        }
+        let lambda = phase.lambda.or_else(|| known?.lambda);
+        let lambda = self.required(&format!("{at}.lambda"), lambda, "λ, from 0 to 1");
         let lambda =
             lambda.and_then(|l| self.number(&format!("{at}.lambda"), Some(l), 0.0..=1.0, 0.0));
         let most = phase.max_output_scale;
@@ -346,16 +209,20 @@ impl Check {
                 self.number(&format!("{at}.max_output_scale"), most, 0.0..=f64::MAX, 0.0).map(Some)
             }
         };
-        let ramp = phase.ramp.unwrap_or(0);
+        let ramp = phase.ramp.or_else(|| known?.ramp).unwrap_or(0);
         Some(Action::Phase { to: to?, lambda: lambda?, ramp, max_output_scale: most? })
     }
 
     fn warmup(&mut self, at: &str, warmup: file::Warmup) -> Option<Warmup> {
         let scale = warmup.min_output_scale;
         let scale = self.number(&format!("{at}.min_output_scale"), scale, 0.0..=f64::MAX, 0.0);
+        let epoch = match warmup.epoch {
+            None => Some(0),
+            Some(epoch) => self.steps_of(&format!("{at}.epoch"), epoch),
+        };
         Some(Warmup {
             checks: warmup.checks.unwrap_or(0),
-            step: warmup.step.unwrap_or(0),
+            step: warmup.step.unwrap_or(0).max(epoch?),
             min_output_scale: scale?,
         })
     }

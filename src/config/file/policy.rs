@@ -4,6 +4,7 @@ use super::{Duration, Share};
 use crate::convergence::{Goal, Monitor};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// `policy:`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -11,6 +12,11 @@ use serde::Deserialize;
 pub struct Policy {
     /// What a pair without a rule's monitor means.
     pub missing: Option<Missing>,
+    /// Training steps of an epoch, for all that is given in epochs.
+    pub steps_per_epoch: Option<u64>,
+    /// The phases of the training by name, where switches are to be limited or several rules lead to one. A
+    /// mistaken phase is null.
+    pub phases: Option<BTreeMap<String, Option<PhaseOfTraining>>>,
     /// In order of precedence. A mistaken rule is null.
     pub rules: Option<Vec<Option<Rule>>>,
 }
@@ -23,6 +29,20 @@ pub enum Missing {
     Skip,
     /// It is worse than any value.
     CountAsBad,
+    /// The run ends with an error.
+    Error,
+}
+
+/// `policy.phases.<name>:`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PhaseOfTraining {
+    /// Weight λ of the interaction loss.
+    pub lambda: Option<f64>,
+    /// Training steps over which λ rises.
+    pub ramp: Option<u64>,
+    /// Phases that may follow it; any without it.
+    pub to: Option<Vec<String>>,
 }
 
 /// One rule.
@@ -102,6 +122,8 @@ pub struct Peaked {
     pub patience: Option<Patience>,
     /// How far behind the best the value must lie.
     pub min_drop: Option<Margin>,
+    /// How often at most, over a whole run, a curve that is flat but for the noise of the probe may be stopped.
+    pub significance: Option<Share>,
 }
 
 /// `when.plateaued:`
@@ -188,6 +210,8 @@ pub enum Patience {
     Checks(u32),
     /// Training steps.
     Steps(u64),
+    /// Epochs, of `policy.steps_per_epoch` steps each.
+    Epochs(f64),
     /// Time.
     Duration(Duration),
 }
@@ -210,6 +234,8 @@ pub enum Margin {
 pub struct Reached {
     /// The step of the pair.
     pub step: Option<u64>,
+    /// The epoch of the pair.
+    pub epoch: Option<f64>,
     /// The number of pairs evaluated.
     pub checks: Option<u64>,
     /// The time since the first pair.
@@ -224,6 +250,8 @@ pub struct Warmup {
     pub checks: Option<u64>,
     /// First step that is looked at.
     pub step: Option<u64>,
+    /// First epoch that is looked at.
+    pub epoch: Option<f64>,
     /// Output scale that both networks must have reached.
     pub min_output_scale: Option<f64>,
 }
@@ -236,6 +264,42 @@ pub enum Action {
     Stop(Empty),
     /// Switch the training to another phase.
     Phase(Phase),
+    /// Take the best pair that the rule knows, or the current one, for the best of the run.
+    MarkBest(Empty),
+    /// Tell people.
+    Notify(Notify),
+    /// Raise an alert for as long as the condition holds.
+    Alert(Alert),
+}
+
+/// `then.notify:`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// What to tell them beside the reason.
+    pub message: Option<String>,
+}
+
+/// `then.alert:`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alert {
+    /// How urgent it is; `warning` without it.
+    pub severity: Option<Severity>,
+    /// What to say beside the reason.
+    pub message: Option<String>,
+}
+
+/// `then.alert.severity:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Somebody should look at it in working hours.
+    Warning,
+    /// Somebody should look at it now.
+    Critical,
 }
 
 /// `then.phase:`
@@ -244,9 +308,9 @@ pub enum Action {
 pub struct Phase {
     /// Name of the phase.
     pub to: Option<String>,
-    /// Weight λ of the interaction loss.
+    /// Weight λ of the interaction loss; that of `policy.phases` without it.
     pub lambda: Option<f64>,
-    /// Training steps over which λ rises.
+    /// Training steps over which λ rises; those of `policy.phases` without it.
     pub ramp: Option<u64>,
     /// Output scale above which the rule does not fire.
     pub max_output_scale: Option<f64>,

@@ -1,0 +1,122 @@
+//! `policy:` beside its conditions: epochs, phases, notices.
+
+use super::super::*;
+use super::{GOOD, lines};
+use crate::policy::{Action, Condition, Missing, Patience, Reached, Severity};
+
+/// The good file with another policy.
+fn policy(text: &str) -> String {
+    let (head, rest) = GOOD.split_once("policy:\n").expect("there");
+    let tail = &rest[rest.find("control:").expect("there")..];
+    format!("{head}policy:\n{text}{tail}")
+}
+
+#[test]
+fn epochs_are_steps_and_need_their_number() {
+    let rules = |head: &str| {
+        policy(&format!(
+            "{head}  rules:
+    - id: peak
+      when:
+        peaked: {{metric: probe_loss, patience: {{epochs: 1.5}}, significance: 5%}}
+      warmup: {{step: 10, epoch: 0.5}}
+      then:
+        stop: {{}}
+    - id: budget
+      when:
+        reached: {{epoch: 20, step: 9000}}
+      then:
+        stop: {{}}
+"
+        ))
+    };
+    let config =
+        Config::parse(Path::new("dir/run.yaml"), &rules("  steps_per_epoch: 391\n")).expect("good");
+    let [peak, budget] = &config.policy.rules[..] else { panic!("two rules") };
+    let Condition::Peaked(peaked) = &peak.when else { panic!("{peak:?}") };
+    // 586.5 and 195.5 steps.
+    assert_eq!(peaked.patience, Patience::Epochs { epochs: 1.5, steps: 587 });
+    assert_eq!((peaked.significance, peak.warmup.step), (Some(0.05), 196));
+    let wanted = Reached { step: Some(7820), checks: None, seconds: None };
+    assert_eq!(budget.when, Condition::Reached(wanted));
+    let found = lines(&rules(""));
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found.iter().all(|message| message.contains("give `policy.steps_per_epoch`")));
+    let found = lines(&rules("  steps_per_epoch: 0\n"));
+    assert!(found[0].contains("policy.steps_per_epoch: is 0"), "{found:#?}");
+}
+
+#[test]
+fn phases_give_their_lambda_and_say_what_may_follow() {
+    let text = |to: &str, from: &str| {
+        policy(&format!(
+            "  missing: error
+  phases:
+    plain: {{to: [regularized]}}
+    regularized: {{lambda: 0.8, ramp: 500, to: [plain]}}
+    late: {{lambda: 2, to: [never]}}
+  rules:
+    - id: switch
+      phase: {from}
+      when:
+        reached: {{checks: 3}}
+      then:
+        phase: {{to: {to}}}
+"
+        ))
+    };
+    let good = text("regularized", "plain").replace("    late: {lambda: 2, to: [never]}\n", "");
+    let config = Config::parse(Path::new("dir/run.yaml"), &good).expect("good");
+    let Action::Phase { lambda, ramp, .. } = config.policy.rules[0].then else { panic!("a phase") };
+    assert_eq!((lambda, ramp), (0.8, 500));
+    assert_eq!(config.policy.missing, Missing::Error);
+    assert!(config.policy.allows("plain", "regularized") && !config.policy.allows("plain", "late"));
+    let found = lines(&text("regularised", "plain"));
+    let has = |part: &str| assert!(found.iter().any(|f| f.contains(part)), "{part}: {found:#?}");
+    has("policy.phases.late.lambda: is 2, but must lie between 0 and 1");
+    has("policy.phases.late.to: names `never`, but the phases are late, plain, regularized");
+    has("then.phase.to: is `regularised`, but `policy.phases` has late, plain, regularized");
+    let found = lines(&text("late", "plain").replace("lambda: 2, to: [never]", "lambda: 1"));
+    assert!(
+        found[0].contains("`policy.phases.plain.to` does not allow it after `plain`"),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn notices_are_read() {
+    let text = policy(
+        "  rules:
+    - id: low
+      when:
+        below: {metric: convergent_ratio, threshold: 0.3}
+      then:
+        alert: {severity: critical, message: look at it}
+    - id: tell
+      when:
+        above: {metric: probe_accuracy, threshold: 0.9}
+      then:
+        notify: {}
+    - id: mark
+      when:
+        above: {metric: probe_accuracy, threshold: 0.9}
+      then:
+        mark_best: {}
+    - id: budget
+      when:
+        reached: {step: 9}
+      then:
+        stop: {}
+",
+    );
+    let config = Config::parse(Path::new("dir/run.yaml"), &text).expect("good");
+    let actions: Vec<&Action> = config.policy.rules.iter().map(|rule| &rule.then).collect();
+    let alert =
+        Action::Alert { severity: Severity::Critical, message: Some("look at it".to_owned()) };
+    assert_eq!(
+        actions,
+        [&alert, &Action::Notify { message: None }, &Action::MarkBest, &Action::Stop]
+    );
+    let found = lines(&text.replace("severity: critical", "severity: urgent"));
+    assert!(found[0].contains("unknown variant `urgent`"), "{found:#?}");
+}

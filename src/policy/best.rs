@@ -1,0 +1,163 @@
+//! Conditions that compare a value with the best one.
+
+use super::condition::{Declined, Followed, Margin, Peaked, Plateaued};
+use super::engine::Observation;
+use super::flat::{self, LEAST_SAMPLES};
+use super::followed::{Seen, kept};
+use super::latch::latch;
+use super::state::{Best, ConditionState};
+use super::verdict::{Verdict, View};
+use crate::convergence::Estimate;
+
+/// A value that is no new best.
+struct Behind {
+    best: Best,
+    /// In units of the monitor; infinite where the value is missing and counts as bad.
+    by: f64,
+    value: Option<Estimate>,
+}
+
+/// Takes in a value: a new best where it is better by more than `min_gain`, else one check more without.
+/// Where nothing lies behind the best, what is to be said instead: a condition on the best ends with a new
+/// one, and stays as it was without a value.
+fn behind(
+    followed: &Followed,
+    min_gain: Margin,
+    memory: &mut ConditionState,
+    view: &View<'_>,
+) -> Result<Behind, Verdict> {
+    let value = match followed.see(memory, view) {
+        Seen::Value(value) => Some(value),
+        Seen::Bad => None,
+        Seen::Nothing => return Err(kept(followed, memory, view)),
+    };
+    let is_better = |best: Best, now: Estimate| {
+        -followed.behind(best.value, now.value) > min_gain.of(best, now)
+    };
+    match (memory.best, value) {
+        (Some(best), Some(now)) if !is_better(best, now) => {
+            memory.since_best += 1;
+            Ok(Behind { best, by: followed.behind(best.value, now.value), value })
+        }
+        (Some(best), None) => {
+            memory.since_best += 1;
+            Ok(Behind { best, by: f64::INFINITY, value })
+        }
+        (_, Some(Estimate { value, standard_error })) => {
+            memory.best = Some(Best { value, standard_error, at: view.now });
+            (memory.since_best, memory.crossed, memory.holds) = (0, 0, false);
+            let step = view.now.step;
+            let reason = format!("`{}` is best at step {step}: {value:.4}", followed.metric);
+            Err(Verdict { holds: false, reason, best_step: Some(step) })
+        }
+        (None, None) => Err(kept(followed, memory, view)),
+    }
+}
+
+/// The words for a value that is no new best.
+fn told(behind: &Behind, view: &View<'_>) -> String {
+    let Behind { best, value, .. } = behind;
+    let now = value.map_or_else(|| "no value".to_owned(), |now| format!("{:.4}", now.value));
+    format!("best {:.4} at step {}, {now} at step {}", best.value, best.at.step, view.now.step)
+}
+
+impl Peaked {
+    pub(super) fn observe(&self, memory: &mut ConditionState, view: &View<'_>) -> Verdict {
+        let Self { followed, patience, min_drop, .. } = self;
+        // Also at a new best: the flat series see every check.
+        let chance = self.significance.map(|level| Chance::at(level, self, memory, view));
+        let behind = match behind(followed, Margin::NONE, memory, view) {
+            Ok(behind) => behind,
+            Err(verdict) => return verdict,
+        };
+        let Behind { best, by, value } = behind;
+        let since = memory.since_best;
+        let least = value.map_or(0.0, |now| min_drop.of(best, now));
+        memory.holds = patience.is_over(best.at, u64::from(since), view.now)
+            && (least == 0.0 || by > least)
+            && chance.as_ref().is_none_or(|chance| chance.is_exceeded(by));
+        let chance = chance.map(|chance| format!(", {chance}")).unwrap_or_default();
+        let reason = format!(
+            "`{}` peaked: {} after {since} checks without a better value (patience {patience}, drop \
+             {by:.4}, least drop {min_drop}{chance})",
+            followed.metric,
+            told(&behind, view)
+        );
+        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step) }
+    }
+}
+
+/// What a drop must exceed to be no chance.
+struct Chance {
+    level: f64,
+    /// In units of the monitor; nothing where it cannot be told.
+    drop: Option<f64>,
+}
+
+impl Chance {
+    fn at(level: f64, peaked: &Peaked, memory: &mut ConditionState, view: &View<'_>) -> Self {
+        let Peaked { followed, patience, .. } = peaked;
+        let Observation { samples, .. } = view.observation;
+        let is_there = view.observation.estimate(followed.metric).is_some();
+        let noise =
+            samples.as_ref().filter(|_| is_there).and_then(|s| flat::noise(s, followed.metric));
+        let series = memory.flat.get_or_insert_default();
+        let drop = noise.map(|noise| series.observe(&noise, followed, *patience, level));
+        Self { level, drop }
+    }
+
+    /// A value that is missing and counts as bad is behind by any margin.
+    fn is_exceeded(&self, by: f64) -> bool {
+        by == f64::INFINITY || self.drop.is_some_and(|drop| by > drop)
+    }
+}
+
+impl std::fmt::Display for Chance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = 100.0 * self.level;
+        match self.drop {
+            Some(drop) => write!(f, "significant at {percent} % from {drop:.4}"),
+            None => write!(f, "no significance without {LEAST_SAMPLES} samples"),
+        }
+    }
+}
+
+impl Plateaued {
+    pub(super) fn observe(&self, memory: &mut ConditionState, view: &View<'_>) -> Verdict {
+        let Self { followed, patience, min_gain } = self;
+        let behind = match behind(followed, *min_gain, memory, view) {
+            Ok(behind) => behind,
+            Err(verdict) => return verdict,
+        };
+        let best = behind.best;
+        let since = memory.since_best;
+        memory.holds = patience.is_over(best.at, u64::from(since), view.now);
+        let reason = format!(
+            "`{}` got no better: {} after {since} checks without a gain above {min_gain} (patience \
+             {patience})",
+            followed.metric,
+            told(&behind, view)
+        );
+        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step) }
+    }
+}
+
+impl Declined {
+    pub(super) fn observe(&self, memory: &mut ConditionState, view: &View<'_>) -> Verdict {
+        let Self { followed, drop, leave, confirm } = self;
+        let behind = match behind(followed, Margin::NONE, memory, view) {
+            Ok(behind) => behind,
+            Err(verdict) => return verdict,
+        };
+        let Behind { best, by, value } = behind;
+        let in_units = |margin: &Margin| value.map_or(0.0, |now| margin.of(best, now));
+        latch(memory, by > in_units(drop), by <= in_units(leave), *confirm);
+        let reason = format!(
+            "`{}` declined: {} (drop {by:.4}, wanted more than {drop}, {} of {confirm} checks)",
+            followed.metric,
+            told(&behind, view),
+            memory.crossed
+        );
+        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step) }
+    }
+}

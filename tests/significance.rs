@@ -1,0 +1,52 @@
+//! `significance` on runs of which the truth is known. The whole table: `cargo bench --no-default-features --bench
+//! significance`, in docs/policy.md.
+#![allow(clippy::expect_used)]
+
+#[path = "common/noisy_run.rs"]
+mod noisy_run;
+
+use convergd::convergence::Monitor;
+use convergd::policy::Smooth;
+use noisy_run::{Looks, run, stops_at};
+use rayon::prelude::*;
+
+const RUNS: u64 = 300;
+const CHECKS: usize = 40;
+
+/// The share of runs that are stopped, and that are stopped in their second half.
+fn stopped(samples: usize, rise: f64, looks: Looks) -> (f64, f64) {
+    let stops: Vec<u64> = (0..RUNS)
+        .into_par_iter()
+        .filter_map(|seed| stops_at(&run(seed, samples, CHECKS, rise), looks))
+        .collect();
+    let late = stops.iter().filter(|&&step| step > CHECKS as u64 / 2).count();
+    (stops.len() as f64 / RUNS as f64, late as f64 / RUNS as f64)
+}
+
+fn looks(metric: Monitor, significance: Option<f64>) -> Looks {
+    Looks { metric, smooth: Smooth::Nothing, patience: 3, significance }
+}
+
+#[test]
+fn a_flat_curve_is_stopped_no_more_often_than_the_level_says() {
+    for metric in [Monitor::ConvergenceScore, Monitor::ConvergentRatio] {
+        for samples in [8, 20] {
+            for level in [0.05, 0.2] {
+                let (found, _) = stopped(samples, 0.0, looks(metric, Some(level)));
+                assert!(found <= level, "{metric} of {samples} samples: {found} at {level}");
+            }
+        }
+        let (without, _) = stopped(20, 0.0, looks(metric, None));
+        assert!(without > 0.9, "patience alone stops nearly every flat run: {without}");
+    }
+}
+
+#[test]
+fn a_decline_is_found_and_smoothing_helps() {
+    let score = looks(Monitor::ConvergenceScore, Some(0.05));
+    let (_, plain) = stopped(30, 0.03, score);
+    assert!(plain > 0.9, "{plain}");
+    let (_, of_few) = stopped(15, 0.03, score);
+    let (_, smoothed) = stopped(15, 0.03, Looks { smooth: Smooth::Ema(0.5), ..score });
+    assert!(of_few > 0.5 && smoothed > of_few, "{of_few} and {smoothed}");
+}
