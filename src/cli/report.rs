@@ -6,6 +6,7 @@ use crate::convergence::Monitor;
 use crate::daemon::now;
 use crate::history::{DeliveryRow, History, Outcome};
 use crate::network::Variables;
+use crate::policy::Notice;
 use crate::telemetry::report::{DecisionRow, PairRow, Report};
 use clap::Args;
 use std::path::PathBuf;
@@ -63,6 +64,7 @@ pub(super) fn page(config: &Config) -> anyhow::Result<String> {
             })
             .collect(),
         decisions: decisions.into_iter().map(decision_row).collect(),
+        notices: history.notices()?.into_iter().map(notice_row).collect(),
         skipped,
     };
     Ok(report.render())
@@ -98,6 +100,12 @@ fn decision_row(row: DeliveryRow) -> DecisionRow {
         best_step: decision.best_step,
         time: utc(decision.time),
     }
+}
+
+fn notice_row(notice: Notice) -> DecisionRow {
+    let Notice { step, action, rule, reason, message, best_step, time, .. } = notice;
+    let reason = message.map_or(reason.clone(), |message| format!("{message}: {reason}"));
+    DecisionRow { step, action, rule, reason, best_step, time: utc(time) }
 }
 
 /// Seconds since 1970 as a date and time in UTC.

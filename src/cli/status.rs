@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::history::{CheckpointRow, DeliveryRow, History, Outcome, PairRow};
 use crate::network::Precision;
+use crate::policy::{Action, Notice, Rule};
 use clap::Args;
 use serde_json::json;
 
@@ -35,6 +36,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let quarantined = history.checkpoints(Some(Outcome::Quarantined))?;
     let skipped = history.checkpoints(Some(Outcome::Skipped))?;
     let ended = history.fact("ended")?;
+    let notices = history.notices()?;
+    let alerts = alerts(&config, last.as_ref());
     let best = decisions.last().and_then(|row| row.document.best.as_ref());
     let best = match best {
         Some(best) => history.pair(best.step)?,
@@ -67,6 +70,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
                 "outcome": row.outcome.name(), "reason": row.reason,
             })).collect::<Vec<_>>(),
             "decisions": decisions.iter().map(|row| &row.decision).collect::<Vec<_>>(),
+            "notices": notices,
+            "alerts": alerts,
             "delivered": decisions.last().and_then(|row| row.delivered),
             "acknowledged": acknowledged.iter().map(|(network, step, time)| {
                 json!({"network": network, "step": step, "time": time})
@@ -92,6 +97,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if let Some(ended) = ended {
         say(format!("ended       {ended}"));
     }
+    describe_notices(&notices, &alerts);
     for row in &decisions {
         describe_decision(row);
     }
@@ -144,6 +150,29 @@ fn describe_set_aside(rows: &[CheckpointRow]) {
     for CheckpointRow { role, step, outcome, reason, path, .. } in &rows[earlier..] {
         let reason = reason.as_deref().unwrap_or_default();
         say(format!("            {role} {step} {}: `{path}`: {reason}", outcome.name()));
+    }
+}
+
+/// Ids of the rules whose alert holds.
+fn alerts<'a>(config: &'a Config, last: Option<&PairRow>) -> Vec<&'a str> {
+    let Some(last) = last else { return Vec::new() };
+    let holds = |rule: &&Rule| {
+        let memory = last.policy.rules.get(&rule.id);
+        matches!(rule.then, Action::Alert { .. }) && memory.is_some_and(|memory| memory.holds)
+    };
+    config.policy.rules.iter().filter(holds).map(|rule| rule.id.as_str()).collect()
+}
+
+/// The newest of them, and which alerts still hold.
+fn describe_notices(notices: &[Notice], alerts: &[&str]) {
+    let earlier = notices.len().saturating_sub(MOST_SHOWN);
+    for Notice { action, step, rule, reason, message, .. } in &notices[earlier..] {
+        let message = message.iter().map(|message| format!(": {message}")).collect::<String>();
+        say(format!("notice      {action} at step {step} by rule `{rule}`{message}"));
+        say(format!("            {reason}"));
+    }
+    if !alerts.is_empty() {
+        say(format!("alerts      {}", alerts.join(", ")));
     }
 }
 

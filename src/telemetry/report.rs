@@ -33,6 +33,8 @@ pub struct Report {
     pub pairs: Vec<PairRow>,
     /// In the order in which they were taken.
     pub decisions: Vec<DecisionRow>,
+    /// What rules had to say beside, in the order of the steps.
+    pub notices: Vec<DecisionRow>,
     /// Checkpoint and the reason why it was not evaluated.
     pub skipped: Vec<(String, String)>,
 }
@@ -138,6 +140,26 @@ const COLUMNS: &[Monitor] = &[
 ];
 
 const DECISION_COLUMNS: [&str; 6] = ["Step", "Action", "Rule", "Best step", "Reason", "Time (UTC)"];
+
+fn decision_table(heading: &str, rows: &[DecisionRow]) -> Markup {
+    html! {
+        div.scroll role="region" aria-labelledby=(heading) tabindex="0" { table {
+            thead { tr {
+                @for name in DECISION_COLUMNS {
+                    th scope="col" { (name) }
+                }
+            } }
+            tbody { @for row in rows { tr {
+                th scope="row" { (step_text(row.step)) }
+                td { (row.action) }
+                td { code { (row.rule) } }
+                td.number { (row.best_step.map_or_else(|| "–".to_owned(), step_text)) }
+                td.reason { (row.reason) }
+                td.time { (row.time) }
+            } } }
+        } }
+    }
+}
 
 /// What a monitor tells, in a few words with its unit.
 fn meaning(monitor: Monitor) -> &'static str {
@@ -462,21 +484,11 @@ impl Report {
                 @if self.decisions.is_empty() {
                     p { "None." }
                 } @else {
-                    div.scroll role="region" aria-labelledby="decisions" tabindex="0" { table {
-                        thead { tr {
-                            @for name in DECISION_COLUMNS {
-                                th scope="col" { (name) }
-                            }
-                        } }
-                        tbody { @for row in &self.decisions { tr {
-                            th scope="row" { (step_text(row.step)) }
-                            td { (row.action) }
-                            td { code { (row.rule) } }
-                            td.number { (row.best_step.map_or_else(|| "–".to_owned(), step_text)) }
-                            td.reason { (row.reason) }
-                            td.time { (row.time) }
-                        } } }
-                    } }
+                    (decision_table("decisions", &self.decisions))
+                }
+                @if !self.notices.is_empty() {
+                    h3 id="notices" { "Notices" }
+                    (decision_table("notices", &self.notices))
                 }
             }
         }

@@ -31,6 +31,7 @@ fn report(pairs: Vec<PairRow>) -> Report {
         primary: Monitor::ConvergenceScore,
         pairs,
         decisions: Vec::new(),
+        notices: Vec::new(),
         skipped: Vec::new(),
     }
 }
@@ -148,4 +149,13 @@ fn digits_follow_the_standard_error() {
     assert_eq!(text(-1.5, 0.21), "−1.50 ±\u{a0}0.21");
     assert_eq!(text(0.75, 0.0), "0.7500");
     assert_eq!(text(2e6, 1e3), "2.00e6 ±\u{a0}1000");
+}
+
+#[test]
+fn notices_have_a_table_of_their_own() {
+    let mut report = report(Vec::new());
+    assert!(!report.render().contains("id=\"notices\""));
+    report.notices = vec![decision("alert", 200, None)];
+    let page = report.render();
+    assert!(page.contains("<h3 id=\"notices\">Notices</h3>") && page.contains("<td>alert</td>"));
 }

@@ -49,6 +49,9 @@ fn notices_are_told_and_kept_and_replayed() {
     let status = bench.status();
     assert_eq!(status["decisions"][0]["best_step"], 2);
     assert!(bench.path("state/best/2/target").exists());
+    assert_eq!((&status["alerts"][0], &status["notices"][0]), (&"low".into(), &notice));
+    let said = bench.command(&["status", "-c", "run.yaml"]);
+    assert!(said.out.contains("alerts      low"), "{}", said.out);
     let said = bench.command(&["replay", "-c", "run.yaml"]);
     said.expect(0, &[]);
     for part in ["alert at step 1 by rule `low`: look at it", "mark_best at step 2", "as it was"] {
