@@ -18,7 +18,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build demo demo-phase test test-rust test-core test-python fuzz bench-solver bench-forward lint format clean
+.PHONY: help setup build demo demo-phase test test-rust test-core test-python fuzz bench-solver bench-forward bench-history lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,7 +45,7 @@ demo-phase: build ## the same; convergd switches them to the regularised phase f
 test: test-core test-rust test-python ## all tests
 
 test-rust: setup
-	CONVERGD_TEST_PYTHON=1 cargo test --locked
+	CONVERGD_TEST_PYTHON=1 cargo test --locked --features failpoints
 
 test-core: ## the pure core, without libtorch
 	cargo test --locked --no-default-features --lib
@@ -86,10 +86,15 @@ bench-forward: setup ## masked inputs a second, against a bare loop and PyTorch 
 	PYTHONPATH=python $(BIN)/python benches/forward.py --networks target/bench/networks \
 		--bench "$$(ls -t target/release/deps/forward-* | grep -v '\.d$$' | head -1)"
 
+bench-history: setup ## start, status and ticks with ten thousand pairs (5 minutes)
+	$(BIN)/python tests/fixtures/make_bad_input.py target/bench/bad_input
+	cargo bench --locked --bench history -- --fixtures target/bench/bad_input
+
 lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	cargo clippy --locked --no-default-features --lib -- -D warnings
 	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz
 	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz

@@ -6,6 +6,7 @@
 
 mod arrivals;
 mod best;
+mod clock;
 mod delivery;
 mod ending;
 mod evaluation;
@@ -14,6 +15,7 @@ mod peers;
 mod settings;
 mod watchers;
 
+use self::clock::RunClock;
 use self::peers::Peers;
 use self::settings::{find_fixed, keep_settings, last_steps};
 use self::watchers::Watchers;
@@ -21,10 +23,11 @@ use crate::checkpoint::{self, Checkpoint, Event, Pairs};
 use crate::config::Config;
 use crate::control::Control;
 use crate::extractor::Extractor;
+use crate::failpoint;
 use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
-use crate::network::{Evaluated, NetworkError, Variables, Worker};
+use crate::network::{Evaluated, NetworkError, ValueCache, Variables, Worker};
 use crate::policy::{Decision, MissingMonitor, PolicyState};
 use crate::role::Role;
 use crate::signal::Document;
@@ -143,6 +146,8 @@ pub fn run(
     let _lock = StateLock::take(&config.state)?;
     let history = History::open(&config.state)?;
     let mut daemon = Daemon::start(config, options, history, interrupts, page)?;
+    // An earlier life may have ended between its last pair and this.
+    daemon.release_former_bests();
     let earlier_stop = daemon.earlier_stop()?;
     if let Some(decision) = &earlier_stop
         && daemon.is_settled()?
@@ -160,6 +165,7 @@ pub fn run(
         return Ok(End::Interrupted);
     }
     recovered?;
+    failpoint::reach("pins-recovered");
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
     let end = daemon.serve(&watchers, earlier_stop);
     // What could not be stored lies among the pins, where the next start finds it.
@@ -217,6 +223,7 @@ struct Daemon<'a> {
     /// Made when the number of variables is known.
     extractor: Option<Extractor>,
     policy: PolicyState,
+    clock: RunClock,
     generation: u64,
     /// Whether the last delivery failed: said once, not at every try.
     delivery_fails: bool,
@@ -248,10 +255,12 @@ impl<'a> Daemon<'a> {
         interrupts: &Receiver<()>,
         page: http::Page,
     ) -> Result<Self> {
-        let worker = Worker::start(config.network.clone(), config.state.join("values"))?;
+        let cache = ValueCache::new(config.values(), config.cache_size);
+        let worker = Worker::start(config.network.clone(), cache)?;
         let fixed = find_fixed(config)?;
         // After what can be refused: a start that fails leaves nothing behind.
         keep_settings(config, options, &worker, &history, fixed.as_ref())?;
+        failpoint::reach("settings-kept");
         let device = worker.device().to_string();
         let internal = |error: &dyn std::fmt::Display| DaemonError::Internal(error.to_string());
         let metrics = Metrics::new(&device).map_err(|error| internal(&error))?;
@@ -267,7 +276,7 @@ impl<'a> Daemon<'a> {
         let variables = variables.map(|text| serde_json::from_str(&text)).transpose();
         let variables = variables.map_err(HistoryError::Value)?;
         let last = history.last_pair()?;
-        let decisions = history.decisions()?;
+        let decided = history.last_decision()?;
         let policy = last.as_ref().map(|pair| pair.policy.clone()).unwrap_or_default();
         tracing::info!(
             run = config.name, %device, samples = worker.samples(), state = %config.state.display(),
@@ -284,7 +293,8 @@ impl<'a> Daemon<'a> {
             variables,
             extractor: None,
             policy,
-            generation: decisions.last().map_or(0, |row| row.document.generation),
+            clock: RunClock::new(now(), last.as_ref().map(|pair| pair.time), Instant::now()),
+            generation: decided.as_ref().map_or(0, |row| row.document.generation),
             delivery_fails: false,
             newest: [last.as_ref().map(|pair| pair.step); 2],
             last_arrival: last.as_ref().map(|_| Instant::now()),
@@ -298,7 +308,7 @@ impl<'a> Daemon<'a> {
             was_same: false,
             history,
         };
-        daemon.show_start(last.as_ref(), decisions.last())?;
+        daemon.show_start(last.as_ref(), decided.as_ref())?;
         Ok(daemon)
     }
 
@@ -317,6 +327,7 @@ impl<'a> Daemon<'a> {
                 let document = found.unwrap_or_else(fresh);
                 self.generation = document.generation;
                 self.write_control(&document);
+                failpoint::reach("control-begun");
             }
             // Undelivered, or lost since: a trainer that starts again must find it.
             Some(row) if self.control.current().as_ref() != Some(&row.document) => {
@@ -335,7 +346,7 @@ impl<'a> Daemon<'a> {
     fn recover_pins(&mut self) -> Result<()> {
         let pins = self.config.state.join("pins");
         let mut kept = Vec::new();
-        for row in self.history.checkpoints(Some(Outcome::Waiting))? {
+        for row in self.history.checkpoints_that(Outcome::Waiting, usize::MAX)? {
             let CheckpointRow { role, identity, step, path, .. } = row;
             let pin = checkpoint::pin::path(&pins, role, step, &identity);
             if checkpoint::pin::is_intact(&pin, &identity) {
@@ -348,13 +359,15 @@ impl<'a> Daemon<'a> {
         let refuse =
             |source| DaemonError::History(HistoryError::Directory { path: pins.clone(), source });
         // Of what has a row the row tells, whatever it is.
-        let rows = self.history.checkpoints(None)?;
-        let place =
-            |row: &CheckpointRow| checkpoint::pin::path(&pins, row.role, row.step, &row.identity);
-        let known: HashSet<PathBuf> = rows.iter().map(place).collect();
-        let waiting = rows.iter().filter(|row| row.outcome == Outcome::Waiting);
-        let mut taken: HashSet<(Role, u64)> = waiting.map(|row| (row.role, row.step)).collect();
+        let (mut known, mut taken) = (HashSet::<PathBuf>::new(), HashSet::<(Role, u64)>::new());
         for settings in &self.config.watch {
+            let role = settings.role;
+            for step in checkpoint::pin::steps(&pins, role).map_err(refuse)? {
+                for row in self.history.checkpoints_at(role, step)? {
+                    known.insert(checkpoint::pin::path(&pins, role, step, &row.identity));
+                    taken.extend((row.outcome == Outcome::Waiting).then_some((role, step)));
+                }
+            }
             let orphans = checkpoint::pin::orphans(&pins, settings, |pin| known.contains(pin));
             let last = self.pairs.last().map(|last| last[settings.role.index()]);
             for checkpoint in orphans.map_err(refuse)? {
@@ -373,7 +386,7 @@ impl<'a> Daemon<'a> {
     }
 
     fn earlier_stop(&self) -> Result<Option<Decision>> {
-        let last = self.history.decisions()?.pop().map(|row| row.decision);
+        let last = self.history.last_decision()?.map(|row| row.decision);
         Ok(last.filter(|_| self.policy.stopped))
     }
 
@@ -461,5 +474,6 @@ impl<'a> Daemon<'a> {
 
 /// Seconds since 1970.
 pub fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64()) + failpoint::clock_offset()
 }

@@ -72,6 +72,7 @@ impl Replacement {
         // Other users' trainers read the control file; tempfile makes files for their owner alone.
         temporary.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
         temporary.as_file().sync_all()?;
+        crate::failpoint::reach("file-written");
         temporary.persist(path).map_err(|error| error.error)?;
         File::open(directory)?.sync_all()
     }

@@ -38,6 +38,8 @@ pub mod daemon;
 #[cfg(feature = "torch")]
 pub mod extractor;
 #[cfg(feature = "torch")]
+pub mod failpoint;
+#[cfg(feature = "torch")]
 pub mod files;
 #[cfg(feature = "torch")]
 pub mod history;

@@ -10,8 +10,8 @@ use convergd::history::History;
 use convergd::layout::{Layout, Limits, Reading};
 use convergd::network::variables::Assignment;
 use convergd::network::{
-    Baseline, DeviceChoice, NetworkError, Precision, Settings, Source, VariableRule, Variables,
-    Worker,
+    Baseline, DeviceChoice, NetworkError, Precision, Settings, Source, ValueCache, VariableRule,
+    Variables, Worker,
 };
 use convergd::role::Role;
 use safetensors::SafeTensors;
@@ -109,7 +109,7 @@ impl Family {
             threads: 1,
             batch: Some(BATCH),
         };
-        Worker::start(settings, self.directory.join("cache"))
+        Worker::start(settings, ValueCache::new(self.directory.join("cache"), 1 << 30))
     }
 
     /// The checkpoints of one step, 0 or 1.

@@ -16,7 +16,8 @@ mod common;
 use convergd::layout::{Layout, Limits, Reading};
 use convergd::network::variables::Assignment;
 use convergd::network::{
-    Baseline, DeviceChoice, Precision, ProbeValues, Settings, Source, VariableRule, Worker,
+    Baseline, DeviceChoice, Precision, ProbeValues, Settings, Source, ValueCache, VariableRule,
+    Worker,
 };
 use convergd::role::Role;
 use safetensors::SafeTensors;
@@ -80,7 +81,7 @@ impl Fixture {
             threads: 1,
             batch: Some(BATCH),
         };
-        Worker::start(settings, self.path("cache")).unwrap()
+        Worker::start(settings, ValueCache::new(self.path("cache"), 1 << 30)).unwrap()
     }
 
     fn checkpoint(&self, role: Role) -> Source {

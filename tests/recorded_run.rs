@@ -444,14 +444,14 @@ fn assert_variables(run: &Run, oracle: &Oracle) {
 fn a_second_start_changes_nothing(run: &Run, pairs: &[PairRow]) {
     let decisions = run.history().decisions().unwrap();
     let (control, tables) = (run.control_bytes(), run.value_tables());
-    let checkpoints = run.history().checkpoints(None).unwrap();
+    let checkpoints = run.history().checkpoints().unwrap();
     let output = run.output(&["run", "--once"]);
     assert_eq!(output.status.code(), Some(EARLY_STOPPED));
     assert_eq!(run.control_bytes(), control);
     assert_eq!(run.value_tables(), tables, "something was evaluated");
     assert_eq!(run.history().pairs().unwrap(), pairs);
     assert_eq!(run.history().decisions().unwrap(), decisions);
-    assert_eq!(run.history().checkpoints(None).unwrap(), checkpoints);
+    assert_eq!(run.history().checkpoints().unwrap(), checkpoints);
 }
 
 fn the_report_names_the_decision(run: &Run, row: &DeliveryRow) {
@@ -697,8 +697,8 @@ fn assert_waits_for_both_answers(daemon: &mut Daemon, run: &Run, at_step: u64) {
 
 fn assert_checkpoints_are_accounted_for(run: &Run) {
     let history = run.history();
-    let evaluated = history.checkpoints(Some(Outcome::Evaluated)).unwrap();
-    let all = history.checkpoints(None).unwrap();
+    let evaluated = history.checkpoints_that(Outcome::Evaluated, usize::MAX).unwrap();
+    let all = history.checkpoints().unwrap();
     assert_eq!(evaluated.len(), 2 * history.count_pairs().unwrap() as usize);
     assert_eq!(all.len(), evaluated.len(), "some were skipped or quarantined: {all:?}");
     let pins = std::fs::read_dir(run.path("state/pins")).unwrap().count();

@@ -7,16 +7,18 @@
 //! its name, the data stays until it is known what they are. When it is complete, the link becomes the pin
 //! ([`settle`]). Where there are no links, a copy is made when it is complete ([`pin`]).
 
-use super::fingerprint;
+use super::fingerprint::{self, Fingerprints};
 use super::scan::{self, Candidate};
 use super::{Checkpoint, Settings};
 use crate::layout::Layout;
 use crate::role::Role;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// In a pinned directory: its identity, then identity and name of each of its files.
 const MANIFEST: &str = ".pinned";
@@ -266,16 +268,39 @@ pub fn orphans(
             }
             std::fs::rename(&pin, &place)?;
         }
-        // What it was called is not known any more.
         found.push(Checkpoint { role: *role, step, path: place.clone(), pin: place, identity });
     }
+    if !found.is_empty() {
+        name(&mut found, settings);
+    }
     Ok(found)
+}
+
+/// Calls them what their trainer calls them, where they still stand in its directory. What was copied, or is
+/// gone there, is called by its pin.
+fn name(found: &mut [Checkpoint], settings: &Settings) {
+    let listing = scan::scan(settings, &mut Fingerprints::default(), SystemTime::now());
+    let candidates = listing.map(|listing| listing.candidates).unwrap_or_default();
+    for checkpoint in found {
+        let own = candidates.iter().find(|candidate| candidate.identity == checkpoint.identity);
+        if let Some(candidate) = own {
+            checkpoint.path = candidate.path.clone();
+        }
+    }
 }
 
 /// Whether anything is pinned there, whoever's it is.
 pub fn is_any(directory: &Path) -> bool {
     let is_pin = |pin: &PathBuf| Role::BOTH.iter().any(|role| step_in_name(pin, *role).is_some());
     pins(directory).is_ok_and(|pins| pins.iter().any(is_pin))
+}
+
+/// The steps of which anything of a network is pinned there.
+///
+/// # Errors
+/// A directory that cannot be listed; one that is not there is no error.
+pub fn steps(directory: &Path, role: Role) -> io::Result<BTreeSet<u64>> {
+    Ok(pins(directory)?.iter().filter_map(|pin| step_in_name(pin, role)).collect())
 }
 
 /// The step of a pin of a network; what is only held has none.

@@ -7,7 +7,7 @@ use crate::checkpoint::fingerprint::Fingerprints;
 use crate::checkpoint::scan::{Candidate, Listing, scan};
 use crate::checkpoint::{Settings, foreign, left_out, notifier};
 use crate::config::Config;
-use crate::network::{Source, Worker, device};
+use crate::network::{Source, ValueCache, Worker, device};
 use crate::role::Role;
 use clap::Args;
 use std::io::Write as _;
@@ -196,7 +196,8 @@ impl Findings {
     fn networks(&mut self, config: &Config, newest: [Option<PathBuf>; 2]) {
         let what = "networks";
         // Nothing is evaluated, so nothing is cached.
-        let worker = match Worker::start(config.network.clone(), PathBuf::new()) {
+        let worker = match Worker::start(config.network.clone(), ValueCache::new(PathBuf::new(), 0))
+        {
             Ok(worker) => worker,
             Err(error) => return self.bad(what, &error.to_string(), of_network(&error)),
         };

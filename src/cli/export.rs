@@ -102,7 +102,7 @@ fn all(config: &Config, history: &History) -> anyhow::Result<Value> {
             "acknowledged": answers.collect::<Vec<_>>(),
         }));
     }
-    let checkpoints = history.checkpoints(None)?.into_iter().map(|row| {
+    let checkpoints = history.checkpoints()?.into_iter().map(|row| {
         json!({
             "network": row.role, "step": row.step, "path": row.path,
             "outcome": row.outcome.name(), "reason": row.reason,

@@ -40,7 +40,7 @@ pub(super) fn page(config: &Config) -> anyhow::Result<String> {
     let left_out = [Outcome::Skipped, Outcome::Quarantined];
     let mut skipped = Vec::new();
     for outcome in left_out {
-        for row in history.checkpoints(Some(outcome))? {
+        for row in history.checkpoints_that(outcome, usize::MAX)? {
             let reason = row.reason.unwrap_or_default();
             skipped.push((row.path, format!("{}: {reason}", outcome.name())));
         }

@@ -26,6 +26,8 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     start_logging();
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::failpoint::arm();
     let config = arguments.config.load()?;
     let (interrupt, interrupts) = bounded(1);
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("signals cannot be handled")?;

@@ -4,7 +4,7 @@ use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::history::{CheckpointRow, DeliveryRow, History, Outcome, PairRow};
-use crate::network::Precision;
+use crate::network::{Precision, cache};
 use crate::policy::{Action, Notice, Rule};
 use clap::Args;
 use serde_json::json;
@@ -33,11 +33,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let history = History::open_for_reading(&config.state)?;
     let last = history.last_pair()?;
     let decisions = history.decisions()?;
-    let quarantined = history.checkpoints(Some(Outcome::Quarantined))?;
-    let skipped = history.checkpoints(Some(Outcome::Skipped))?;
+    let skipped_count = history.count_checkpoints(Outcome::Skipped)?;
+    let quarantined_count = history.count_checkpoints(Outcome::Quarantined)?;
+    let most = if arguments.json { usize::MAX } else { MOST_SHOWN };
+    let quarantined = history.checkpoints_that(Outcome::Quarantined, most)?;
+    let skipped = history.checkpoints_that(Outcome::Skipped, most)?;
     let ended = history.fact("ended")?;
     let notices = history.notices()?;
     let alerts = alerts(&config, last.as_ref());
+    let cached = cache::usage(&config.values()).unwrap_or_default();
     let best = decisions.last().and_then(|row| row.document.best.as_ref());
     let best = match best {
         Some(best) => history.pair(best.step)?,
@@ -63,8 +67,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "gap_max": last.as_ref().map(|pair| pair.gap_max),
             "noise_floor": last.as_ref().and_then(|pair| pair.noise_floor),
             "ended": ended,
-            "skipped": skipped.len(),
-            "quarantined": quarantined.len(),
+            "value_cache": {
+                "tables": cached.tables, "bytes": cached.bytes, "size": config.cache_size,
+            },
+            "skipped": skipped_count,
+            "quarantined": quarantined_count,
             "set_aside": quarantined.iter().chain(&skipped).map(|row| json!({
                 "network": row.role, "step": row.step, "path": row.path,
                 "outcome": row.outcome.name(), "reason": row.reason,
@@ -85,15 +92,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         None => say("pairs       none yet"),
         Some(pair) => {
             describe(pair, history.count_pairs()?);
-            // float32 has no floor, and many pairs take their time.
+            // float32 has no floor.
             if config.network.precision != Precision::Float32 {
-                describe_noise(&history.pairs()?, &config);
+                describe_noise(history.largest_noise_floor()?, &config);
             }
         }
     }
-    say(format!("checkpoints {} skipped, {} quarantined", skipped.len(), quarantined.len()));
-    describe_set_aside(&quarantined);
-    describe_set_aside(&skipped);
+    say(format!("checkpoints {skipped_count} skipped, {quarantined_count} quarantined"));
+    describe_set_aside(&quarantined, quarantined_count);
+    describe_set_aside(&skipped, skipped_count);
+    let [bytes, size] = [cached.bytes, config.cache_size].map(readable);
+    say(format!("value cache {} tables, {bytes} of {size}", cached.tables));
     if let Some(ended) = ended {
         say(format!("ended       {ended}"));
     }
@@ -105,6 +114,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         say(format!("            acknowledged by {network} at step {step}"));
     }
     Ok(Exit::Done)
+}
+
+/// Bytes in the largest unit that they fill.
+fn readable(bytes: u64) -> String {
+    let unit =
+        [(40, "TiB"), (30, "GiB"), (20, "MiB")].into_iter().find(|(bits, _)| bytes >> bits > 0);
+    let (bits, unit) = unit.unwrap_or((10, "KiB"));
+    format!("{:.1} {unit}", bytes as f64 / (1u64 << bits) as f64)
 }
 
 fn describe(pair: &PairRow, pairs: u64) {
@@ -125,11 +142,8 @@ fn describe(pair: &PairRow, pairs: u64) {
 }
 
 /// What the precision does to effects.
-fn describe_noise(pairs: &[PairRow], config: &Config) {
-    let floors = pairs.iter().filter_map(|pair| pair.noise_floor);
-    let Some(floor) = floors.map(|[target, baseline]| target.max(baseline)).reduce(f64::max) else {
-        return;
-    };
+fn describe_noise(floor: Option<f64>, config: &Config) {
+    let Some(floor) = floor else { return };
     let salience = config.interactions.salience;
     let verdict = match floor <= salience {
         true => "supports",
@@ -141,13 +155,13 @@ fn describe_noise(pairs: &[PairRow], config: &Config) {
     ));
 }
 
-/// The newest of them, with their reasons.
-fn describe_set_aside(rows: &[CheckpointRow]) {
-    let earlier = rows.len().saturating_sub(MOST_SHOWN);
+/// The newest of so many, with their reasons.
+fn describe_set_aside(rows: &[CheckpointRow], count: u64) {
+    let earlier = count.saturating_sub(rows.len() as u64);
     if earlier > 0 {
         say(format!("            {earlier} earlier ones are in `--json`"));
     }
-    for CheckpointRow { role, step, outcome, reason, path, .. } in &rows[earlier..] {
+    for CheckpointRow { role, step, outcome, reason, path, .. } in rows {
         let reason = reason.as_deref().unwrap_or_default();
         say(format!("            {role} {step} {}: `{path}`: {reason}", outcome.name()));
     }

@@ -107,6 +107,8 @@ impl Check {
         let control = self.control(file.control.unwrap_or_default());
         let listen = self.listen(file.telemetry.unwrap_or_default().listen);
         let end = file.end.unwrap_or_default();
+        let cache_size = file.cache.unwrap_or_default().size;
+        let cache_size = cache_size.map_or(network::cache::DEFAULT_SIZE, |size| size.0);
         let (target, target_program, target_reading) = target?;
         let (baseline, baseline_program, baseline_reading) = baseline?;
         let (watch, fixed) = self.sources(target, baseline)?;
@@ -115,6 +117,7 @@ impl Check {
             source: source.to_owned(),
             name: file.name.or(stem).unwrap_or_default(),
             state: state?,
+            cache_size,
             watch,
             fixed,
             stale: pairing.stale.map_or(DEFAULT_STALE, |stale| stale.0),

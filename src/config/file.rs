@@ -32,6 +32,8 @@ pub struct File {
     pub interactions: Option<Interactions>,
     /// Where networks run.
     pub compute: Option<Compute>,
+    /// Value tables that are kept under the state directory.
+    pub cache: Option<Cache>,
     /// The rules.
     pub policy: Option<Policy>,
     /// The control file.
@@ -252,6 +254,14 @@ pub struct Compute {
     pub threads: Option<usize>,
     /// Masked inputs in one forward.
     pub batch: Option<usize>,
+}
+
+/// `cache:`
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// Bytes that they may take; the least recently used go.
+    pub size: Option<Size>,
 }
 
 /// `control:`

@@ -28,6 +28,8 @@ pub struct Config {
     pub name: String,
     /// Directory of the history, the value cache and the pins.
     pub state: PathBuf,
+    /// Bytes that the value cache may take.
+    pub cache_size: u64,
     /// The checkpoint directories and how they are watched: the target's, and the baseline's unless that is
     /// fixed.
     pub watch: Vec<checkpoint::Settings>,
@@ -77,6 +79,11 @@ impl Config {
     /// The networks that are trained: both, or the target alone.
     pub fn trainings(&self) -> impl Iterator<Item = Role> + '_ {
         self.watch.iter().map(|watched| watched.role)
+    }
+
+    /// The directory of the value cache.
+    pub fn values(&self) -> PathBuf {
+        self.state.join("values")
     }
 
     /// Reads and checks a file. Relative paths in it are relative to the file's directory.

@@ -181,6 +181,18 @@ fn a_layout_with_its_settings_becomes_a_way_of_reading() {
     assert_eq!(config.watch[1].limits, limits, "limits are of both");
 }
 
+#[test]
+fn the_value_cache_has_a_size_with_its_unit() {
+    let parse = |text: &str| Config::parse(Path::new("run.yaml"), text);
+    let with = |size: &str| parse(&format!("{GOOD}cache: {{size: {size}}}\n"));
+    assert_eq!(parse(GOOD).expect("good").cache_size, 10 << 30);
+    assert_eq!(with("512MiB").expect("good").cache_size, 512 << 20);
+    assert_eq!(with("0KiB").expect("good").cache_size, 0);
+    for bad in ["5", "10GB", "-1GiB", "1.5GiB", "99999999999TiB"] {
+        assert!(with(bad).is_err(), "{bad}");
+    }
+}
+
 /// The file with another condition in its first rule.
 fn when(condition: &str) -> String {
     GOOD.replace("peaked: {metric: convergence_score, patience: {checks: 3}}", condition)

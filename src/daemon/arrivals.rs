@@ -3,6 +3,7 @@
 use super::watchers::Watchers;
 use super::{Daemon, DaemonError, End, Result, Stage, TICK, now};
 use crate::checkpoint::{self, Checkpoint, Event, Mode};
+use crate::failpoint;
 use crate::history::{CheckpointRow, Outcome};
 use crate::role::Role;
 use crossbeam_channel::{Receiver, RecvTimeoutError, never, select};
@@ -56,8 +57,10 @@ impl Daemon<'_> {
             self.last_arrival = Some(Instant::now());
         }
         if let Event::Ready(checkpoint) = &event {
+            failpoint::reach("pinned");
             let row = checkpoint_row(checkpoint, Outcome::Waiting);
             self.keep(|history| history.record_checkpoint(&row, now()))?;
+            failpoint::reach("arrival-recorded");
         }
         self.noted.push_back(event);
         Ok(())
@@ -172,6 +175,7 @@ impl Daemon<'_> {
         let mut row = checkpoint_row(&checkpoint, outcome);
         row.reason = Some(reason.to_owned());
         self.record(&row)?;
+        failpoint::reach("skip-recorded");
         self.unpin(&checkpoint);
         Ok(())
     }

@@ -3,7 +3,6 @@
 
 use super::{Daemon, Result};
 use crate::checkpoint::{Checkpoint, pin, scan};
-use crate::history::Outcome;
 use crate::role::Role;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -34,8 +33,8 @@ impl Daemon<'_> {
     pub(super) fn release_former_bests(&self) {
         let mut steps: BTreeSet<u64> = self.policy.best_steps();
         // What cannot be read now is let go of after another pair.
-        let Ok(mut decisions) = self.history.decisions() else { return };
-        steps.extend(decisions.pop().and_then(|row| row.decision.best_step));
+        let Ok(decided) = self.history.last_decision() else { return };
+        steps.extend(decided.and_then(|row| row.decision.best_step));
         let Ok(entries) = std::fs::read_dir(self.best_directory()) else { return };
         for entry in entries.flatten() {
             let step = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -89,10 +88,6 @@ impl Daemon<'_> {
             return Ok(own.map(|own| own.identity.clone()));
         }
         // With a tolerance the baseline's step is another, so of several at one path the nearest.
-        let rows = self.history.checkpoints(Some(Outcome::Evaluated))?;
-        let path = path.display().to_string();
-        let own = rows.into_iter().filter(|row| row.role == role && row.path == path);
-        let nearest = own.min_by_key(|row| row.step.abs_diff(step));
-        Ok(nearest.map(|row| row.identity))
+        Ok(self.history.evaluated(role, &path.display().to_string(), step)?)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Daemon, Result, now};
 use crate::checkpoint::Checkpoint;
+use crate::failpoint;
 use crate::history::{DeliveryRow, PairRow};
 use crate::policy::Decision;
 use crate::role::Role;
@@ -69,7 +70,9 @@ impl Daemon<'_> {
             Ok(()) => {
                 self.metrics.count_delivery(true);
                 self.delivery_fails = false;
+                failpoint::reach("control-written");
                 self.keep(|history| history.record_delivery(document.generation, now()))?;
+                failpoint::reach("delivery-recorded");
             }
             // It stays undelivered in the history, and the next tick or start tries again.
             Err(error) => {
@@ -93,7 +96,7 @@ impl Daemon<'_> {
         if self.generation == 0 || self.options.dry_run {
             return Ok(());
         }
-        let last = self.history.decisions()?.pop();
+        let last = self.history.last_decision()?;
         if let Some(row) = last.filter(|row| row.delivered.is_none()) {
             self.deliver(&row.document)?;
         }
@@ -103,6 +106,7 @@ impl Daemon<'_> {
                 && self.keep(|history| history.record_acknowledgement(role, &ack))?
             {
                 tracing::info!(network = %role, step = ack.step, "acknowledged");
+                failpoint::reach("acknowledged");
             }
         }
         Ok(())
@@ -124,7 +128,7 @@ impl Daemon<'_> {
     }
 
     pub(super) fn is_delivered(&self) -> Result<bool> {
-        let last = self.history.decisions()?.pop();
+        let last = self.history.last_decision()?;
         Ok(last.is_none_or(|row| row.delivered.is_some()))
     }
 

@@ -43,12 +43,12 @@ impl Daemon<'_> {
 
     /// A run that has evaluated nothing is no success.
     pub(super) fn refuse_nothing(&self) -> Result<()> {
-        let rows = self.history.checkpoints(None)?;
-        let of = |outcome| rows.iter().filter(move |row| row.outcome == outcome);
-        let (quarantined, skipped) = (Outcome::Quarantined, Outcome::Skipped);
         if self.history.count_pairs()? > 0 {
             return Ok(());
         }
+        let rows = self.history.checkpoints()?;
+        let of = |outcome| rows.iter().filter(move |row| row.outcome == outcome);
+        let (quarantined, skipped) = (Outcome::Quarantined, Outcome::Skipped);
         let Some(row) = of(quarantined).chain(of(skipped)).next() else {
             let directory = self.config.watch.first().map(|watched| watched.directory.display());
             let directory = directory.map(|directory| directory.to_string()).unwrap_or_default();

@@ -7,6 +7,7 @@ use super::{Daemon, DaemonError, Result, now};
 use crate::checkpoint::{self, Checkpoint, Next};
 use crate::convergence::Monitor;
 use crate::extractor::Extractor;
+use crate::failpoint;
 use crate::history::{DeliveryRow, Evidence, HistoryError, Outcome, PairRecord, PairRow};
 use crate::network::device;
 use crate::network::{
@@ -52,7 +53,10 @@ impl Daemon<'_> {
         for (checkpoint, reason) in skipped {
             self.skip(checkpoint, reason)?;
         }
-        pair.iter().for_each(|checkpoint| self.unpin(checkpoint));
+        for (checkpoint, place) in pair.iter().zip(["target-unpinned", "pair-unpinned"]) {
+            self.unpin(checkpoint);
+            failpoint::reach(place);
+        }
         self.show_queue();
         match missing {
             Some(missing) => Err(DaemonError::Missing(missing)),
@@ -97,7 +101,9 @@ impl Daemon<'_> {
         let (valued, analysis) = match self.variables(watchers, pair)? {
             Some(variables) => {
                 let target = self.values(watchers, &pair[0], &variables)?;
+                failpoint::reach("target-valued");
                 let baseline = self.values(watchers, &pair[1], &variables)?;
+                failpoint::reach("baseline-valued");
                 keys = [Some(target.key), Some(baseline.key)];
                 let (target, baseline) = (target.values, baseline.values);
                 let valued = Instant::now();
@@ -119,7 +125,9 @@ impl Daemon<'_> {
         // The trainings beside this need it more until the next checkpoint.
         device::release_memory();
         let extracted = Instant::now();
+        failpoint::reach("extracted");
         let (delivery, outcome) = self.commit(pair, &analysis, keys)?;
+        failpoint::reach("committed");
         for (stage, from, to) in [
             ("values", started, valued),
             ("extraction", valued, extracted),
@@ -129,6 +137,7 @@ impl Daemon<'_> {
         }
         self.log_pair(pair[0].step, &analysis, started.elapsed());
         self.release_former_bests();
+        failpoint::reach("bests-released");
         self.warn_of_noise(pair[0].step, analysis.noise_floor);
         self.show_notices(&outcome.notices);
         if let Some(DeliveryRow { decision, document, .. }) = &delivery {
@@ -162,6 +171,7 @@ impl Daemon<'_> {
             worker.evaluate(source(checkpoint), variables)
         })?;
         self.metrics.count_rows(checkpoint.role, evaluated.rows);
+        self.metrics.show_cache(&evaluated.cached);
         if is_fixed {
             self.fixed_values = Some(evaluated.clone());
         }
@@ -290,6 +300,7 @@ impl Daemon<'_> {
         let Some(chosen) = chosen else { return Ok(None) };
         let text = serde_json::to_string(&chosen).map_err(HistoryError::Value)?;
         self.keep(|history| history.keep_fact("variables", &text))?;
+        failpoint::reach("variables-kept");
         tracing::info!(variables = chosen.count, step = pair[0].step, "variables are chosen");
         let largest_basis = self.config.interactions.solver.largest_basis;
         // A basis has a row for each subset but ∅ at most.
@@ -310,7 +321,7 @@ impl Daemon<'_> {
         analysis: &Analysis,
         values: [Option<String>; 2],
     ) -> Result<(Option<DeliveryRow>, policy::Outcome)> {
-        let (step, time) = (pair[0].step, now());
+        let (step, time) = (pair[0].step, self.clock.at(Instant::now()));
         let outcome =
             pipeline::decide(&self.config.policy, self.policy.clone(), step, analysis, time);
         let policy::Outcome { state: policy, decision, notices, .. } = &outcome;
@@ -333,6 +344,7 @@ impl Daemon<'_> {
         };
         if policy.best_steps().contains(&step) {
             self.keep_as_best(pair);
+            failpoint::reach("best-kept");
         }
         let delivery = match decision {
             Some(decision) => Some(self.document(decision, &row, pair)?),
@@ -354,6 +366,9 @@ impl Daemon<'_> {
         self.keep(|history| history.record_pair(&record))?;
         self.policy = policy.clone();
         self.show_pair(&row);
+        if row.finite {
+            self.metrics.evaluation_last_success.set(now());
+        }
         self.metrics.pairs_total.inc();
         for role in self.config.trainings() {
             self.metrics.count_checkpoint(role, Outcome::Evaluated);
@@ -368,7 +383,7 @@ impl Daemon<'_> {
         self.metrics.pair_step.set(i64::try_from(row.step).unwrap_or(i64::MAX));
         if row.finite {
             self.metrics.solver_gap_max.set(row.gap_max);
-            self.metrics.evaluation_last_success.set(row.time);
+            self.metrics.evaluation_last_success.set(row.time.min(now()));
         }
         self.metrics.show_noise_floor(row.noise_floor);
         self.metrics.show_monitors(&row.monitors);

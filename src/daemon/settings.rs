@@ -24,10 +24,8 @@ pub(super) fn find_fixed(config: &Config) -> Result<Option<Checkpoint>> {
 /// Steps of the last pair, (target, baseline): with a tolerance they differ.
 pub(super) fn last_steps(history: &History, last: Option<&PairRow>) -> Result<Option<[u64; 2]>> {
     let Some(last) = last else { return Ok(None) };
-    let evaluated = history.checkpoints(Some(Outcome::Evaluated))?;
-    let baseline = evaluated.into_iter().filter(|row| row.role == Role::Baseline);
-    let baseline = baseline.map(|row| row.step).max().unwrap_or(last.step);
-    Ok(Some([last.step, baseline]))
+    let baseline = history.last_step(Role::Baseline, Outcome::Evaluated)?;
+    Ok(Some([last.step, baseline.unwrap_or(last.step)]))
 }
 
 /// What must not change within a run, because the numbers before and after could not be compared.
@@ -40,8 +38,8 @@ pub(super) fn keep_settings(
 ) -> Result<()> {
     let settings = config.interactions;
     // Without a pair there are no numbers to compare yet; but what waits is of the directories as they were.
-    let waits = !history.checkpoints(Some(Outcome::Waiting))?.is_empty()
-        || pin::is_any(&config.state.join("pins"));
+    let waits =
+        history.count_checkpoints(Outcome::Waiting)? > 0 || pin::is_any(&config.state.join("pins"));
     if history.count_pairs()? == 0 && !waits {
         history.forget_facts()?;
     }

@@ -3,9 +3,8 @@
 use super::Result;
 use crate::checkpoint::{Cause, Event, Scans, Watcher};
 use crate::config::Config;
-use crate::history::{History, Outcome};
+use crate::history::History;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Checkpoints that wait in the channel before the watchers are held up.
@@ -34,14 +33,9 @@ impl Watchers {
             scans: Arc::default(),
             threads: Vec::new(),
         };
-        let mut dealt_with = history.checkpoints(None)?;
-        dealt_with.retain(|row| {
-            !matches!(row.outcome, Outcome::Skipped | Outcome::Quarantined)
-                || last.is_some_and(|last| last[row.role.index()] >= row.step)
-        });
         for settings in &config.watch {
-            let own = dealt_with.iter().filter(|row| row.role == settings.role);
-            let known: HashSet<String> = own.map(|row| row.identity.clone()).collect();
+            let last = last.map(|last| last[settings.role.index()]);
+            let known = history.identities(settings.role, last)?.into_iter().collect();
             let (pins, scans) = (config.state.join("pins"), watchers.scans.clone());
             let watcher = Watcher::new(settings.clone(), pins, known, scans);
             let (request, requests) = bounded(1);

@@ -4,7 +4,7 @@ use super::HistoryError;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
 
 /// Held as long as the process lives or this value does; the system lets go of it after a crash.
@@ -50,7 +50,11 @@ impl StateLock {
             file.rewind()?;
             writeln!(file, "{}", std::process::id())
         };
-        write(&mut file).map_err(refuse)?;
+        // The number is for messages; a full disk is told of, and waited for, by what must be stored.
+        match write(&mut file) {
+            Err(error) if error.kind() != ErrorKind::StorageFull => return Err(refuse(error)),
+            _ => {}
+        }
         Ok(Self { _file: file })
     }
 }

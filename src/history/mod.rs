@@ -4,6 +4,7 @@
 //! it. So a crash at any moment loses nothing and decides nothing twice.
 
 mod lock;
+mod queries;
 mod row;
 mod schema;
 mod store;

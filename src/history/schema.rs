@@ -1,7 +1,7 @@
 //! The tables, and how older ones become newer ones.
 
 /// Each script leads from one version to the next; the file's version is its `user_version`.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     "
     -- What holds for the whole run: variables, solver, settings.
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -72,5 +72,12 @@ pub(super) const MIGRATIONS: [&str; 3] = [
         step INTEGER NOT NULL,
         notice TEXT NOT NULL
     ) STRICT;
+",
+    "
+    -- Of ten thousand pairs, what is asked at each start and by `status` is found without reading them. The
+    -- last is also what pairs are counted by, since it is the smallest.
+    CREATE INDEX checkpoint_outcome ON checkpoint (outcome, step, network);
+    CREATE INDEX checkpoint_step ON checkpoint (network, step);
+    CREATE INDEX pair_noise_floor ON pair (noise_floor);
 ",
 ];

@@ -1,7 +1,7 @@
 //! Reading and writing the history.
 
 use super::HistoryError;
-use super::row::{CheckpointRow, DeliveryRow, Evidence, Outcome, PairRecord, PairRow};
+use super::row::{CheckpointRow, DeliveryRow, Evidence, PairRecord, PairRow};
 use super::schema::MIGRATIONS;
 use crate::convergence::Samples;
 use crate::policy::Notice;
@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, Transaction, param
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-type Result<T> = std::result::Result<T, HistoryError>;
+pub(super) type Result<T> = std::result::Result<T, HistoryError>;
 
 const FILE_NAME: &str = "history.sqlite";
 /// How long a reader waits for a writer and the other way round.
@@ -22,7 +22,7 @@ const PAGES: std::ffi::c_int = 1024;
 
 /// An open history.
 pub struct History {
-    connection: Connection,
+    pub(super) connection: Connection,
     path: PathBuf,
 }
 
@@ -207,6 +207,7 @@ impl History {
             let text = serde_json::to_string(notice)?;
             transaction.execute(insert, params![notice.id, notice.step as i64, text])?;
         }
+        crate::failpoint::reach("pair-inserted");
         Ok(transaction.commit()?)
     }
 
@@ -302,49 +303,6 @@ impl History {
             query.query_row(rusqlite::params_from_iter(parameters), pair_columns).optional()?;
         row.map(read_pair).transpose()
     }
-
-    /// Number of pairs.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn count_pairs(&self) -> Result<u64> {
-        let count = self.connection.query_row("SELECT count(*) FROM pair", [], |row| row.get(0));
-        Ok(count.map(|count: i64| count as u64)?)
-    }
-
-    /// All decisions by ascending generation.
-    ///
-    /// # Errors
-    /// As [`History::pairs`].
-    pub fn decisions(&self) -> Result<Vec<DeliveryRow>> {
-        let select = "SELECT decision, document, delivered FROM decision ORDER BY generation";
-        let mut query = self.connection.prepare_cached(select)?;
-        let rows = query.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get(2)?))
-        })?;
-        rows.map(|row| {
-            let (decision, document, delivered) = row?;
-            Ok(DeliveryRow {
-                decision: serde_json::from_str(&decision)?,
-                document: serde_json::from_str(&document)?,
-                delivered,
-            })
-        })
-        .collect()
-    }
-
-    /// Checkpoints that were dealt with, with one outcome or all, by step.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn checkpoints(&self, outcome: Option<Outcome>) -> Result<Vec<CheckpointRow>> {
-        let select = "SELECT network, identity, step, path, outcome, reason FROM checkpoint
-                      ORDER BY step, network";
-        let mut query = self.connection.prepare(select)?;
-        let rows = query.query_map([], read_checkpoint)?;
-        let all: Vec<CheckpointRow> = rows.collect::<rusqlite::Result<_>>()?;
-        Ok(all.into_iter().filter(|row| outcome.is_none_or(|only| row.outcome == only)).collect())
-    }
 }
 
 fn insert_checkpoint(connection: &Connection, row: &CheckpointRow, now: f64) -> Result<()> {
@@ -436,23 +394,5 @@ fn read_pair((pair, [monitors, strengths, policy], noise_floor): RawPair) -> Res
         policy: serde_json::from_str(&policy)?,
         noise_floor: noise_floor.map(|text| serde_json::from_str(&text)).transpose()?,
         ..pair
-    })
-}
-
-fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
-    let (network, outcome): (String, String) = (row.get(0)?, row.get(4)?);
-    let unknown = |what: &str, value: &str| {
-        let message = format!("unknown {what} `{value}`");
-        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, message.into())
-    };
-    let role = Role::BOTH.into_iter().find(|role| role.name() == network);
-    let found = Outcome::ALL.into_iter().find(|known| known.name() == outcome);
-    Ok(CheckpointRow {
-        role: role.ok_or_else(|| unknown("network", &network))?,
-        identity: row.get(1)?,
-        step: row.get::<_, i64>(2)? as u64,
-        path: row.get(3)?,
-        outcome: found.ok_or_else(|| unknown("outcome", &outcome))?,
-        reason: row.get(5)?,
     })
 }

@@ -77,12 +77,20 @@ fn store(
     step: u64,
     decision: Option<&DeliveryRow>,
 ) -> Result<(), HistoryError> {
+    store_pair(history, &pair(step), decision)
+}
+
+fn store_pair(
+    history: &mut History,
+    pair: &PairRow,
+    decision: Option<&DeliveryRow>,
+) -> Result<(), HistoryError> {
     history.record_pair(&PairRecord {
-        pair: &pair(step),
+        pair,
         evidence: &evidence(),
-        checkpoints: &checkpoints(step),
+        checkpoints: &checkpoints(pair.step),
         decision,
-        notices: &[notice(step)],
+        notices: &[notice(pair.step)],
     })
 }
 
@@ -102,7 +110,7 @@ fn what_is_stored_is_read_back_after_opening_again() {
     assert_eq!(history.notices().expect("read"), [notice(1), notice(2)]);
     assert_eq!(history.evidence(1).expect("read"), Some(evidence()));
     assert_eq!(history.evidence(3).expect("read"), None);
-    assert_eq!(history.checkpoints(Some(Outcome::Evaluated)).expect("read").len(), 4);
+    assert_eq!(history.checkpoints_that(Outcome::Evaluated, 9).expect("read").len(), 4);
 }
 
 #[test]
@@ -135,7 +143,7 @@ fn a_pair_and_its_decision_are_stored_together_or_not_at_all() {
     assert_eq!(history.pairs().expect("read").len(), 1);
     assert_eq!(history.evidence(2).expect("read"), None);
     assert_eq!(history.notices().expect("read").len(), 1);
-    assert_eq!(history.checkpoints(None).expect("read").len(), 2);
+    assert_eq!(history.checkpoints().expect("read").len(), 2);
 }
 
 #[test]
@@ -161,4 +169,44 @@ fn a_held_or_missing_state_is_refused() {
     let file = directory.path().join("file");
     std::fs::write(&file, "").expect("written");
     assert!(matches!(StateLock::take(&file), Err(HistoryError::Directory { .. })));
+}
+
+#[test]
+fn narrow_questions_give_what_reading_everything_gives() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(directory.path()).expect("opened");
+    assert_eq!(history.last_decision().expect("read"), None);
+    assert_eq!(history.largest_noise_floor().expect("read"), None);
+    assert_eq!(history.last_step(Role::Baseline, Outcome::Evaluated).expect("read"), None);
+    for step in 1..=20u64 {
+        let decided = step.is_multiple_of(5).then(|| delivery(step, step / 5));
+        let mut pair = pair(step);
+        pair.noise_floor = (step == 7).then_some([0.25, 0.5]);
+        store_pair(&mut history, &pair, decided.as_ref()).expect("stored");
+    }
+    for (step, outcome) in [(3, Outcome::Skipped), (30, Outcome::Skipped), (31, Outcome::Waiting)] {
+        let [mut row, _] = checkpoints(step);
+        (row.identity, row.outcome) = (format!("other-{step}"), outcome);
+        history.record_checkpoint(&row, 1.0).expect("stored");
+    }
+    let all = history.checkpoints().expect("read");
+    assert_eq!(all.len(), 43);
+    for outcome in Outcome::ALL {
+        let of: Vec<_> = all.iter().filter(|row| row.outcome == outcome).cloned().collect();
+        assert_eq!(history.checkpoints_that(outcome, usize::MAX).expect("read"), of);
+        let last = of[of.len().saturating_sub(3)..].to_vec();
+        assert_eq!(history.checkpoints_that(outcome, 3).expect("read"), last);
+        assert_eq!(history.count_checkpoints(outcome).expect("read"), of.len() as u64);
+        let target = of.iter().filter(|row| row.role == Role::Target).map(|row| row.step).max();
+        assert_eq!(history.last_step(Role::Target, outcome).expect("read"), target);
+    }
+    assert_eq!(history.checkpoints_at(Role::Target, 3).expect("read").len(), 2);
+    assert_eq!(history.last_decision().expect("read"), history.decisions().expect("read").pop());
+    assert_eq!(history.largest_noise_floor().expect("read"), Some(0.5));
+    assert_eq!(history.count_pairs().expect("read"), 20);
+    let identities = |last| history.identities(Role::Target, last).expect("read").len();
+    assert_eq!([identities(None), identities(Some(20)), identities(Some(30))], [21, 22, 23]);
+    let evaluated = |path: &str| history.evaluated(Role::Baseline, path, 9).expect("read");
+    assert_eq!(evaluated("baseline/8").as_deref(), Some("baseline-8"));
+    assert_eq!(evaluated("baseline/99"), None);
 }

@@ -3,8 +3,9 @@
 //! A [`program`] is a TorchScript file with `features` and `head` (DESIGN section 4); [`weights`] copies
 //! a checkpoint into it by name; [`probe`] is the held-out samples, [`variables`] says what is masked;
 //! `masked` makes the copies that lack variables, and [`values`] computes v(S) for every S, in a
-//! [`precision`]. [`worker`] owns all of it on one thread.
+//! [`precision`]; [`cache`] keeps them. [`worker`] owns all of it on one thread.
 
+pub mod cache;
 pub mod device;
 mod masked;
 pub mod precision;
@@ -15,13 +16,14 @@ pub mod variables;
 pub mod weights;
 pub mod worker;
 
+pub use cache::ValueCache;
 pub use device::{Device, DeviceChoice, UnknownDevice};
 pub use precision::{Precision, UnknownPrecision};
 pub use probe::Probe;
 pub use program::Program;
 pub use values::ProbeValues;
 pub use variables::{Baseline, VariableRule, Variables};
-pub use worker::{Answer, Evaluated, Source, Worker, cached_values};
+pub use worker::{Answer, Cached, Evaluated, Source, Worker};
 
 use crate::layout::Reading;
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 //! The thread that owns the device: programs, probe and every tensor live there.
 
+use super::cache::{Found, ValueCache};
 use super::values::Forwards;
 use super::variables::Assignment;
 use super::{
@@ -8,9 +9,8 @@ use super::{
 };
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
 use tch::Tensor;
 
 /// The values of one checkpoint.
@@ -22,6 +22,21 @@ pub struct Evaluated {
     pub rows: u64,
     /// The name of the values in the cache: what they depend on.
     pub key: String,
+    /// What became of it in the cache.
+    pub cached: Cached,
+}
+
+/// What an evaluation found in the cache, and left there.
+#[derive(Clone, Copy, Debug)]
+pub struct Cached {
+    /// `hit`, `miss` or `damaged`.
+    pub lookup: &'static str,
+    /// Whether its values are there now.
+    pub is_kept: bool,
+    /// Entries that had to go for it.
+    pub evicted: u64,
+    /// Bytes of all entries.
+    pub bytes: u64,
 }
 
 /// A checkpoint file.
@@ -70,12 +85,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread, which loads and tries everything before this returns. Values are cached
-    /// under `cache` by content.
+    /// Starts the thread, which loads and tries everything before this returns.
     ///
     /// # Errors
     /// A device, program or probe that cannot be used.
-    pub fn start(settings: Settings, cache: PathBuf) -> Result<Self, NetworkError> {
+    pub fn start(settings: Settings, cache: ValueCache) -> Result<Self, NetworkError> {
         let (commands, received) = bounded(1);
         let (ready, started) = bounded(1);
         let thread = std::thread::spawn(move || match Networks::load(settings, cache) {
@@ -155,13 +169,15 @@ struct Networks {
     device: Device,
     programs: [Program; 2],
     probe: Probe,
-    cache: PathBuf,
+    cache: RefCell<ValueCache>,
+    /// Whether it has been said that values cannot be cached.
+    was_uncached: Cell<bool>,
     /// Of which networks it has been said that checkpoints hold more than the program.
     was_unused: [Cell<bool>; 2],
 }
 
 impl Networks {
-    fn load(settings: Settings, cache: PathBuf) -> Result<Self, NetworkError> {
+    fn load(settings: Settings, cache: ValueCache) -> Result<Self, NetworkError> {
         device::prepare(settings.threads);
         let device = settings.device.find()?;
         settings.precision.check(device)?;
@@ -178,8 +194,9 @@ impl Networks {
                     .to_owned(),
             });
         }
+        let (cache, was_uncached) = (RefCell::new(cache), Cell::default());
         let was_unused = Default::default();
-        let networks = Self { settings, device, programs, probe, cache, was_unused };
+        let networks = Self { settings, device, programs, probe, cache, was_uncached, was_unused };
         let [target, baseline] = &networks.programs;
         let first = |program| values::sample(program, &networks.probe, 0, networks.device.0);
         let first = [first(target)?, first(baseline)?];
@@ -332,21 +349,42 @@ impl Networks {
     fn evaluate(&self, source: &Source, variables: &Variables) -> Result<Evaluated, NetworkError> {
         let program = &self.programs[source.role.index()];
         let digest = self.load_weights(source)?;
-        let key = self.key(program, digest, variables).to_hex().to_string();
-        let cached = self.cache.join(format!("{key}.safetensors"));
-        if let Some(values) = read_cached(&cached) {
-            return Ok(Evaluated { values, rows: 0, key });
-        }
+        let key = self.key(program, digest, variables);
+        let mut cache = self.cache.borrow_mut();
+        let lookup = match cache.find(&key, &source.file) {
+            Found::Hit(values) => {
+                let bytes = cache.bytes();
+                let cached = Cached { lookup: "hit", is_kept: true, evicted: 0, bytes };
+                return Ok(Evaluated { values, rows: 0, key: key.to_hex().to_string(), cached });
+            }
+            Found::Missed => "miss",
+            Found::Damaged => {
+                tracing::warn!(%key, "the cached value table is damaged; it is computed again");
+                "damaged"
+            }
+        };
         let Settings { baseline, batch, precision, .. } = self.settings;
         let forwards = Forwards { batch, device: self.device.0, precision };
         let values = values::evaluate(program, &self.probe, variables, baseline, forwards)?;
-        // The cache saves work; without it the run goes on.
-        if let Err(error) = write_cached(&cached, &values) {
-            tracing::warn!(file = %cached.display(), %error, "the value table cannot be cached");
-        }
+        let kept = cache.keep(&key, &source.file, &values);
+        self.say_uncached(kept.as_ref().err());
+        let (is_kept, evicted) = (kept.is_ok(), kept.unwrap_or(0));
+        let cached = Cached { lookup, is_kept, evicted, bytes: cache.bytes() };
         let tables = values.values.iter().chain(&values.reference);
         let rows = tables.map(|table| table.len() as u64).sum();
-        Ok(Evaluated { values, rows, key })
+        Ok(Evaluated { values, rows, key: key.to_hex().to_string(), cached })
+    }
+
+    /// The cache saves work; without it the run goes on. Said once, and when it works again.
+    fn say_uncached(&self, error: Option<&std::io::Error>) {
+        let was_uncached = self.was_uncached.replace(error.is_some());
+        match error {
+            Some(error) if !was_uncached => {
+                tracing::warn!(%error, "value tables cannot be cached; the run goes on without");
+            }
+            None if was_uncached => tracing::info!("value tables are cached again"),
+            _ => {}
+        }
     }
 
     /// What the values depend on: precision, program, weights, probe, variables, baseline.
@@ -354,7 +392,7 @@ impl Networks {
         let mut hasher = blake3::Hasher::new();
         let device = if self.device.0.is_cuda() { "cuda" } else { "cpu" };
         let precision = self.settings.precision.name();
-        hasher.update(format!("convergd values 3 {precision} {device} ").as_bytes());
+        hasher.update(format!("convergd values 4 {precision} {device} ").as_bytes());
         hasher.update(program.digest().as_bytes()).update(weights.as_bytes());
         hasher.update(self.probe.digest.as_bytes());
         let text = format!("{variables:?} {:?}", self.settings.baseline);
@@ -378,40 +416,4 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, NetworkError>) -> Result<T, Netwo
             message: text.lines().next().unwrap_or_default().to_owned(),
         })
     })
-}
-
-/// The values of a checkpoint in a cache, by the name of [`Evaluated::key`].
-pub fn cached_values(cache: &Path, key: &str) -> Option<ProbeValues> {
-    read_cached(&cache.join(format!("{key}.safetensors")))
-}
-
-fn read_cached(path: &Path) -> Option<ProbeValues> {
-    let bytes = std::fs::read(path).ok()?;
-    let file = SafeTensors::deserialize(&bytes).ok()?;
-    let rows = |name: &str| -> Option<Vec<Vec<f64>>> {
-        let view = file.tensor(name).ok()?;
-        let [_, columns] = view.shape() else { return None };
-        let numbers = view.data().as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b));
-        let all: Vec<f64> = numbers.collect();
-        Some(all.chunks_exact((*columns).max(1)).map(<[f64]>::to_vec).collect())
-    };
-    let [values, logits] = [rows("values")?, rows("logits")?];
-    Some(ProbeValues { values, logits, reference: rows("reference")? })
-}
-
-fn write_cached(path: &Path, values: &ProbeValues) -> std::io::Result<()> {
-    let bytes = |rows: &[Vec<f64>]| -> Vec<u8> {
-        rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect()
-    };
-    let named =
-        [("values", &values.values), ("logits", &values.logits), ("reference", &values.reference)];
-    let named = named.map(|(name, rows)| (name, rows, bytes(rows)));
-    let mut tensors = Vec::new();
-    for (name, rows, data) in &named {
-        let shape = vec![rows.len(), rows.first().map_or(0, Vec::len)];
-        let view = TensorView::new(Dtype::F64, shape, data).map_err(std::io::Error::other)?;
-        tensors.push((*name, view));
-    }
-    let bytes = safetensors::serialize(tensors, None).map_err(std::io::Error::other)?;
-    crate::files::write_atomically(path, &bytes)
 }

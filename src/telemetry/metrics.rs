@@ -3,6 +3,7 @@
 use crate::checkpoint::{Cause, Mode};
 use crate::convergence::{Monitors, Strength};
 use crate::history::Outcome;
+use crate::network::Cached;
 use crate::policy::{Action, Policy, PolicyState};
 use crate::role::Role;
 use prometheus::{
@@ -32,6 +33,9 @@ pub struct Metrics {
     deliveries_total: IntCounterVec,
     forward_rows_total: IntCounterVec,
     errors_total: IntCounterVec,
+    cache_bytes: IntGauge,
+    cache_evictions_total: IntCounter,
+    cache_lookups_total: IntCounterVec,
     watcher_mode: IntGaugeVec,
     pair_stale: IntGaugeVec,
     watch_rescans_total: IntCounterVec,
@@ -101,6 +105,19 @@ impl Metrics {
                 "errors_total",
                 "Errors that did not end the run",
                 &["stage"],
+            )?,
+            cache_bytes: new.register(IntGauge::new(
+                "value_cache_bytes",
+                "Bytes of the cached value tables",
+            )?)?,
+            cache_evictions_total: new.register(IntCounter::new(
+                "value_cache_evictions_total",
+                "Value tables that went from the cache to make room",
+            )?)?,
+            cache_lookups_total: new.counters(
+                "value_cache_lookups_total",
+                "Checkpoints that were looked up in the cache, by what was found",
+                &["outcome"],
             )?,
             watcher_mode: new.register(IntGaugeVec::new(
                 Opts::new("watcher_mode", "1 for the way in which a directory is watched"),
@@ -191,7 +208,12 @@ impl Metrics {
         }
         for stage in STAGES {
             self.stage_duration.with_label_values(&[stage]);
+        }
+        for stage in STAGES.into_iter().chain(["history", "cache"]) {
             self.errors_total.with_label_values(&[stage]);
+        }
+        for outcome in ["hit", "miss", "damaged"] {
+            self.cache_lookups_total.with_label_values(&[outcome]);
         }
     }
 
@@ -283,6 +305,16 @@ impl Metrics {
     /// Counts masked inputs.
     pub fn count_rows(&self, role: Role, rows: u64) {
         self.forward_rows_total.with_label_values(&[role.name()]).inc_by(rows);
+    }
+
+    /// Counts what an evaluation found in the cache, and shows what the cache holds now.
+    pub fn show_cache(&self, cached: &Cached) {
+        self.cache_lookups_total.with_label_values(&[cached.lookup]).inc();
+        self.cache_evictions_total.inc_by(cached.evicted);
+        self.cache_bytes.set(i64::try_from(cached.bytes).unwrap_or(i64::MAX));
+        if !cached.is_kept {
+            self.count_error("cache");
+        }
     }
 
     /// Counts an error of a stage.

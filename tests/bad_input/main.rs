@@ -15,6 +15,7 @@
 mod arrivals;
 mod bench;
 mod best;
+mod cache;
 mod checkpoints;
 #[path = "../common/mod.rs"]
 mod common;
@@ -23,6 +24,7 @@ mod control;
 mod directories;
 mod doctor;
 mod extract;
+mod full;
 mod layouts;
 mod pairing;
 mod policy;

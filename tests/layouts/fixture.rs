@@ -3,8 +3,8 @@
 use crate::common;
 use convergd::layout::{Flaw, Layout, Limits, Reading, Weights};
 use convergd::network::{
-    Baseline, DeviceChoice, NetworkError, Precision, ProbeValues, Settings, Source, VariableRule,
-    Variables, Worker,
+    Baseline, DeviceChoice, NetworkError, Precision, ProbeValues, Settings, Source, ValueCache,
+    VariableRule, Variables, Worker,
 };
 use convergd::role::Role;
 use safetensors::SafeTensors;
@@ -76,7 +76,8 @@ impl Fixture {
             threads: 1,
             batch: Some(16),
         };
-        let worker = Worker::start(settings, cache.path().to_owned()).unwrap();
+        let worker =
+            Worker::start(settings, ValueCache::new(cache.path().to_owned(), 1 << 30)).unwrap();
         Networks { worker, _cache: cache }
     }
 

@@ -1,8 +1,8 @@
 //! What must be reported, whatever the writer does and however many wake-ups are lost.
 
-use crate::world::{LONG, Outcome, SHORT, Save, play};
+use crate::world::{LONG, Outcome, SHORT, Save, play, play_by, wall};
 use convergd::layout::Layout;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const LAYOUTS: [Layout; 2] = [Layout::Safetensors, Layout::Hf];
 const MISSED: [f64; 4] = [0.0, 0.3, 0.9, 1.0];
@@ -41,6 +41,27 @@ fn what_a_timer_can_see_is_reported_and_nothing_is_torn() {
                 let world = format!("{layout:?} of seed {seed}, missed {missed}");
                 let must = |save: &Save| save.lived(outcome.end) >= SEEN_BY_THE_TIMER + save.span;
                 assert_reported(&outcome, must, &world);
+            }
+        }
+    }
+}
+
+/// A clock that is turned by hours every minute or so, first of all back.
+fn turned(time: Duration) -> SystemTime {
+    let hours = [0, -5, 3, -1][(time.as_secs() / 70 % 4) as usize];
+    let offset = Duration::from_secs(3600 * i64::unsigned_abs(hours));
+    if hours < 0 { wall(time) - offset } else { wall(time) + offset }
+}
+
+#[test]
+fn a_clock_that_is_turned_takes_no_checkpoint_away() {
+    for layout in LAYOUTS {
+        for seed in 300..310 {
+            for missed in [0.0, 0.9] {
+                let outcome = play_by(turned, layout, seed, LONG, missed);
+                let world =
+                    format!("{layout:?} of seed {seed}, missed {missed}, by a turned clock");
+                assert_reported(&outcome, |_| true, &world);
             }
         }
     }

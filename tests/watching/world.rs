@@ -312,6 +312,17 @@ pub(crate) struct Outcome {
 
 /// Plays the world of a seed before a watcher that misses this share of its wake-ups.
 pub(crate) fn play(layout: Layout, seed: u64, pause: (u64, u64), missed: f64) -> Outcome {
+    play_by(wall, layout, seed, pause, missed)
+}
+
+/// The same where the system's clock shows something else.
+pub(crate) fn play_by(
+    wall: fn(Duration) -> SystemTime,
+    layout: Layout,
+    seed: u64,
+    pause: (u64, u64),
+    missed: f64,
+) -> Outcome {
     let home = tempfile::tempdir().unwrap();
     let root = home.path().join("run/checkpoints");
     let mut writer = Writer {
@@ -334,6 +345,7 @@ pub(crate) fn play(layout: Layout, seed: u64, pause: (u64, u64), missed: f64) ->
         start: Instant::now(),
         reported: HashMap::new(),
         next: Duration::ZERO,
+        wall,
     };
     let mut wake_ups = Rng::with_seed(!seed);
     for (time, done) in &writer.script {
@@ -351,7 +363,7 @@ pub(crate) fn play(layout: Layout, seed: u64, pause: (u64, u64), missed: f64) ->
     Outcome { saves: writer.saves, reported: watcher.reported.into_keys().collect(), end }
 }
 
-fn wall(time: Duration) -> SystemTime {
+pub(crate) fn wall(time: Duration) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + time
 }
 
@@ -361,6 +373,7 @@ struct Watcher {
     start: Instant,
     reported: HashMap<u64, Checkpoint>,
     next: Duration,
+    wall: fn(Duration) -> SystemTime,
 }
 
 impl Watcher {
@@ -371,7 +384,7 @@ impl Watcher {
     }
 
     fn look(&mut self, time: Duration) {
-        let now = Moment { monotonic: self.start + time, wall: wall(time) };
+        let now = Moment { monotonic: self.start + time, wall: (self.wall)(time) };
         for event in self.directory.look(now) {
             if let Event::Ready(checkpoint) = event {
                 let twice = self.reported.insert(read_pin(&checkpoint), checkpoint.clone());

@@ -6,7 +6,7 @@ use crate::config::{Config, Interactions};
 use crate::convergence::Monitor;
 use crate::extractor::Extractor;
 use crate::history::{Evidence, History, PairRow};
-use crate::network::{Device, ProbeValues, Variables, cached_values};
+use crate::network::{Device, ProbeValues, Variables, cache};
 use crate::pipeline;
 use crate::policy::Observation;
 use serde_json::{Value, json};
@@ -107,8 +107,8 @@ fn share(name: &str, given: Option<f64>, configured: f64) -> anyhow::Result<f64>
 }
 
 fn tables(config: &Config, evidence: &Evidence) -> Option<[ProbeValues; 2]> {
-    let cache = config.state.join("values");
-    let read = |network: usize| cached_values(&cache, evidence.values[network].as_ref()?);
+    let directory = config.values();
+    let read = |network: usize| cache::read(&directory, evidence.values[network].as_ref()?);
     Some([read(0)?, read(1)?])
 }
 

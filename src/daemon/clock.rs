@@ -1,0 +1,48 @@
+//! The time of a run: it never goes back.
+//!
+//! Pairs are stored with it, and the policy counts its budgets, patience and cooldowns in it, so it must not depend
+//! on a clock that somebody sets. While the sidecar runs it advances by the monotonic clock, whatever happens to
+//! the system's. At a start it goes on at the system's time, or where that lies before the last pair, at that
+//! pair's: a clock that was set back meanwhile counts as no time, one that was set forward as time that has
+//! passed, since nothing here can tell that from a long pause.
+
+use std::time::Instant;
+
+/// Seconds since 1970, as the run counts them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunClock {
+    base: f64,
+    since: Instant,
+}
+
+impl RunClock {
+    /// Goes on at `wall`, the system's time, but not before `last`, the time of the last pair.
+    pub(super) fn new(wall: f64, last: Option<f64>, since: Instant) -> Self {
+        Self { base: last.map_or(wall, |last| wall.max(last)), since }
+    }
+
+    /// The time at a moment.
+    pub(super) fn at(&self, moment: Instant) -> f64 {
+        self.base + moment.saturating_duration_since(self.since).as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_start_goes_on_where_the_last_pair_was_or_later() {
+        let now = Instant::now();
+        let at = |wall, last, seconds| {
+            RunClock::new(wall, last, now).at(now + Duration::from_secs(seconds))
+        };
+        assert_eq!(at(1000.0, None, 5), 1005.0);
+        assert_eq!(at(1000.0, Some(900.0), 5), 1005.0, "a pause of 100 s");
+        assert_eq!(at(1000.0, Some(5000.0), 5), 5005.0, "set back by more than an hour");
+        assert_eq!(at(0.0, Some(5000.0), 0), 5000.0, "before 1970");
+        let before = now.checked_sub(Duration::from_secs(3)).unwrap_or(now);
+        assert_eq!(RunClock::new(1000.0, None, now).at(before), 1000.0);
+    }
+}

@@ -1,0 +1,23 @@
+//! Kills: whatever happens to the process and whenever, a run decides what an undisturbed one decides, once.
+//!
+//! A run of several pairs with a phase switch and a stop is driven as trainers would drive it: checkpoints are put
+//! on the disk one step at a time, and each decision is acknowledged. The process is killed and started again
+//! until the run is over; then everything that it has stored and told is compared with an undisturbed run.
+//! Also here, since it needs the same feature: a clock that is turned.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+#[allow(dead_code, unused_imports)]
+#[path = "../bad_input/bench.rs"]
+mod bench;
+mod clock;
+#[path = "../common/mod.rs"]
+mod common;
+mod places;
+mod random;
+mod world;

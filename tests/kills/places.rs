@@ -1,0 +1,62 @@
+//! The process dies at each place of a pair's way, each time that it comes there.
+
+use crate::world::{Fate, World, assert_same, undisturbed};
+use convergd::failpoint::PLACES;
+
+/// Dies at one place. A process after some that came no further may pass it as often as there were of them.
+struct At {
+    place: &'static str,
+    before: Option<[usize; 5]>,
+    stuck: usize,
+}
+
+/// More than there are in a run.
+const MOST: usize = 60;
+
+impl Fate for At {
+    fn next(&mut self, world: &World) -> Option<String> {
+        let now = Some(world.progress());
+        let has_come_further = std::mem::replace(&mut self.before, now) != now;
+        self.stuck = if has_come_further { 0 } else { self.stuck + 1 };
+        assert!(world.kills < MOST, "{}: it comes no further", self.place);
+        Some(format!("{}={}*off->return", self.place, self.stuck))
+    }
+}
+
+fn assert_survived(places: &[&'static str]) {
+    let Some(wanted) = undisturbed() else { return };
+    for place in places {
+        let mut world = World::new().expect("the fixtures are there");
+        let remains = world.play(&mut At { place, before: None, stuck: 0 });
+        assert!(world.kills > 0, "nothing comes to `{place}`");
+        eprintln!("{place}: {} kills", world.kills);
+        assert_same(&remains, wanted, place);
+    }
+}
+
+// Several tests, so that they run beside each other.
+
+#[test]
+fn a_kill_while_checkpoints_arrive_changes_nothing() {
+    assert_survived(&PLACES[..5]);
+}
+
+#[test]
+fn a_kill_during_an_evaluation_changes_nothing() {
+    assert_survived(&PLACES[5..9]);
+}
+
+#[test]
+fn a_kill_around_the_transaction_changes_nothing() {
+    assert_survived(&PLACES[9..13]);
+}
+
+#[test]
+fn a_kill_around_the_control_file_changes_nothing() {
+    assert_survived(&PLACES[13..16]);
+}
+
+#[test]
+fn a_kill_when_pins_go_or_answers_come_changes_nothing() {
+    assert_survived(&PLACES[16..]);
+}

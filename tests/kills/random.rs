@@ -1,0 +1,59 @@
+//! The process is killed at random times.
+
+use crate::world::{Fate, World, assert_same, undisturbed};
+use std::time::{Duration, Instant};
+
+/// Over several runs, since each is soon over.
+const KILLS: usize = 24;
+/// In milliseconds after a start: from before it has read its state to when it waits for checkpoints.
+const TIMES: std::ops::Range<u64> = 20..900;
+
+struct AtRandom {
+    random: fastrand::Rng,
+    next: Option<Instant>,
+}
+
+impl Fate for AtRandom {
+    fn next(&mut self, _: &World) -> Option<String> {
+        let after = Duration::from_millis(self.random.u64(TIMES));
+        self.next = Some(Instant::now() + after);
+        None
+    }
+
+    fn strikes(&mut self) -> bool {
+        let is_time = self.next.is_some_and(|next| Instant::now() >= next);
+        if is_time {
+            self.next = None;
+        }
+        is_time
+    }
+}
+
+fn assert_survived(seed: u64) {
+    let Some(wanted) = undisturbed() else { return };
+    eprintln!("seed {seed}; `CONVERGD_TEST_SEED={seed}` repeats it");
+    let mut fate = AtRandom { random: fastrand::Rng::with_seed(seed), next: None };
+    let mut kills = 0;
+    while kills < KILLS {
+        let mut world = World::new().expect("the fixtures are there");
+        let remains = world.play(&mut fate);
+        kills += world.kills;
+        eprintln!("seed {seed}: {kills} kills");
+        assert_same(&remains, wanted, &format!("seed {seed}, after {} kills", world.kills));
+    }
+}
+
+/// The seed of the environment, or this one.
+fn seed(default: u64) -> u64 {
+    std::env::var("CONVERGD_TEST_SEED").map_or(default, |seed| seed.parse().expect("a number"))
+}
+
+#[test]
+fn kills_at_random_times_change_nothing() {
+    assert_survived(seed(1));
+}
+
+#[test]
+fn kills_at_other_random_times_change_nothing() {
+    assert_survived(seed(2));
+}
