@@ -9,26 +9,34 @@ mod best;
 mod clock;
 mod delivery;
 mod ending;
+mod escalation;
 mod evaluation;
+mod intervention;
 mod keeping;
+mod notices;
 mod peers;
+mod person;
+mod reloading;
+pub mod requests;
 mod settings;
 mod watchers;
 
 use self::clock::RunClock;
+pub use self::person::{Outcomes, decide_alone, expect_history};
+
 use self::peers::Peers;
 use self::settings::{find_fixed, keep_settings, last_steps};
 use self::watchers::Watchers;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, Ladder, Sighting};
 use crate::extractor::Extractor;
 use crate::failpoint;
 use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
 use crate::network::{Evaluated, NetworkError, ValueCache, Variables, Worker};
-use crate::policy::{Decision, MissingMonitor, PolicyState};
+use crate::policy::{Decision, MissingMonitor, Policy, PolicyState};
 use crate::role::Role;
 use crate::signal::Document;
 use crate::telemetry::{Metrics, http};
@@ -133,7 +141,8 @@ pub enum DaemonError {
 
 type Result<T> = std::result::Result<T, DaemonError>;
 
-/// Runs until training ends, a rule stops it, or a signal arrives on `interrupts`.
+/// Runs until training ends, a rule stops it, or a signal arrives on `interrupts`. One on `reloads` has the configuration
+/// read anew.
 ///
 /// # Errors
 /// Whatever makes it impossible to go on; the history is whole all the same.
@@ -141,11 +150,12 @@ pub fn run(
     config: &Config,
     options: Options,
     interrupts: &Receiver<()>,
+    reloads: &Receiver<()>,
     page: http::Page,
 ) -> Result<End> {
     let _lock = StateLock::take(&config.state)?;
     let history = History::open(&config.state)?;
-    let mut daemon = Daemon::start(config, options, history, interrupts, page)?;
+    let mut daemon = Daemon::start(config, options, history, [interrupts, reloads], page)?;
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
     let earlier_stop = daemon.earlier_stop()?;
@@ -157,6 +167,7 @@ pub fn run(
             "this run was stopped before, and nothing is left to do; a new run needs a new `state` and new \
              checkpoint directories"
         );
+        daemon.say_farewell()?;
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
     let recovered =
@@ -181,6 +192,9 @@ pub fn run(
     daemon.release(end.as_ref().ok())?;
     if end.as_ref().is_ok_and(|end| *end == End::Done) {
         daemon.refuse_nothing()?;
+    }
+    if end.as_ref().is_ok_and(|end| *end != End::Interrupted) {
+        daemon.say_farewell()?;
     }
     end
 }
@@ -216,14 +230,30 @@ struct Daemon<'a> {
     history: History,
     worker: Worker,
     control: Control,
+    /// As it is now; a reload may change it.
+    ladder: Ladder,
+    /// The last decision on its way up the ladder.
+    climb: Option<escalation::Climb>,
+    /// Programs of the ladder at work.
+    programs: Vec<escalation::Running>,
+    notices: notices::Notices,
+    /// What was seen in pid files.
+    sightings: [Option<Sighting>; 2],
     metrics: Metrics,
     server: Option<http::Server>,
     pairs: Pairs,
     variables: Option<Variables>,
     /// Made when the number of variables is known.
     extractor: Option<Extractor>,
+    /// What the rules remember.
     policy: PolicyState,
     clock: RunClock,
+    /// The rules as they are now; a reload may change them.
+    rules: Policy,
+    /// Decisions of persons that the loop has not taken up yet.
+    manual: Vec<Decision>,
+    /// Where commands ask for something.
+    desk: requests::Desk,
     generation: u64,
     /// Whether the last delivery failed: said once, not at every try.
     delivery_fails: bool,
@@ -235,6 +265,8 @@ struct Daemon<'a> {
     /// Reported and in the history, not taken yet.
     noted: VecDeque<Event>,
     interrupts: Receiver<()>,
+    /// Asks for the configuration to be read anew.
+    reloads: Receiver<()>,
     /// Whether the end was asked for while something else was waited for.
     is_interrupted: bool,
     /// Since when no trainer's process runs any more.
@@ -252,7 +284,7 @@ impl<'a> Daemon<'a> {
         config: &'a Config,
         options: Options,
         history: History,
-        interrupts: &Receiver<()>,
+        [interrupts, reloads]: [&Receiver<()>; 2],
         page: http::Page,
     ) -> Result<Self> {
         let cache = ValueCache::new(config.values(), config.cache_size);
@@ -277,7 +309,7 @@ impl<'a> Daemon<'a> {
         let variables = variables.map_err(HistoryError::Value)?;
         let last = history.last_pair()?;
         let decided = history.last_decision()?;
-        let policy = last.as_ref().map(|pair| pair.policy.clone()).unwrap_or_default();
+        let policy = history.policy_state(last.as_ref())?;
         tracing::info!(
             run = config.name, %device, samples = worker.samples(), state = %config.state.display(),
             pairs = history.count_pairs()?, "started"
@@ -287,6 +319,14 @@ impl<'a> Daemon<'a> {
             options,
             worker,
             control: Control::new(config.control.clone()),
+            ladder: config.control.escalate.clone(),
+            climb: None,
+            programs: Vec::new(),
+            notices: notices::Notices::start(match options.dry_run {
+                true => &[],
+                false => &config.notify,
+            }),
+            sightings: [None, None],
             metrics,
             server,
             pairs: Pairs::new(config.pairing, last_steps(&history, last.as_ref())?, fixed),
@@ -294,6 +334,9 @@ impl<'a> Daemon<'a> {
             extractor: None,
             policy,
             clock: RunClock::new(now(), last.as_ref().map(|pair| pair.time), Instant::now()),
+            rules: config.policy.clone(),
+            manual: Vec::new(),
+            desk: requests::Desk::of(&config.state),
             generation: decided.as_ref().map_or(0, |row| row.document.generation),
             delivery_fails: false,
             newest: [last.as_ref().map(|pair| pair.step); 2],
@@ -301,6 +344,7 @@ impl<'a> Daemon<'a> {
             peers: config.fixed.is_none().then(|| Peers::new(config.stale, Instant::now())),
             noted: VecDeque::new(),
             interrupts: interrupts.clone(),
+            reloads: reloads.clone(),
             is_interrupted: false,
             gone_since: None,
             fixed_values: None,
@@ -308,16 +352,21 @@ impl<'a> Daemon<'a> {
             was_same: false,
             history,
         };
+        daemon.take_policy(&config.policy, config.written.policy())?;
+        daemon.metrics.control.show_reload(true, now());
         daemon.show_start(last.as_ref(), decided.as_ref())?;
         Ok(daemon)
     }
 
     /// Shows what an earlier life left, and delivers what it could not.
     fn show_start(&mut self, last: Option<&PairRow>, decision: Option<&DeliveryRow>) -> Result<()> {
+        self.desk.sweep();
         self.metrics.show_phase(&self.policy.phase, self.policy.lambda);
-        self.metrics.show_alerts(&self.config.policy, &self.policy);
         if let Some(pair) = last {
             self.show_pair(pair);
+            for notice in self.history.notices_at(pair.step)? {
+                self.tell_rule(&notice)?;
+            }
         }
         match decision {
             _ if self.options.dry_run => {}
@@ -330,10 +379,12 @@ impl<'a> Daemon<'a> {
                 failpoint::reach("control-begun");
             }
             // Undelivered, or lost since: a trainer that starts again must find it.
-            Some(row) if self.control.current().as_ref() != Some(&row.document) => {
-                self.deliver(&row.document.clone())?;
+            Some(row) => {
+                self.tell_decision(&row.decision, &row.document)?;
+                if self.control.current().as_ref() != Some(&row.document) {
+                    self.deliver(&row.document)?;
+                }
             }
-            Some(_) => {}
         }
         if let Some(server) = &self.server {
             server.set_ready();
@@ -402,27 +453,15 @@ impl<'a> Daemon<'a> {
                 return Ok(End::Interrupted);
             }
             self.take_events(watchers, &mut stage)?;
-            self.record_acknowledgements()?;
-            let stopped =
-                self.evaluate_next(watchers)?.filter(|decision| decision.action == "stop");
-            if let Some(decision) = stopped.map(Box::new) {
+            self.tend()?;
+            let decided = self.evaluate_next(watchers)?;
+            // A person's come before the pair that was evaluated meanwhile.
+            for decision in std::mem::take(&mut self.manual).into_iter().chain(decided) {
                 // Nobody is told, so there is nobody to wait for.
-                if self.options.once || self.options.dry_run {
-                    return Ok(End::Stopped(decision));
+                if decision.action == "stop" && (self.options.once || self.options.dry_run) {
+                    return Ok(End::Stopped(Box::new(decision)));
                 }
-                stage = match stage {
-                    // Nobody trains any more who could answer.
-                    Stage::Draining { listed, since, .. } => {
-                        Stage::Draining { listed, since, end: End::Stopped(decision) }
-                    }
-                    _ => {
-                        let patience = self.control.patience();
-                        tracing::info!(
-                            "waiting {patience:?} (`control.acknowledge`) for both trainings to answer"
-                        );
-                        Stage::Stopping(decision, Instant::now())
-                    }
-                };
+                stage = self.stage_after(stage, decision);
             }
             if let Some(end) = self.ended(&stage)? {
                 return Ok(end);
@@ -431,6 +470,7 @@ impl<'a> Daemon<'a> {
                 Stage::Following => {
                     let Some(why) = self.training_ended() else { continue };
                     tracing::info!("training has ended: {why}");
+                    self.tell_notice(format!("training has ended: {why}"))?;
                     self.keep(|history| history.record_end(Some(&why)))?;
                     watchers.rescan();
                     stage = Stage::drain(End::Done, self.config);
@@ -442,6 +482,26 @@ impl<'a> Daemon<'a> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Where the loop stands after a decision.
+    fn stage_after(&self, stage: Stage, decision: Decision) -> Stage {
+        match (decision.action.as_str(), stage) {
+            // Nobody trains any more who could answer.
+            ("stop", Stage::Draining { listed, since, .. }) => {
+                Stage::Draining { listed, since, end: End::Stopped(Box::new(decision)) }
+            }
+            ("stop", _) => {
+                let patience = self.longest_wait();
+                tracing::info!(
+                    "waiting {patience:?} (`control.acknowledge` or the ladder) for both trainings to answer"
+                );
+                Stage::Stopping(Box::new(decision), Instant::now())
+            }
+            ("continue", _) if self.options.once => Stage::drain(End::Done, self.config),
+            ("continue", _) => Stage::Following,
+            (_, stage) => stage,
         }
     }
 
@@ -458,7 +518,7 @@ impl<'a> Daemon<'a> {
             }
             Stage::Stopping(decision, since) => {
                 // What has not been delivered cannot be acknowledged; it is tried again.
-                let is_over = since.elapsed() >= self.control.patience() && self.is_delivered()?;
+                let is_over = self.has_waited(*since) && self.is_delivered()?;
                 if is_over && !self.is_answered()? {
                     let missing: Vec<_> = self.unanswered()?.into_iter().map(Role::name).collect();
                     let missing = missing.join(", ");

@@ -48,6 +48,8 @@ pub mod layout;
 #[cfg(feature = "torch")]
 pub mod network;
 #[cfg(feature = "torch")]
+pub mod notify;
+#[cfg(feature = "torch")]
 pub mod pipeline;
 pub mod signal;
 #[cfg(feature = "torch")]

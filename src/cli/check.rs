@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         say(config::schema()?.trim_end());
     }
     let Some(file) = &arguments.config else { return Ok(Exit::Done) };
-    let config = Config::load(file)?;
+    let config = Config::load_to_run(file)?;
     let rules: Vec<&str> = config.policy.rules.iter().map(|rule| rule.id.as_str()).collect();
     say(format!(
         "{file} is valid: run `{}`, rules {}. Files that it names are not looked at here; \

@@ -1,5 +1,6 @@
 //! `convergd export`: the history of a run for other programs.
 
+use super::told::Told;
 use super::{ConfigArgument, Exit, say, write_output};
 use crate::config::Config;
 use crate::convergence::Monitor;
@@ -93,13 +94,10 @@ fn all(config: &Config, history: &History) -> anyhow::Result<Value> {
     });
     let mut decisions = Vec::new();
     for row in history.decisions()? {
-        let answers = history.acknowledgements(row.document.generation)?;
-        let answers = answers
-            .into_iter()
-            .map(|(network, step, time)| json!({"network": network, "step": step, "time": time}));
+        let told = Told::of(history, Some(&row))?;
         decisions.push(json!({
             "decision": row.decision, "control": row.document, "delivered": row.delivered,
-            "acknowledged": answers.collect::<Vec<_>>(),
+            "acknowledged": told.acknowledged(), "escalations": told.escalations(),
         }));
     }
     let checkpoints = history.checkpoints()?.into_iter().map(|row| {
@@ -108,12 +106,26 @@ fn all(config: &Config, history: &History) -> anyhow::Result<Value> {
             "outcome": row.outcome.name(), "reason": row.reason,
         })
     });
+    let interventions = history.interventions()?.into_iter().map(|row| {
+        json!({
+            "number": row.number, "after": row.after, "time": row.time,
+            "intervention": row.intervention,
+        })
+    });
+    let notifications = history.notifications()?.into_iter().map(|row| {
+        json!({
+            "webhook": row.webhook, "id": row.id, "ended": row.ended,
+            "delivered": row.delivered, "attempts": row.attempts, "error": row.error,
+        })
+    });
     let facts = history.facts()?.into_iter().map(|(name, value)| (name, Value::String(value)));
     Ok(json!({
         "run": config.name,
         "facts": facts.collect::<serde_json::Map<_, _>>(),
         "pairs": pairs.collect::<Vec<_>>(),
         "decisions": decisions,
+        "interventions": interventions.collect::<Vec<_>>(),
+        "notifications": notifications.collect::<Vec<_>>(),
         "checkpoints": checkpoints.collect::<Vec<_>>(),
     }))
 }

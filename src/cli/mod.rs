@@ -4,10 +4,13 @@ mod check;
 mod doctor;
 mod export;
 mod extract;
+mod manual;
+mod ran;
 mod replay;
 mod report;
 mod run;
 mod status;
+mod told;
 
 use crate::config::{Config, Problems};
 use crate::daemon::DaemonError;
@@ -68,6 +71,14 @@ enum Command {
     Status(status::Arguments),
     /// Say what a policy would have decided over the history of a run, and when
     Replay(replay::Arguments),
+    /// Stop the trainings of a run by hand
+    Stop(manual::Stop),
+    /// Switch the trainings of a run to another phase by hand
+    Phase(manual::Phase),
+    /// Have a run at work read its policy, webhooks and ladder anew
+    Reload(manual::Reload),
+    /// Take a stop back: the next `run` goes on
+    Resume(manual::Resume),
     /// Extract the sparsest AND-OR interactions of value tables
     Extract(extract::Arguments),
     /// Write the history of a run for other programs: CSV or JSON
@@ -107,6 +118,10 @@ pub fn main() -> Exit {
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Stop(arguments) => manual::stop(&arguments),
+        Command::Phase(arguments) => manual::phase(&arguments),
+        Command::Reload(arguments) => manual::reload(&arguments),
+        Command::Resume(arguments) => manual::resume(&arguments),
         Command::Extract(arguments) => extract::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

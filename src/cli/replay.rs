@@ -3,6 +3,7 @@
 mod compare;
 mod recomputed;
 
+use super::ran::{Ran, policies_that_ran};
 use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::history::{History, PairRow};
@@ -66,8 +67,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let history = History::open_for_reading(&config.state)?;
     let mut pairs = history.pairs()?;
     let made: Vec<Decision> = history.decisions()?.into_iter().map(|row| row.decision).collect();
-    let needs_samples =
-        config.policy.needs_samples() || others.iter().any(|(_, policy)| policy.needs_samples());
+    let mut policies = vec![config.policy.clone()];
+    policies.extend(others.iter().map(|(_, policy)| policy.clone()));
+    policies.extend(policies_that_ran(&history)?);
+    let needs_samples = policies.iter().any(Policy::needs_samples);
     let recomputed = arguments.recomputed.over(&config, &history, &mut pairs)?;
     let observations: Vec<(Observation, f64)> = match recomputed.as_ref() {
         Some(recomputed) => recomputed.observations.clone(),
@@ -78,9 +81,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     };
     let over =
         |policy: &Policy| replay(policy, observations.iter().map(|(pair, time)| (pair, *time)));
-    let replayed = over(&config.policy);
+    let ran = Ran::of(&history, &observations)?;
     // With other settings the decisions may well be others.
-    let as_decided = recomputed.is_none().then(|| replayed.decisions == made);
+    let is_it = |replayed: &Replayed| recomputed.is_none().then(|| replayed.decisions == made);
+    let as_ran = is_it(&ran.as_it_was(&config.policy));
+    let replayed = ran.under(&config.policy);
+    let as_decided = is_it(&replayed);
     let mut all = vec![Candidate { file: config.source.clone(), replayed, as_decided }];
     all.extend(others.into_iter().map(|(file, policy)| Candidate {
         file: file.clone(),
@@ -94,11 +100,15 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "run": config.name, "state": config.state, "pairs": pairs.len(), "steps": steps,
             "decided": made, "policies": policies,
             "recomputed": recomputed.as_ref().map(recomputed::Recomputed::json),
+            "as_ran": {
+                "policies": ran.policies(), "interventions": ran.persons(),
+                "as_decided": as_ran,
+            },
         });
         say(serde_json::to_string_pretty(&value)?);
         return Ok(Exit::Done);
     }
-    describe(&config, &pairs, recomputed.as_ref(), &all);
+    describe(&config, &pairs, recomputed.as_ref(), &all, &ran.describe(as_ran));
     Ok(Exit::Done)
 }
 
@@ -120,6 +130,7 @@ fn describe(
     pairs: &[PairRow],
     recomputed: Option<&recomputed::Recomputed>,
     all: &[Candidate],
+    ran: &str,
 ) {
     let state = config.state.display();
     match pairs {
@@ -132,6 +143,7 @@ fn describe(
         )),
     }
     recomputed.into_iter().for_each(recomputed::Recomputed::describe);
+    say(format!("as it ran   {ran}"));
     for candidate in all {
         say(format!("policy      {}", candidate.file.display()));
         tell(&candidate.replayed);

@@ -31,7 +31,7 @@ pub(super) fn page(config: &Config) -> anyhow::Result<String> {
     let history = History::open_for_reading(&config.state)?;
     let pairs = history.pairs()?;
     let decisions = history.decisions()?;
-    let policy = pairs.last().map(|pair| &pair.policy);
+    let policy = pairs.last().map(|last| history.policy_state(Some(last))).transpose()?;
     let state = match policy {
         None => "no pair yet".to_owned(),
         Some(policy) if policy.stopped => "stopped early".to_owned(),

@@ -1,12 +1,13 @@
 //! `convergd run`: the daemon.
 
 use super::{ConfigArgument, Exit, report};
+use crate::config::Config;
 use crate::daemon::{self, End, Options};
 use crate::telemetry::http::Page;
 use anyhow::Context;
 use clap::Args;
 use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -28,12 +29,19 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     start_logging();
     #[cfg(feature = "failpoints")]
     let _armed = crate::failpoint::arm();
-    let config = arguments.config.load()?;
+    let config = Config::load_to_run(&arguments.config.config)?;
     let (interrupt, interrupts) = bounded(1);
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("signals cannot be handled")?;
+    let (reload, reloads) = bounded(1);
+    let mut signals =
+        Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be handled")?;
     let handle = signals.handle();
     let listener = std::thread::spawn(move || {
         for signal in signals.forever() {
+            if signal == SIGHUP {
+                // One that does not fit means that one is waiting already.
+                let _ = reload.try_send(());
+                continue;
+            }
             // The first asks; the second does not wait. The history is whole at any moment.
             if interrupt.try_send(()).is_ok() {
                 tracing::info!("ending after this pair; once more ends at once");
@@ -45,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let options = Options { once: arguments.once, dry_run: arguments.dry_run };
     let shown = config.clone();
     let page: Page = Arc::new(move || report::page(&shown).map_err(|error| format!("{error:#}")));
-    let end = daemon::run(&config, options, &interrupts, page);
+    let end = daemon::run(&config, options, &interrupts, &reloads, page);
     handle.close();
     let _ = listener.join();
     Ok(match end? {
@@ -64,6 +72,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
 fn start_logging() {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,notify=off"));
+    // The address of a webhook may be a secret, and these print it.
+    let silenced = ["ureq=off", "ureq_proto=off"].into_iter().filter_map(|off| off.parse().ok());
+    let filter = silenced.fold(filter, EnvFilter::add_directive);
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

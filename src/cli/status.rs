@@ -1,11 +1,12 @@
 //! `convergd status`: the state of a running or finished run, from its history.
 
+use super::told::Told;
 use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::history::{CheckpointRow, DeliveryRow, History, Outcome, PairRow};
 use crate::network::{Precision, cache};
-use crate::policy::{Action, Notice, Rule};
+use crate::policy::{Action, Notice, PolicyState, Rule};
 use clap::Args;
 use serde_json::json;
 
@@ -32,6 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?;
     let history = History::open_for_reading(&config.state)?;
     let last = history.last_pair()?;
+    let policy = history.policy_state(last.as_ref())?;
     let decisions = history.decisions()?;
     let skipped_count = history.count_checkpoints(Outcome::Skipped)?;
     let quarantined_count = history.count_checkpoints(Outcome::Quarantined)?;
@@ -40,24 +42,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let skipped = history.checkpoints_that(Outcome::Skipped, most)?;
     let ended = history.fact("ended")?;
     let notices = history.notices()?;
-    let alerts = alerts(&config, last.as_ref());
+    let alerts = alerts(&config, &policy);
     let cached = cache::usage(&config.values()).unwrap_or_default();
     let best = decisions.last().and_then(|row| row.document.best.as_ref());
     let best = match best {
         Some(best) => history.pair(best.step)?,
         None => None,
     };
-    let acknowledged = match decisions.last() {
-        Some(row) => history.acknowledgements(row.document.generation)?,
-        None => Vec::new(),
-    };
+    let told = Told::of(&history, decisions.last())?;
     if arguments.json {
         let value = json!({
             "run": config.name,
             "state": config.state,
-            "stopped": last.as_ref().is_some_and(|pair| pair.policy.stopped),
-            "phase": last.as_ref().map(|pair| &pair.policy.phase),
-            "lambda": last.as_ref().map(|pair| pair.policy.lambda),
+            "stopped": policy.stopped,
+            "phase": last.as_ref().map(|_| &policy.phase),
+            "lambda": last.as_ref().map(|_| policy.lambda),
             "pairs": history.count_pairs()?,
             "step": last.as_ref().map(|pair| pair.step),
             "monitors": last.as_ref().map(|pair| &pair.monitors),
@@ -80,9 +79,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "notices": notices,
             "alerts": alerts,
             "delivered": decisions.last().and_then(|row| row.delivered),
-            "acknowledged": acknowledged.iter().map(|(network, step, time)| {
-                json!({"network": network, "step": step, "time": time})
-            }).collect::<Vec<_>>(),
+            "acknowledged": told.acknowledged(),
+            "escalations": told.escalations(),
+            "untold": told.untold(),
         });
         say(serde_json::to_string_pretty(&value)?);
         return Ok(Exit::Done);
@@ -91,7 +90,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     match &last {
         None => say("pairs       none yet"),
         Some(pair) => {
-            describe(pair, history.count_pairs()?);
+            describe(pair, &policy, history.count_pairs()?);
             // float32 has no floor.
             if config.network.precision != Precision::Float32 {
                 describe_noise(history.largest_noise_floor()?, &config);
@@ -110,9 +109,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     for row in &decisions {
         describe_decision(row);
     }
-    for (network, step, _) in acknowledged {
-        say(format!("            acknowledged by {network} at step {step}"));
-    }
+    told.describe();
     Ok(Exit::Done)
 }
 
@@ -124,10 +121,10 @@ fn readable(bytes: u64) -> String {
     format!("{:.1} {unit}", bytes as f64 / (1u64 << bits) as f64)
 }
 
-fn describe(pair: &PairRow, pairs: u64) {
+fn describe(pair: &PairRow, policy: &PolicyState, pairs: u64) {
     let PairRow { step, certified, samples, gap_max, .. } = pair;
     say(format!("pairs       {pairs}, the last at step {step}"));
-    say(format!("phase       {} (λ = {})", pair.policy.phase, pair.policy.lambda));
+    say(format!("phase       {} (λ = {})", policy.phase, policy.lambda));
     say(format!("extraction  {certified} of {samples} certified, largest gap {gap_max:.1e}"));
     for monitor in SHOWN {
         if let Some(estimate) = pair.monitors.get(&monitor) {
@@ -168,10 +165,9 @@ fn describe_set_aside(rows: &[CheckpointRow], count: u64) {
 }
 
 /// Ids of the rules whose alert holds.
-fn alerts<'a>(config: &'a Config, last: Option<&PairRow>) -> Vec<&'a str> {
-    let Some(last) = last else { return Vec::new() };
+fn alerts<'a>(config: &'a Config, policy: &PolicyState) -> Vec<&'a str> {
     let holds = |rule: &&Rule| {
-        let memory = last.policy.rules.get(&rule.id);
+        let memory = policy.rules.get(&rule.id);
         matches!(rule.then, Action::Alert { .. }) && memory.is_some_and(|memory| memory.holds)
     };
     config.policy.rules.iter().filter(holds).map(|rule| rule.id.as_str()).collect()

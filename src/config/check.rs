@@ -2,17 +2,19 @@
 
 mod checkpoints;
 mod condition;
+mod control;
+mod notify;
 mod policy;
 
 use self::checkpoints::Origin;
 use super::yaml::Checked;
-use super::{Config, End, Interactions, Problems, file};
+use super::{Config, End, Interactions, Problems, Written, file};
 use crate::checkpoint::Watching;
 use crate::layout::{Layout, Limits, Reading, Steps};
 use crate::network::{DeviceChoice, Precision, UnknownDevice, UnknownPrecision, VariableRule};
 use crate::policy::Policy;
 use crate::role::Role;
-use crate::{checkpoint, control, network, sparsify};
+use crate::{checkpoint, network, sparsify};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -29,21 +31,36 @@ const DEFAULT_STALE: Duration = Duration::from_secs(600);
 /// Long enough for a training that is started again after a crash.
 const DEFAULT_PROCESSES: Duration = Duration::from_secs(300);
 const DEFAULT_IDLE: Duration = Duration::from_secs(3600);
-const DEFAULT_ACKNOWLEDGE: Duration = Duration::from_secs(300);
 
-pub(super) fn check(path: &Path, file: file::File, checked: Checked) -> Result<Config, Problems> {
-    let base = path.parent().map(Path::to_owned).unwrap_or_default();
-    // Absolute, so that messages and the history hold paths that mean the same everywhere.
-    let base = std::path::absolute(Path::new(".").join(&base)).unwrap_or(base);
-    let base = std::fs::canonicalize(&base).unwrap_or(base);
-    let mut check = Check { base, checked, steps_per_epoch: None };
+/// `has_environment` where the file is to be run here, so that variables that it names must be set.
+pub(super) fn check(
+    path: &Path,
+    file: file::File,
+    checked: Checked,
+    has_environment: bool,
+) -> Result<Config, Problems> {
+    let base = base(path);
+    let mut check = Check { base, checked, has_environment, steps_per_epoch: None };
     let config = check.config(path, file);
     check.checked.finish(config)
 }
 
+/// The directory of a file. Absolute, so that messages and the history hold paths that mean the same everywhere.
+fn base(path: &Path) -> PathBuf {
+    let base = path.parent().map(Path::to_owned).unwrap_or_default();
+    let base = std::path::absolute(Path::new(".").join(&base)).unwrap_or(base);
+    std::fs::canonicalize(&base).unwrap_or(base)
+}
+
+/// The state directory alone.
+pub(super) fn check_state(path: &Path, file: file::File) -> Option<PathBuf> {
+    file.state.filter(|state| !state.as_os_str().is_empty()).map(|state| join(&base(path), &state))
+}
+
 /// The policy alone: of the other mistakes of the file only those that serde finds are said.
 pub(super) fn check_policy(file: file::File, checked: Checked) -> Result<Policy, Problems> {
-    let mut check = Check { base: PathBuf::new(), checked, steps_per_epoch: None };
+    let base = PathBuf::new();
+    let mut check = Check { base, checked, has_environment: false, steps_per_epoch: None };
     let policy = check.policy(file.policy.unwrap_or_default());
     check.checked.finish(policy)
 }
@@ -76,6 +93,7 @@ fn layout(layout: Option<file::Layout>) -> Layout {
 struct Check {
     base: PathBuf,
     checked: Checked,
+    has_environment: bool,
     /// Of the policy.
     steps_per_epoch: Option<u64>,
 }
@@ -86,6 +104,7 @@ impl Check {
         let state =
             self.path("state", file.state, "the directory of the history, such as `run/state`");
         let networks = file.networks.unwrap_or_default();
+        let pid_files = self.pid_files(&networks);
         let limits = self.limits(file.limits.unwrap_or_default());
         let watching = self.watching(file.watch.unwrap_or_default());
         let common = file.program.as_ref();
@@ -104,7 +123,9 @@ impl Check {
         };
         let interactions = self.interactions(file.interactions.unwrap_or_default());
         let policy = self.policy(file.policy.unwrap_or_default());
-        let control = self.control(file.control.unwrap_or_default());
+        let notify = self.notify(file.notify.unwrap_or_default());
+        let webhooks = notify.as_deref().map(|all| all.iter().map(|w| w.name.clone()).collect());
+        let control = self.control(file.control.unwrap_or_default(), pid_files, webhooks);
         let listen = self.listen(file.telemetry.unwrap_or_default().listen);
         let end = file.end.unwrap_or_default();
         let cache_size = file.cache.unwrap_or_default().size;
@@ -137,12 +158,14 @@ impl Check {
             interactions: interactions?,
             policy: policy?,
             control: control?,
+            notify: notify?,
             listen: listen?,
             end: End {
                 idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0),
                 processes: end.processes.map_or(DEFAULT_PROCESSES, |gone| gone.0),
                 max_step: end.max_step,
             },
+            written: Written::default(),
         })
     }
 
@@ -374,13 +397,6 @@ impl Check {
             self.checked.report("compute.precision", format!("is `{precision}`; {error}"));
         }
         choice.ok()
-    }
-
-    fn control(&mut self, control: file::Control) -> Option<control::Settings> {
-        let what = "the directory of `control.json`, which the trainers poll";
-        let directory = self.path("control.directory", control.directory, what);
-        let acknowledge = control.acknowledge.map_or(DEFAULT_ACKNOWLEDGE, |duration| duration.0);
-        Some(control::Settings { directory: directory?, acknowledge })
     }
 
     fn listen(&mut self, listen: Option<String>) -> Option<Option<std::net::SocketAddr>> {

@@ -1,7 +1,11 @@
 //! The loose types: what stands in a file, before it is checked. Every field may be absent.
 
+mod control;
+mod notify;
 mod policy;
 
+pub use control::*;
+pub use notify::*;
 pub use policy::*;
 
 use schemars::JsonSchema;
@@ -38,6 +42,8 @@ pub struct File {
     pub policy: Option<Policy>,
     /// The control file.
     pub control: Option<Control>,
+    /// The webhooks. A mistaken one is null.
+    pub notify: Option<Vec<Option<Webhook>>>,
     /// The HTTP server.
     pub telemetry: Option<Telemetry>,
     /// When training counts as ended.
@@ -140,6 +146,8 @@ pub struct Network {
     pub weights: Option<String>,
     /// TorchScript file, where it is not the common one.
     pub program: Option<PathBuf>,
+    /// File with the number of the trainer's process, where its client does not tell it.
+    pub pid_file: Option<PathBuf>,
 }
 
 /// How the checkpoints are written.
@@ -262,16 +270,6 @@ pub struct Compute {
 pub struct Cache {
     /// Bytes that they may take; the least recently used go.
     pub size: Option<Size>,
-}
-
-/// `control:`
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Control {
-    /// Directory of `control.json` and the acknowledgements.
-    pub directory: Option<PathBuf>,
-    /// How long a stop waits to be acknowledged by both trainers.
-    pub acknowledge: Option<Duration>,
 }
 
 /// `telemetry:`

@@ -8,11 +8,14 @@ mod check;
 pub mod file;
 mod problem;
 mod schema;
+mod written;
 mod yaml;
 
 pub use problem::{Problem, Problems};
 pub use schema::schema;
+pub use written::{RELOADABLE, Written};
 
+use crate::notify::Webhook;
 use crate::policy::Policy;
 use crate::role::Role;
 use crate::{checkpoint, control, network, sparsify};
@@ -47,10 +50,14 @@ pub struct Config {
     pub policy: Policy,
     /// The control file.
     pub control: control::Settings,
+    /// The webhooks.
+    pub notify: Vec<Webhook>,
     /// Address of the HTTP server, or none.
     pub listen: Option<SocketAddr>,
     /// When training counts as ended.
     pub end: End,
+    /// All of this as it stands in the file.
+    pub written: Written,
 }
 
 /// Extraction and comparison.
@@ -94,12 +101,40 @@ impl Config {
         Self::parse(path, &read(path)?)
     }
 
+    /// As [`Config::load`], and the environment variables that it names must be set: it is to be run here.
+    ///
+    /// # Errors
+    /// Every mistake of the file at once.
+    pub fn load_to_run(path: &Path) -> Result<Self, Problems> {
+        Self::parse_for(path, &read(path)?, true)
+    }
+
+    /// Reads where the state of a file is, whatever else is wrong with it.
+    ///
+    /// # Errors
+    /// A file that cannot be read, that is no YAML, or that says of no `state`.
+    pub fn load_state(path: &Path) -> Result<PathBuf, Problems> {
+        let mut document = yaml::Document::parse(path, &read(path)?)?;
+        let file = document.read::<file::File>();
+        check::check_state(path, file).ok_or_else(|| {
+            Problems::of(path, "`state` is missing: give the directory of the history".to_owned())
+        })
+    }
+
     /// Reads and checks the policy of a file, which may hold nothing else.
     ///
     /// # Errors
     /// Every mistake of the policy at once; of the rest of the file only what is no field, or of a wrong type.
     pub fn load_policy(path: &Path) -> Result<Policy, Problems> {
-        let mut document = yaml::Document::parse(path, &read(path)?)?;
+        Self::parse_policy(path, &read(path)?)
+    }
+
+    /// As [`Config::load_policy`], with the text given, which came `from` somewhere.
+    ///
+    /// # Errors
+    /// Every mistake of the policy at once.
+    pub fn parse_policy(from: &Path, text: &str) -> Result<Policy, Problems> {
+        let mut document = yaml::Document::parse(from, text)?;
         let file = document.read::<file::File>();
         check::check_policy(file, document.into_problems())
     }
@@ -109,9 +144,16 @@ impl Config {
     /// # Errors
     /// Every mistake of the text at once.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
+        Self::parse_for(path, text, false)
+    }
+
+    fn parse_for(path: &Path, text: &str, has_environment: bool) -> Result<Self, Problems> {
         let mut document = yaml::Document::parse(path, text)?;
+        let written = document.written();
         let file = document.read::<file::File>();
-        check::check(path, file, document.into_problems())
+        let mut config = check::check(path, file, document.into_problems(), has_environment)?;
+        config.written = written;
+        Ok(config)
     }
 }
 

@@ -4,6 +4,7 @@
 //! node is recorded, cut out, and the rest is read again, until nothing is left to say.
 
 use super::problem::{Problem, Problems};
+use super::written::Written;
 use saphyr_parser::{Event, Parser};
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Segment, Track};
@@ -42,6 +43,17 @@ impl Document {
         Ok(Self { file: file.to_owned(), value, places: places(text), problems: Vec::new() })
     }
 
+    /// What stands in it; before it is read.
+    pub(super) fn written(&self) -> Written {
+        let mut written = Written::default();
+        flatten(String::new(), &self.value, &mut written.leaves);
+        let policy = self.value.get("policy").cloned().unwrap_or_default();
+        let policy: serde_yaml::Mapping = [(Value::from("policy"), policy)].into_iter().collect();
+        // A value that was read can be written.
+        written.policy = serde_yaml::to_string(&policy).unwrap_or_default();
+        written
+    }
+
     /// Reads the document, leaving out every node with a mistake.
     pub(super) fn read<T: DeserializeOwned + Default>(&mut self) -> T {
         let mut value = std::mem::take(&mut self.value);
@@ -61,15 +73,16 @@ impl Document {
                     if !cut(&mut value, &path) {
                         break;
                     }
-                    // A choice that is no longer there would be a second mistake.
-                    let above = &path[..path.len() - 1];
+                    // A choice that is no longer there would be a second mistake, and so would be one around it.
+                    let mut above = &path[..path.len() - 1];
                     let holds_nothing = |value: &Value| {
                         value.as_mapping().is_some_and(serde_yaml::Mapping::is_empty)
                     };
-                    if message.starts_with("unknown variant `")
+                    while message.starts_with("unknown variant `")
                         && descend(&value, above).is_some_and(holds_nothing)
+                        && cut(&mut value, above)
                     {
-                        cut(&mut value, above);
+                        above = &above[..above.len() - 1];
                     }
                 }
             }
@@ -116,6 +129,31 @@ impl Checked {
             _ => Err(Problems { file: self.file, list: self.problems }),
         }
     }
+}
+
+/// Every value that holds no others, by its path.
+fn flatten(path: String, value: &Value, leaves: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Mapping(map) if !map.is_empty() => {
+            for (key, value) in map {
+                let key = key.as_str().map_or_else(|| text(key), str::to_owned);
+                let path = if path.is_empty() { key } else { format!("{path}.{key}") };
+                flatten(path, value, leaves);
+            }
+        }
+        Value::Sequence(items) if !items.is_empty() => {
+            for (index, value) in items.iter().enumerate() {
+                flatten(format!("{path}[{index}]"), value, leaves);
+            }
+        }
+        value => {
+            leaves.insert(path, text(value));
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    serde_yaml::to_string(value).unwrap_or_default()
 }
 
 /// The place of a path, or of the nearest node above it.

@@ -4,9 +4,17 @@
 //! `ack-<network>.json`, and with `done-<network>` at its end. Delivery is at least once and idempotent
 //! by generation.
 
+mod command;
+mod ladder;
+mod pid_file;
 mod process;
+mod signals;
 
+pub use command::{Ran, Task};
+pub use ladder::{Ladder, Measure, Rung};
+pub use pid_file::{Sighting, look as look_at_pid_file};
 pub use process::Process;
+pub use signals::{NotSent, Reached, Signal};
 
 use crate::role::Role;
 use crate::signal::{Acknowledgement, Document};
@@ -21,6 +29,17 @@ pub struct Settings {
     pub directory: PathBuf,
     /// How long a stop waits to be acknowledged by both trainers.
     pub acknowledge: Duration,
+    /// What is done while a trainer has not acknowledged.
+    pub escalate: Ladder,
+    /// Files with the number of a trainer's process, (target, baseline).
+    pub pid_files: [Option<PathBuf>; 2],
+}
+
+impl Settings {
+    /// A directory and a wait, and nothing else.
+    pub fn new(directory: PathBuf, acknowledge: Duration) -> Self {
+        Self { directory, acknowledge, escalate: Ladder::default(), pid_files: [None, None] }
+    }
 }
 
 /// The control directory.
@@ -80,19 +99,27 @@ impl Control {
         self.answer(role)
     }
 
-    /// Whether the process of a trainer has ended, as far as its answer tells and it can be known here.
-    pub fn is_gone(&self, role: Role) -> Option<bool> {
+    /// The process of a trainer, as far as its answer tells.
+    pub fn process(&self, role: Role) -> Option<Process> {
         #[derive(serde::Deserialize)]
         struct Answer {
             process: Option<Process>,
         }
-        self.answer::<Answer>(role)?.process?.is_gone()
+        self.answer::<Answer>(role)?.process
     }
 
     /// What is asked for of a trainer's newest answer.
     fn answer<T: serde::de::DeserializeOwned>(&self, role: Role) -> Option<T> {
         let path = self.settings.directory.join(format!("ack-{role}.json"));
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// Removes what trainers have said of their ends: training goes on. One that cannot be removed is one
+    /// that a trainer's client removes when it starts.
+    pub fn forget_ends(&self) {
+        for role in Role::BOTH {
+            let _ = std::fs::remove_file(self.settings.directory.join(format!("done-{role}")));
+        }
     }
 
     /// Whether a trainer has said that it is at its end.
@@ -108,10 +135,7 @@ mod tests {
     #[test]
     fn a_delivered_document_is_read_back_and_answers_are_found() {
         let directory = tempfile::tempdir().expect("a directory");
-        let settings = Settings {
-            directory: directory.path().join("control"),
-            acknowledge: Duration::from_secs(1),
-        };
+        let settings = Settings::new(directory.path().join("control"), Duration::from_secs(1));
         let control = Control::new(settings);
         let document = Document::start(control.next_generation());
         control.deliver(&document).expect("written");

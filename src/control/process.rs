@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// What a trainer says of its process. Numbers of processes are used again, so its start belongs to it; and
 /// they mean something only on the machine, since its boot, and in the container that it runs in.
@@ -18,10 +19,29 @@ pub struct Process {
 }
 
 impl Process {
+    /// The process that has this number here and now.
+    pub fn running(pid: u32) -> Option<Self> {
+        let (start, ends) = look_up(pid)?;
+        (!ends).then_some(Self { pid, start, boot: boot()?, namespace: namespace()? })
+    }
+
+    /// Whether it is of this machine, boot and container, so that its number means something.
+    pub fn is_here(&self) -> bool {
+        Some(&self.boot) == boot().as_ref() && Some(self.namespace) == namespace()
+    }
+
+    /// How long it has been running, to a second.
+    pub fn age(&self) -> Option<Duration> {
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+        let start = self.start as f64 / rustix::param::clock_ticks_per_second() as f64;
+        Some(Duration::from_secs_f64((uptime - start).max(0.0)))
+    }
+
     /// Whether it has ended; nothing where that cannot be known here: it runs on another machine or in
     /// another container.
     pub fn is_gone(&self) -> Option<bool> {
-        if Some(&self.boot) != boot().as_ref() || Some(self.namespace) != namespace() {
+        if !self.is_here() {
             return None;
         }
         let runs = look_up(self.pid).is_some_and(|(start, ends)| start == self.start && !ends);

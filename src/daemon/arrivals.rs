@@ -46,7 +46,7 @@ impl Daemon<'_> {
                     Ok(event) => self.note(event)?,
                     Err(_) => events = never(),
                 },
-                default(TICK) => self.record_acknowledgements()?,
+                default(TICK) => self.tend()?,
             }
         }
     }
@@ -116,6 +116,12 @@ impl Daemon<'_> {
         let changes = self.peers.as_mut().map(|peers| peers.arrived(role, Instant::now()));
         for (silent, is_stale) in changes.into_iter().flatten() {
             self.metrics.show_stale(silent, is_stale);
+            if is_stale {
+                let stale = self.config.stale;
+                self.tell_notice(format!(
+                    "{silent}: no checkpoint for {stale:?}, while the other network goes on"
+                ))?;
+            }
             match is_stale {
                 true => tracing::warn!(
                     network = %silent, newest = self.newest[silent.index()],

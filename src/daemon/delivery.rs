@@ -1,9 +1,11 @@
 //! A decision on its way to the trainers, and their answers.
 
+use super::best::where_is;
 use super::{Daemon, Result, now};
 use crate::checkpoint::Checkpoint;
+use crate::config::Config;
 use crate::failpoint;
-use crate::history::{DeliveryRow, PairRow};
+use crate::history::{DeliveryRow, History, PairRow};
 use crate::policy::Decision;
 use crate::role::Role;
 use crate::signal::{Best, Document};
@@ -21,15 +23,7 @@ impl Daemon<'_> {
             Some(step) => self.history.pair(step)?,
             None => None,
         };
-        // Nobody restores weights whose outputs are not finite, or that are gone.
-        let best = match best.filter(|pair| pair.finite) {
-            Some(PairRow { step, paths: [target, baseline], .. }) => Some(Best {
-                step,
-                target: self.where_is(Role::Target, step, &target, pair)?,
-                baseline: self.where_is(Role::Baseline, step, &baseline, pair)?,
-            }),
-            None => None,
-        };
+        let best = best_of(self.config, &self.history, best, pair)?;
         let at_step = self.at_step(current.step)?;
         let document = Document::of(decision, self.generation + 1, at_step, best);
         Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })
@@ -62,7 +56,11 @@ impl Daemon<'_> {
             "decided: {}",
             decision.reason
         );
-        if self.options.dry_run { Ok(()) } else { self.deliver(document) }
+        if self.options.dry_run {
+            return Ok(());
+        }
+        self.tell_decision(decision, document)?;
+        self.deliver(document)
     }
 
     pub(super) fn deliver(&mut self, document: &Document) -> Result<()> {
@@ -92,7 +90,15 @@ impl Daemon<'_> {
         }
     }
 
-    pub(super) fn record_acknowledgements(&mut self) -> Result<()> {
+    /// What is done at every tick, also while a pair is evaluated.
+    pub(super) fn tend(&mut self) -> Result<()> {
+        self.record_acknowledgements()?;
+        self.take_requests()?;
+        self.escalate()?;
+        self.tend_notices()
+    }
+
+    fn record_acknowledgements(&mut self) -> Result<()> {
         if self.generation == 0 || self.options.dry_run {
             return Ok(());
         }
@@ -103,12 +109,23 @@ impl Daemon<'_> {
         for role in self.config.trainings() {
             let Some(ack) = self.control.acknowledgement(role) else { continue };
             if ack.generation == self.generation
-                && self.keep(|history| history.record_acknowledgement(role, &ack))?
+                && self.keep(|history| history.record_acknowledgement(role, &ack, now()))?
             {
-                tracing::info!(network = %role, step = ack.step, "acknowledged");
+                self.note_acknowledgement(role, ack.step)?;
                 failpoint::reach("acknowledged");
             }
         }
+        Ok(())
+    }
+
+    fn note_acknowledgement(&self, role: Role, step: u64) -> Result<()> {
+        let latencies = self.history.latencies(self.generation)?;
+        let own = latencies.into_iter().find(|(network, _)| network == role.name());
+        let seconds = own.map(|(_, seconds)| seconds);
+        if let Some(seconds) = seconds {
+            self.metrics.control.observe_ack(role, seconds);
+        }
+        tracing::info!(network = %role, step, seconds, "acknowledged");
         Ok(())
     }
 
@@ -123,6 +140,7 @@ impl Daemon<'_> {
         let is_silent = |role: &Role| {
             answers.iter().all(|(network, ..)| network != role.name())
                 && !self.control.is_done(*role)
+                && !self.has_been_ended(*role)
         };
         Ok(self.config.trainings().filter(is_silent).collect())
     }
@@ -137,4 +155,20 @@ impl Daemon<'_> {
         let alone = self.options.once || self.options.dry_run;
         Ok(alone || (self.is_delivered()? && self.is_answered()?))
     }
+}
+
+/// The best pair for trainers. Nobody restores weights whose outputs are not finite, or that are gone.
+pub(super) fn best_of(
+    config: &Config,
+    history: &History,
+    best: Option<PairRow>,
+    current: &[Checkpoint],
+) -> Result<Option<Best>> {
+    let Some(PairRow { step, paths: [target, baseline], .. }) = best.filter(|pair| pair.finite)
+    else {
+        return Ok(None);
+    };
+    let place = |role, path: &str| where_is(config, history, role, step, path, current);
+    let (target, baseline) = (place(Role::Target, &target)?, place(Role::Baseline, &baseline)?);
+    Ok(Some(Best { step, target, baseline }))
 }

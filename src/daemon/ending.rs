@@ -16,8 +16,7 @@ impl Daemon<'_> {
             return Some(format!("{} in the control directory", names.join(" and ")));
         }
         let processes = self.config.end.processes;
-        let all_gone =
-            self.config.trainings().all(|r| seen(r) && self.control.is_gone(r) == Some(true));
+        let all_gone = self.config.trainings().all(|r| seen(r) && self.is_gone(r) == Some(true));
         // A training that goes on in another process acknowledges anew.
         let since = all_gone.then(|| self.gone_since.unwrap_or_else(Instant::now));
         self.gone_since = since;

@@ -139,21 +139,24 @@ impl Daemon<'_> {
         self.release_former_bests();
         failpoint::reach("bests-released");
         self.warn_of_noise(pair[0].step, analysis.noise_floor);
-        self.show_notices(&outcome.notices);
+        self.show_notices(&outcome.notices)?;
         if let Some(DeliveryRow { decision, document, .. }) = &delivery {
             self.announce(decision, document)?;
         }
         Ok(Concluded { decision: outcome.decision, missing: outcome.missing })
     }
 
-    fn show_notices(&self, notices: &[Notice]) {
-        self.metrics.show_alerts(&self.config.policy, &self.policy);
-        for Notice { rule, action, message, severity, step, best_step, reason, .. } in notices {
+    fn show_notices(&mut self, notices: &[Notice]) -> Result<()> {
+        self.metrics.show_alerts(&self.rules, &self.policy);
+        for notice in notices {
+            let Notice { rule, action, message, severity, step, best_step, reason, .. } = notice;
             self.metrics.count_notice(action);
             let severity = severity.map(Severity::name);
             let (message, action) = (message.as_deref(), action.as_str());
             tracing::warn!(rule, action, severity, step, best_step, message, "notice: {reason}");
+            self.tell_rule(notice)?;
         }
+        Ok(())
     }
 
     /// The values of a checkpoint; those of a fixed one are computed once.
@@ -322,8 +325,7 @@ impl Daemon<'_> {
         values: [Option<String>; 2],
     ) -> Result<(Option<DeliveryRow>, policy::Outcome)> {
         let (step, time) = (pair[0].step, self.clock.at(Instant::now()));
-        let outcome =
-            pipeline::decide(&self.config.policy, self.policy.clone(), step, analysis, time);
+        let outcome = pipeline::decide(&self.rules, self.policy.clone(), step, analysis, time);
         let policy::Outcome { state: policy, decision, notices, .. } = &outcome;
         let (monitors, strengths) = match &analysis.convergence {
             Some(convergence) => (convergence.monitors.clone(), convergence.strengths.clone()),

@@ -3,13 +3,19 @@
 //! A pair's monitors, the new policy state and the decision are one transaction; signals go out after
 //! it. So a crash at any moment loses nothing and decides nothing twice.
 
+mod escalation;
+mod intervention;
 mod lock;
+mod notification;
 mod queries;
 mod row;
 mod schema;
 mod store;
 
+pub use escalation::EscalationRow;
+pub use intervention::InterventionRow;
 pub use lock::StateLock;
+pub use notification::NotificationRow;
 pub use row::{CheckpointRow, DeliveryRow, Evidence, Outcome, PairRecord, PairRow};
 pub use store::History;
 

@@ -1,7 +1,7 @@
 //! The tables, and how older ones become newer ones.
 
 /// Each script leads from one version to the next; the file's version is its `user_version`.
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     "
     -- What holds for the whole run: variables, solver, settings.
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -79,5 +79,48 @@ pub(super) const MIGRATIONS: [&str; 4] = [
     CREATE INDEX checkpoint_outcome ON checkpoint (outcome, step, network);
     CREATE INDEX checkpoint_step ON checkpoint (network, step);
     CREATE INDEX pair_noise_floor ON pair (noise_floor);
+    CREATE INDEX notice_step ON notice (step);
+",
+    "
+    -- When an answer was noticed, by this side's clock.
+    ALTER TABLE acknowledgement ADD COLUMN seen REAL;
+
+    -- Rungs of the ladder that were begun, by the seconds after which they come; never one twice.
+    CREATE TABLE escalation (
+        generation INTEGER NOT NULL,
+        after REAL NOT NULL,
+        kind TEXT NOT NULL,
+        measure TEXT NOT NULL,
+        time REAL NOT NULL,
+        result TEXT,
+        detail TEXT,
+        PRIMARY KEY (generation, after)
+    ) STRICT;
+
+    -- The process of a trainer as it was first seen in its pid file, as JSON.
+    CREATE TABLE sighting (network TEXT PRIMARY KEY, sighting TEXT NOT NULL) STRICT;
+
+    -- What is told to webhooks: open until it is delivered or given up.
+    CREATE TABLE notification (
+        webhook TEXT NOT NULL,
+        id TEXT NOT NULL,
+        body TEXT NOT NULL,
+        time REAL NOT NULL,
+        ended REAL,
+        delivered INTEGER,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        error TEXT,
+        PRIMARY KEY (webhook, id)
+    ) STRICT;
+
+    -- What changed the policy's memory from outside, in order: a person's decision, or another policy. `after` is
+    -- the step of the last pair before it, `policy` the memory after it.
+    CREATE TABLE intervention (
+        number INTEGER PRIMARY KEY,
+        after INTEGER,
+        time REAL NOT NULL,
+        intervention TEXT NOT NULL,
+        policy TEXT NOT NULL
+    ) STRICT;
 ",
 ];

@@ -136,12 +136,12 @@ impl History {
         }
     }
 
-    /// Forgets all facts of a run that has no pair yet.
+    /// Forgets all facts of a run that has no pair yet, but how webhooks know it.
     ///
     /// # Errors
     /// SQLite's.
     pub fn forget_facts(&self) -> Result<()> {
-        self.connection.execute("DELETE FROM fact", [])?;
+        self.connection.execute("DELETE FROM fact WHERE name <> 'run id'", [])?;
         Ok(())
     }
 
@@ -226,6 +226,17 @@ impl History {
         Ok(query.query_row([step as i64], read).optional()?)
     }
 
+    /// What rules had to say at a pair.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn notices_at(&self, step: u64) -> Result<Vec<Notice>> {
+        let select = "SELECT notice FROM notice WHERE step = ? ORDER BY id";
+        let mut query = self.connection.prepare_cached(select)?;
+        let rows = query.query_map([step as i64], |row| row.get::<_, String>(0))?;
+        rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+    }
+
     /// What rules had to say, by step.
     ///
     /// # Errors
@@ -250,9 +261,14 @@ impl History {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn record_acknowledgement(&self, role: Role, ack: &Acknowledgement) -> Result<bool> {
-        let insert = "INSERT OR IGNORE INTO acknowledgement VALUES (?, ?, ?, ?)";
-        let values = params![role.name(), ack.generation as i64, ack.step as i64, ack.time];
+    pub fn record_acknowledgement(
+        &self,
+        role: Role,
+        ack: &Acknowledgement,
+        now: f64,
+    ) -> Result<bool> {
+        let insert = "INSERT OR IGNORE INTO acknowledgement VALUES (?, ?, ?, ?, ?)";
+        let values = params![role.name(), ack.generation as i64, ack.step as i64, ack.time, now];
         Ok(self.connection.execute(insert, values)? > 0)
     }
 
@@ -347,7 +363,7 @@ fn insert_evidence(
     Ok(())
 }
 
-fn insert_decision(transaction: &Transaction<'_>, row: &DeliveryRow) -> Result<()> {
+pub(super) fn insert_decision(transaction: &Transaction<'_>, row: &DeliveryRow) -> Result<()> {
     let insert = "INSERT INTO decision VALUES (?, ?, ?, ?, ?, NULL)";
     let DeliveryRow { decision, document, .. } = row;
     transaction.execute(

@@ -109,6 +109,7 @@ fn what_is_stored_is_read_back_after_opening_again() {
     assert_eq!(history.decisions().expect("read"), [decided]);
     assert_eq!(history.notices().expect("read"), [notice(1), notice(2)]);
     assert_eq!(history.evidence(1).expect("read"), Some(evidence()));
+    assert_eq!(history.notices_at(2).expect("read"), [notice(2)]);
     assert_eq!(history.evidence(3).expect("read"), None);
     assert_eq!(history.checkpoints_that(Outcome::Evaluated, 9).expect("read").len(), 4);
 }

@@ -98,7 +98,7 @@ pub fn decide(
 
 /// The step that a rule has marked, or the best that the first rule with a best knows: what a budget's
 /// decision names.
-fn best_known(policy: &Policy, state: &PolicyState) -> Option<u64> {
+pub(super) fn best_known(policy: &Policy, state: &PolicyState) -> Option<u64> {
     let memories = policy.rules.iter().filter_map(|rule| state.rules.get(&rule.id));
     let mut bests = memories.flat_map(|memory| memory.conditions.values()).filter_map(|c| c.best);
     state.marked.or_else(|| bests.next().map(|best| best.at.step))

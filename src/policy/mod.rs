@@ -73,6 +73,7 @@ mod condition;
 mod engine;
 mod flat;
 mod followed;
+mod intervene;
 mod latch;
 mod replay;
 mod rule;
@@ -86,6 +87,7 @@ pub use condition::{
 };
 pub use engine::{MissingMonitor, Observation, Outcome, decide};
 pub use flat::FlatSeries;
-pub use replay::{Replayed, replay};
+pub use intervene::{Intervention, MANUAL, Refused, adopt, intervene};
+pub use replay::{Happened, Replayed, replay, replay_run};
 pub use rule::{Action, FIRST_PHASE, Missing, Policy, Rule, Severity, Warmup};
 pub use state::{Best, ConditionState, Decision, Moment, Notice, PolicyState, RuleState};

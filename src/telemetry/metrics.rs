@@ -1,5 +1,6 @@
 //! Prometheus metrics (DESIGN section 10), prefix `convergd_`. Labels are never a step or a path.
 
+use super::control::ControlMetrics;
 use crate::checkpoint::{Cause, Mode};
 use crate::convergence::{Monitors, Strength};
 use crate::history::Outcome;
@@ -14,7 +15,7 @@ use prometheus::{
 /// Seconds; from a cached pair to a long one.
 const STAGE_BUCKETS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
 const STAGES: [&str; 3] = ["values", "extraction", "commit"];
-const ACTIONS: [&str; 2] = ["stop", "phase"];
+const ACTIONS: [&str; 3] = ["stop", "phase", "continue"];
 const NOTICES: [&str; 3] = ["mark_best", "notify", "alert"];
 
 /// All metrics, registered.
@@ -54,6 +55,8 @@ pub struct Metrics {
     pub queue_length: IntGauge,
     /// When the last pair was stored.
     pub evaluation_last_success: Gauge,
+    /// What trainers are told and how they answer.
+    pub control: ControlMetrics,
 }
 
 impl Metrics {
@@ -180,6 +183,7 @@ impl Metrics {
                 "evaluation_last_success_timestamp_seconds",
                 "When the last pair was stored",
             )?)?,
+            control: ControlMetrics::new(&new)?,
             registry: registry.clone(),
         };
         metrics.start_at_zero();
@@ -205,6 +209,7 @@ impl Metrics {
         }
         for outcome in ["success", "failure"] {
             self.deliveries_total.with_label_values(&["file", outcome]);
+            self.deliveries_total.with_label_values(&["webhook", outcome]);
         }
         for stage in STAGES {
             self.stage_duration.with_label_values(&[stage]);
@@ -302,6 +307,13 @@ impl Metrics {
         self.deliveries_total.with_label_values(&["file", outcome]).inc();
     }
 
+    /// Counts attempts to tell a webhook.
+    pub fn count_webhook(&self, succeeded: bool, failures: u32) {
+        let of = |outcome| self.deliveries_total.with_label_values(&["webhook", outcome]);
+        of("success").inc_by(u64::from(succeeded));
+        of("failure").inc_by(u64::from(failures));
+    }
+
     /// Counts masked inputs.
     pub fn count_rows(&self, role: Role, rows: u64) {
         self.forward_rows_total.with_label_values(&[role.name()]).inc_by(rows);
@@ -358,12 +370,12 @@ impl Metrics {
 }
 
 /// Makes and registers.
-struct New<'a> {
+pub(super) struct New<'a> {
     registry: &'a Registry,
 }
 
 impl New<'_> {
-    fn register<C>(&self, metric: C) -> prometheus::Result<C>
+    pub(super) fn register<C>(&self, metric: C) -> prometheus::Result<C>
     where
         C: prometheus::core::Collector + Clone + 'static,
     {
@@ -375,7 +387,7 @@ impl New<'_> {
         self.register(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,

@@ -1,6 +1,7 @@
 //! What the outside sees: metrics, the HTTP server, the report.
 
 pub mod chart;
+mod control;
 pub mod http;
 pub mod metrics;
 pub mod report;

@@ -264,8 +264,12 @@ impl Report {
         }
     }
 
+    /// The last stop, unless it was taken back.
     fn stop(&self) -> Option<&DecisionRow> {
-        self.decisions.iter().rev().find(|decision| decision.action == "stop")
+        let mut decisions = self.decisions.iter().rev();
+        let last =
+            decisions.find(|decision| matches!(decision.action.as_str(), "stop" | "continue"));
+        last.filter(|decision| decision.action == "stop")
     }
 
     /// The step that the last stop names as best; without one, the best by the primary monitor.

@@ -108,6 +108,8 @@ fn the_best_step_is_that_of_the_stop_or_of_the_monitor() {
     assert_eq!(report.best_step(), Some(100), "a phase rule may follow another monitor");
     report.decisions.push(decision("stop", 300, Some(200)));
     assert_eq!(report.best_step(), Some(200));
+    report.decisions.push(decision("continue", 300, None));
+    assert_eq!(report.best_step(), Some(100), "a stop that was taken back");
     report.primary = Monitor::ProbeLoss;
     report.decisions.clear();
     assert_eq!(report.best_step(), Some(300), "less loss is better");

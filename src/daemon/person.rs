@@ -1,0 +1,157 @@
+//! A person's decision: made by the run itself, or where none is at work by the command.
+
+use super::delivery::best_of;
+use super::{Result, now};
+use crate::config::Config;
+use crate::control::Control;
+use crate::history::{DeliveryRow, History, HistoryError, InterventionRow, Outcome, StateLock};
+use crate::policy::{Decision, Intervention, Policy, PolicyState, Refused, intervene};
+use crate::role::Role;
+use crate::signal::Document;
+use std::path::Path;
+
+/// What a person's decision is made from.
+pub(super) struct Scene<'a> {
+    pub(super) config: &'a Config,
+    pub(super) history: &'a History,
+    pub(super) policy: &'a Policy,
+    pub(super) state: PolicyState,
+    /// The newest generation before it.
+    pub(super) generation: u64,
+    /// Newest step seen of each network.
+    pub(super) newest: [Option<u64>; 2],
+}
+
+/// A decision that is to be stored.
+pub(super) struct Decided {
+    pub(super) row: InterventionRow,
+    pub(super) delivery: DeliveryRow,
+}
+
+impl Scene<'_> {
+    /// Decides; nothing is stored yet.
+    pub(super) fn decide(
+        self,
+        intervention: Intervention,
+    ) -> Result<std::result::Result<Decided, Refused>> {
+        let after = self.history.last_pair()?.map(|pair| pair.step);
+        let rows = self.history.interventions()?;
+        let is_person =
+            |row: &&InterventionRow| !matches!(row.intervention, Intervention::Policy { .. });
+        let persons = rows.iter().filter(is_person).count() as u64;
+        let (step, time) = (after.unwrap_or(0), now());
+        let decided = intervene(self.policy, self.state, &intervention, persons + 1, step, time);
+        let (policy, decision) = match decided {
+            Ok(decided) => decided,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let best = match decision.best_step {
+            Some(step) => self.history.pair(step)?,
+            None => None,
+        };
+        let best = best_of(self.config, self.history, best, &[])?;
+        let at_step = at_step(self.config, self.history, self.newest, step)?;
+        let document = Document::of(&decision, self.generation + 1, at_step, best);
+        let delivery = DeliveryRow { decision, document, delivered: None };
+        let number = next_number(self.history)?;
+        let row = InterventionRow { number, after, time, intervention, policy };
+        Ok(Ok(Decided { row, delivery }))
+    }
+}
+
+/// The step from which it holds: the one after the newest that is known where the trainings keep pace, so that all
+/// ranks of both act at one step; else at once.
+fn at_step(config: &Config, history: &History, newest: [Option<u64>; 2], step: u64) -> Result<u64> {
+    let [target, baseline] = newest.map(|newest| newest.unwrap_or(step));
+    if config.fixed.is_some() {
+        return Ok(target + 1);
+    }
+    let between_pairs = history.last_distance()?.unwrap_or(0);
+    let keep_pace = target.abs_diff(baseline) <= between_pairs;
+    Ok(if keep_pace { target.max(baseline) + 1 } else { step })
+}
+
+/// The number of the next intervention.
+pub(super) fn next_number(history: &History) -> Result<u64> {
+    Ok(history.last_intervention()?.map_or(1, |row| row.number + 1))
+}
+
+/// What became of a person's decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcomes {
+    /// It.
+    pub decision: Decision,
+    /// Its generation.
+    pub generation: u64,
+    /// Whether the control file says so.
+    pub delivered: bool,
+}
+
+/// Makes a person's decision where no run is at work. The lock is held meanwhile.
+///
+/// # Errors
+/// A state that is held or cannot be used; within, what would change nothing.
+pub fn decide_alone(
+    config: &Config,
+    intervention: Intervention,
+    _lock: &StateLock,
+) -> Result<std::result::Result<Outcomes, Refused>> {
+    let mut history = History::open(&config.state)?;
+    let control = Control::new(config.control.clone());
+    let is_dry = history.fact("mode")?.as_deref() == Some("dry run");
+    let decided = history.last_decision()?.map_or(0, |row| row.document.generation);
+    let told = if is_dry { 0 } else { control.next_generation().saturating_sub(1) };
+    let last = history.last_pair()?;
+    let newest = Role::BOTH.map(|role| newest_step(&history, role));
+    let [target, baseline] = newest;
+    let scene = Scene {
+        config,
+        history: &history,
+        policy: &config.policy,
+        state: history.policy_state(last.as_ref())?,
+        generation: decided.max(told),
+        newest: [target?, baseline?],
+    };
+    let Decided { row, delivery } = match scene.decide(intervention)? {
+        Ok(decided) => decided,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    history.record_intervention(&row, Some(&delivery))?;
+    let DeliveryRow { decision, document, .. } = delivery;
+    if !is_dry {
+        deliver_alone(&mut history, &control, &document)?;
+    }
+    let generation = document.generation;
+    let delivered = history.last_decision()?.is_some_and(|row| row.delivered.is_some());
+    Ok(Ok(Outcomes { decision, generation, delivered }))
+}
+
+fn deliver_alone(history: &mut History, control: &Control, document: &Document) -> Result<()> {
+    if document.action == "continue" {
+        control.forget_ends();
+    }
+    match control.deliver(document) {
+        Ok(()) => Ok(history.record_delivery(document.generation, now())?),
+        // It is in the history, and the next start writes the file.
+        Err(error) => {
+            tracing::error!("{error}; the decision is kept, and the next start tries again");
+            Ok(())
+        }
+    }
+}
+
+fn newest_step(history: &History, role: Role) -> Result<Option<u64>> {
+    let mut newest = None;
+    for outcome in [Outcome::Waiting, Outcome::Evaluated, Outcome::Skipped] {
+        newest = newest.max(history.last_step(role, outcome)?);
+    }
+    Ok(newest)
+}
+
+/// Whether there is a history that a decision can be written into.
+///
+/// # Errors
+/// None yet, or one that cannot be read.
+pub fn expect_history(state: &Path) -> std::result::Result<(), HistoryError> {
+    History::open_for_reading(state).map(|_| ())
+}

@@ -1,0 +1,174 @@
+//! What persons decide, with a run at work and without one.
+
+use crate::bench::{Bench, eventually};
+use crate::trainer::Trainer;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+fn control(bench: &Bench) -> Value {
+    let text = std::fs::read_to_string(bench.path("control/control.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn replay(bench: &Bench) -> Value {
+    let finished = bench.command(&["replay", "--json", "-c", "run.yaml"]);
+    finished.expect(0, &[]);
+    serde_json::from_str(&finished.out).unwrap()
+}
+
+/// Replaying gives exactly the decisions that were made.
+#[track_caller]
+fn assert_replays(bench: &Bench, actions: &[&str]) {
+    let value = replay(bench);
+    let made = value["decided"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|decision| decision["action"].as_str().unwrap());
+    assert_eq!(made.collect::<Vec<_>>(), actions);
+    assert_eq!(value["as_ran"]["as_decided"], json!(true), "{value:#}");
+}
+
+#[test]
+fn a_run_at_work_is_stopped_and_taken_up_again() {
+    let Some(bench) = Bench::with_steps(&[1, 2]) else { return };
+    let running = bench.follow();
+    eventually("both pairs are evaluated", || bench.pairs().len() == 2);
+    let trainers = ["target", "baseline"].map(|network| Trainer::known(&bench, network, &[]));
+    let stop = bench.command(&["stop", "-c", "run.yaml", "--reason", "the disk is needed"]);
+    assert!(
+        stop.expect(0, &[])
+            .out
+            .starts_with("stop at step 2 as `manual-1@2`, generation 1; trainers are told"),
+        "{}",
+        stop.out
+    );
+    running.finish().expect(10, &["decided: the disk is needed", "acknowledged", "early-stopped"]);
+    for mut trainer in trainers {
+        eventually("the trainer ends", || !trainer.is_alive());
+    }
+    let status = bench.status();
+    assert_eq!(status["stopped"], json!(true));
+    assert_eq!(
+        (&status["decisions"][0]["rule"], &status["decisions"][0]["reason"]),
+        (&json!("manual"), &json!("the disk is needed"))
+    );
+    bench.command(&["stop", "-c", "run.yaml"]).expect(64, &["the run is stopped already"]);
+    bench.add_step("target", 3);
+    bench.add_step("baseline", 3);
+    bench.once().expect(10, &["was stopped before"]);
+    assert_eq!(bench.pairs().len(), 2, "a stopped run stays stopped");
+
+    assert!(bench.path("control/done-target").exists());
+    bench.command(&["resume", "-c", "run.yaml"]).expect(0, &[]);
+    let told = control(&bench);
+    assert_eq!((&told["action"], &told["generation"]), (&json!("continue"), &json!(2)));
+    assert!(!bench.path("control/done-target").exists(), "training goes on");
+    assert_eq!(bench.status()["stopped"], json!(false));
+    bench.command(&["resume", "-c", "run.yaml"]).expect(64, &["the run is not stopped"]);
+    bench.once().expect(0, &[]);
+    assert_eq!(bench.pairs().len(), 3);
+    assert_replays(&bench, &["stop", "continue"]);
+}
+
+#[test]
+fn without_a_run_at_work_a_command_writes_history_and_control_file_itself() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.once().expect(0, &[]);
+    let phase =
+        ["phase", "-c", "run.yaml", "--to", "regularized", "--lambda", "0.5", "--ramp", "7"];
+    let said = bench.command(&phase);
+    assert!(
+        said.expect(0, &[]).out.starts_with("phase regularized (λ = 0.5) at step 1"),
+        "{}",
+        said.out
+    );
+    bench.command(&phase).expect(64, &["in phase `regularized` with λ = 0.5 already"]);
+    let told = control(&bench);
+    assert_eq!(
+        (&told["phase"], &told["lambda"], &told["ramp"]),
+        (&json!("regularized"), &json!(0.5), &json!(7))
+    );
+    assert_eq!((&told["at_step"], &told["generation"]), (&json!(2), &json!(1)));
+    assert_eq!(bench.status()["phase"], json!("regularized"));
+    bench.add_step("target", 2);
+    bench.add_step("baseline", 2);
+    bench.once().expect(0, &[]);
+    assert_eq!(bench.status()["phase"], json!("regularized"), "the run goes on in it");
+    bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
+    assert_eq!(control(&bench)["generation"], json!(2));
+    bench.once().expect(10, &["was stopped before"]);
+    assert_replays(&bench, &["phase", "stop"]);
+}
+
+#[test]
+fn a_stop_during_an_evaluation_comes_before_that_pair() {
+    let Some(bench) = Bench::empty() else { return };
+    for (fixture, to) in [
+        ("slow/program.ts", "program.ts"),
+        ("slow/target/step-00000001.safetensors", "target/step-00000001.safetensors"),
+        ("slow/baseline/step-00000001.safetensors", "baseline/step-00000001.safetensors"),
+    ] {
+        bench.put(fixture, to);
+    }
+    bench.configure(&[("step: 100", "step: 1")]);
+    let mut running = bench.follow();
+    running.says("variables are chosen");
+    std::fs::write(bench.path("control/done-target"), "{}").unwrap();
+    std::fs::write(bench.path("control/done-baseline"), "{}").unwrap();
+    let started = Instant::now();
+    bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
+    assert!(started.elapsed() < Duration::from_secs(5), "it does not wait for the evaluation");
+    assert_eq!(bench.pairs().len(), 0);
+    running.finish().expect(10, &["early-stopped decision=\"manual-1@0\""]);
+    assert_eq!(bench.pairs().len(), 1);
+    assert_replays(&bench, &["stop"]);
+}
+
+#[test]
+fn a_manual_stop_climbs_the_ladder_as_any_other() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let ladder = "acknowledge: 1s, escalate: [{after: 200ms, do: {signal: {name: SIGTERM}}}]}";
+    bench.configure(&[("acknowledge: 60s}", ladder)]);
+    let running = bench.follow();
+    eventually("the pair is evaluated", || bench.pairs().len() == 1);
+    let target = Trainer::known(&bench, "target", &["--deaf"]);
+    bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
+    running.finish().expect(10, &["was not acknowledged in time by: target, baseline"]);
+    assert_eq!(target.signals(), ["SIGTERM"]);
+}
+
+#[test]
+fn a_dry_run_is_stopped_and_nobody_is_told() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.command(&["run", "--once", "--dry-run", "-c", "run.yaml"]).expect(0, &[]);
+    let stop = bench.command(&["stop", "-c", "run.yaml"]);
+    assert!(stop.expect(0, &[]).out.contains("trainers are not told yet"), "{}", stop.out);
+    assert!(!bench.path("control").exists());
+    bench
+        .command(&["run", "--once", "--dry-run", "-c", "run.yaml"])
+        .expect(10, &["was stopped before"]);
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.command(&["stop", "-c", "run.yaml"]).expect(65, &["holds no history yet"]);
+    assert!(!bench.path("state").exists(), "nothing is made");
+    bench.once().expect(0, &[]);
+    let phase = |lambda| ["phase", "-c", "run.yaml", "--to", "on", "--lambda", lambda];
+    bench.command(&phase("1.5")).expect(64, &["λ is 1.5, but must lie between 0 and 1"]);
+    bench.command(&phase("much")).expect(64, &["invalid value"]);
+    // A run that does not take requests.
+    let running = bench.follow();
+    eventually("it runs", || {
+        bench.command(&["status", "-c", "run.yaml"]).code == Some(0)
+            && bench.path("control/control.json").exists()
+    });
+    let pid = rustix::process::Pid::from_raw(running.pid() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    let finished = bench.command(&["stop", "-c", "run.yaml", "--wait", "1"]);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    finished.expect(75, &["does not answer within 1s; the request is taken back"]);
+    assert_eq!(bench.status()["decisions"], json!([]));
+}
