@@ -141,13 +141,13 @@ impl Run {
         let started = Instant::now();
         let mut command = self.command(&["run", "-c", "run.yaml"]);
         command.env("RUST_LOG", "debug").stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut child = Started(command.spawn().unwrap());
+        let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
         let mut said = Vec::new();
         for line in lines {
             said.push(line.unwrap());
             if said.last().unwrap().contains(LOOKS) {
-                return (started.elapsed(), Started(child));
+                return (started.elapsed(), child);
             }
         }
         panic!("it ended before its first look:\n{}", said.join("\n"));

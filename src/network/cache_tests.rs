@@ -85,6 +85,8 @@ fn what_is_kept_is_found_to_the_last_bit() {
     bench.fill(&mut cache, 1);
     assert_eq!(hit(&mut cache, 1), Some(values(1.0)));
     assert_eq!(hit(&mut bench.cache(0), 1), Some(values(1.0)), "in another process too");
+    let look = |number| read(&bench.directory(), key(number).to_hex().as_str());
+    assert_eq!((look(1), look(2)), (Some(values(1.0)), None));
     assert_eq!(usage(&bench.directory()).expect("listed"), Usage { tables: 1, bytes: one() });
     assert_eq!(cache.bytes(), one());
 }

@@ -11,11 +11,23 @@ const TIMES: std::ops::Range<u64> = 20..900;
 struct AtRandom {
     random: fastrand::Rng,
     next: Option<Instant>,
+    before: [usize; 5],
+    /// Kills since it came further: on a busy machine it needs more time than others.
+    stuck: u32,
+}
+
+impl AtRandom {
+    fn new(seed: u64) -> Self {
+        Self { random: fastrand::Rng::with_seed(seed), next: None, before: [0; 5], stuck: 0 }
+    }
 }
 
 impl Fate for AtRandom {
-    fn next(&mut self, _: &World) -> Option<String> {
-        let after = Duration::from_millis(self.random.u64(TIMES));
+    fn next(&mut self, world: &World) -> Option<String> {
+        let now = world.progress();
+        let has_come_further = std::mem::replace(&mut self.before, now) != now;
+        self.stuck = if has_come_further { 0 } else { self.stuck + 1 };
+        let after = Duration::from_millis(self.random.u64(TIMES)) * (1 + self.stuck / 3);
         self.next = Some(Instant::now() + after);
         None
     }
@@ -32,7 +44,7 @@ impl Fate for AtRandom {
 fn assert_survived(seed: u64) {
     let Some(wanted) = undisturbed() else { return };
     eprintln!("seed {seed}; `CONVERGD_TEST_SEED={seed}` repeats it");
-    let mut fate = AtRandom { random: fastrand::Rng::with_seed(seed), next: None };
+    let mut fate = AtRandom::new(seed);
     let mut kills = 0;
     while kills < KILLS {
         let mut world = World::new().expect("the fixtures are there");

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// A switch at the second pair, a stop at the fourth; the rule in the middle knows a best step.
-const RULES: [&str; 3] = [
+/// A notice, a switch at the second pair, a stop at the fourth; the third rule knows a best step.
+const RULES: [&str; 4] = [
+    "- {id: told, when: {below: {metric: convergent_ratio, threshold: 2}}, then: {notify: {}}}",
     "- {id: switch, when: {reached: {step: 20}}, then: {phase: {to: regularized, lambda: 0.8}}}",
     "- {id: follow, when: {peaked: {metric: probe_loss, patience: {checks: 50}}}, then: {stop: {}}}",
     "- {id: end, when: {reached: {step: 40}}, then: {stop: {}}}",
@@ -193,6 +194,8 @@ impl World {
              ORDER BY generation",
             // Why one was skipped is said in other words where that was only seen at the next start.
             "SELECT network, step, path, outcome FROM checkpoint ORDER BY step, network",
+            "SELECT step, hex(samples), target_values, baseline_values FROM evidence ORDER BY step",
+            "SELECT id, step, notice FROM notice ORDER BY id",
             "SELECT network, generation, step FROM acknowledgement ORDER BY generation, network",
             "SELECT name, value FROM fact ORDER BY name",
         ];
