@@ -1,6 +1,8 @@
 //! How often a flat curve is stopped, and how often a decline is found: `cargo bench --no-default-features
 //! --bench significance`. The table of docs/policy.md.
 
+#![allow(clippy::expect_used, clippy::print_stdout, missing_docs)]
+
 #[path = "../tests/common/noisy_run.rs"]
 mod noisy_run;
 

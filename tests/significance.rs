@@ -1,6 +1,6 @@
 //! `significance` on runs of which the truth is known. The whole table: `cargo bench --no-default-features --bench
 //! significance`, in docs/policy.md.
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, missing_docs)]
 
 #[path = "common/noisy_run.rs"]
 mod noisy_run;

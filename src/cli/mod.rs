@@ -20,6 +20,7 @@ use crate::network::NetworkError;
 use crate::tensor_solver::TensorError;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -105,28 +106,71 @@ impl ConfigArgument {
 
 /// Runs the command; errors are printed once, here, with their chain.
 pub fn main() -> Exit {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // A closed terminal is no reason to fail differently.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
-        }
+    let command = match parse() {
+        Ok(command) => command,
+        Err(exit) => return exit,
     };
-    let result = match arguments.command {
+    let result = without_torch(&command).unwrap_or_else(|| match command {
         Command::Run(arguments) => run::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Status(arguments) => status::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
-        Command::Stop(arguments) => manual::stop(&arguments),
-        Command::Phase(arguments) => manual::phase(&arguments),
-        Command::Reload(arguments) => manual::reload(&arguments),
-        Command::Resume(arguments) => manual::resume(&arguments),
         Command::Extract(arguments) => extract::run(&arguments),
-        Command::Export(arguments) => export::run(&arguments),
-        Command::Report(arguments) => report::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        _ => Err(anyhow::anyhow!("BUG: nobody does this command")),
+    });
+    end(result)
+}
+
+/// Runs a command that needs no libtorch; for another this process goes on as `convergd-torch`. Nothing here may
+/// lead to what calls libtorch, or the linker has it loaded at every start.
+pub fn front() -> Exit {
+    match parse() {
+        Ok(command) => end(without_torch(&command).unwrap_or_else(|| Err(become_torch()))),
+        Err(exit) => exit,
+    }
+}
+
+fn parse() -> std::result::Result<Command, Exit> {
+    let parsed = Arguments::try_parse().map(|arguments| arguments.command);
+    parsed.map_err(|error| {
+        // A closed terminal is no reason to fail differently.
+        let _ = error.print();
+        if error.use_stderr() { Exit::Usage } else { Exit::Done }
+    })
+}
+
+fn without_torch(command: &Command) -> Option<anyhow::Result<Exit>> {
+    Some(match command {
+        Command::Check(arguments) => check::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Stop(arguments) => manual::stop(arguments),
+        Command::Phase(arguments) => manual::phase(arguments),
+        Command::Reload(arguments) => manual::reload(arguments),
+        Command::Resume(arguments) => manual::resume(arguments),
+        Command::Export(arguments) => export::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
+        Command::Run(_) | Command::Replay(_) | Command::Extract(_) | Command::Doctor(_) => {
+            return None;
+        }
+    })
+}
+
+/// Goes on as `convergd-torch`; why it does not, where it comes back.
+fn become_torch() -> anyhow::Error {
+    let own = match std::env::current_exe() {
+        Ok(own) => own,
+        Err(error) => return anyhow::anyhow!("the own program cannot be found: {error}"),
     };
+    let torch = own.with_file_name("convergd-torch");
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| own.into());
+    let error = std::process::Command::new(&torch).arg0(name).args(arguments).exec();
+    let torch = torch.display();
+    anyhow::anyhow!(
+        "`{torch}`, which belongs beside convergd, cannot be started: {error}; install both"
+    )
+}
+
+fn end(result: anyhow::Result<Exit>) -> Exit {
     result.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "error: {}", describe(&error));
         exit_of(&error)

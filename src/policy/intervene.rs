@@ -106,6 +106,7 @@ pub fn intervene(
         Intervention::Resume { reason } => {
             state.stopped = false;
             state.rules.clear();
+            state.marked = None;
             ("continue", reason)
         }
         Intervention::Policy { .. } => return Err(Refused::NoDecision),
