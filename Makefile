@@ -18,7 +18,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build demo demo-phase test test-rust test-core test-python fuzz bench-solver bench-forward bench-history lint format clean
+.PHONY: help setup build demo demo-phase test test-rust test-core test-python fuzz bench-solver bench-forward bench-history bench-loss lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -89,6 +89,9 @@ bench-forward: setup ## masked inputs a second, against a bare loop and PyTorch 
 bench-history: setup ## start, status and ticks with ten thousand pairs (5 minutes)
 	$(BIN)/python tests/fixtures/make_bad_input.py target/bench/bad_input
 	cargo bench --locked --bench history -- --fixtures target/bench/bad_input
+
+bench-loss: setup ## a step of each loss, as a multiple of plain training (2 minutes)
+	PYTHONPATH=python $(BIN)/python benches/loss.py
 
 lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --check

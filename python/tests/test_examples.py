@@ -72,3 +72,14 @@ def test_the_trainer_changes_the_phase_when_told(tmp_path):
     decide(tmp_path, action="phase", phase="regularized", ramp=2, **{"lambda": 0.8})
     assert "phase regularized, lambda 0.8" in train(tmp_path, 4)
     assert [line["lambda"] for line in log(tmp_path)] == pytest.approx([0, 0.4, 0.8, 0.8])
+
+
+def test_both_networks_in_one_process_follow_the_control_file(tmp_path):
+    decide(tmp_path, action="phase", phase="regularized", at_step=2, ramp=1, **{"lambda": 0.8})
+    output = run("joint.py", "--run", tmp_path, "--epochs", 4)
+    lambdas = [line.split("lambda ")[1] for line in output.splitlines()]
+    assert lambdas == ["0.00", "0.00", "0.80", "0.80"]
+    for name in ("target", "baseline"):
+        assert len(list((tmp_path / name).glob("*.safetensors"))) == 4
+        assert (tmp_path / "control" / f"done-{name}").exists()
+        assert json.loads((tmp_path / "control" / f"ack-{name}.json").read_text())["step"] == 2

@@ -38,6 +38,20 @@ def test_what_needs_torch_says_so():
     assert "torch is blocked" in result.stderr
 
 
+def test_the_losses_need_torch_and_do_not_take_its_name():
+    result = run("import convergd.torch")
+    assert result.returncode != 0
+    assert "torch is blocked" in result.stderr
+
+    import torch
+
+    import convergd.torch
+
+    assert torch.Tensor.__module__ == "torch" and convergd.torch is not torch
+    for name in convergd.torch.__all__:
+        assert getattr(convergd.torch, name).__name__ == name
+
+
 def test_every_public_name_can_be_imported():
     import convergd
 

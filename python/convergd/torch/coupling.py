@@ -1,0 +1,171 @@
+"""The way from one training to its partner in another process, by `torch.distributed`."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, distributed
+
+from ..control import Best, Decision
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import AllgatherOptions
+
+# What a message is about: its first number.
+_VALUES, _DECISION = 0, 1
+
+# Seconds after an error in which gloo's thread lets go of the tensors. That may need the
+# interpreter, and a thread that asks for it while the process ends aborts the process.
+_GRACE = 0.2
+
+_HINTS = {
+    "call": "each must call the loss and `share` in the same order",
+    "number of samples": "give both batches of the same size",
+    "step": "each must call the loss once for each batch",
+    "λ": "take λ from the same decision, with `Coupling.share`",
+    "draw": "give both the same batches in the same order, the same seed and arguments",
+}
+"""The numbers that must be equal, and what to do if they are not."""
+
+
+class PartnerError(RuntimeError):
+    """The other process has died, is silent, or is not at the same step of the same training.
+
+    The process group cannot be used after it. A training can go on alone, with
+    `InteractionPenalty` for example, or from a checkpoint with a new partner.
+    """
+
+
+class Coupling:
+    """Exchanges numbers with the one other process of a group.
+
+    All collectives are called in the same order on both sides, with any backend: gloo, or nccl
+    where each process has a GPU of its own.
+
+    Args:
+        group: a process group of two; None is the default group.
+        timeout: seconds to wait for the partner, more than what a step of it can take; compilation
+            and evaluation count.
+
+    Raises:
+        PartnerError: if there is no such group.
+    """
+
+    def __init__(
+        self, group: distributed.ProcessGroup | None = None, timeout: float = 300.0
+    ) -> None:
+        if not distributed.is_available() or not distributed.is_initialized():
+            raise PartnerError(
+                "no process group: call `torch.distributed.init_process_group` in both processes"
+            )
+        size = distributed.get_world_size(group)
+        if size != 2:
+            raise PartnerError(f"a group of 2 processes is needed, this one has {size}")
+        self.group = _group(group)
+        self.timeout = timeout
+        self.rank = distributed.get_rank(group)
+        """0 or 1, of this process within the group."""
+        backend = str(distributed.get_backend(group))
+        self._device = torch.device("cuda" if "nccl" in backend else "cpu")
+        self._shared: Decision | None = None
+        # Kept until the next one, so that a thread of gloo does not free its tensors (`_GRACE`).
+        self._work: distributed.Work | None = None
+
+    def exchange(self, own: Tensor, step: int, lambda_: float, draw: int) -> Tensor:
+        """The partner's values for one's own, [B].
+
+        Args:
+            own: this network's 𝓘, [B], without a gradient.
+            step: number of the step.
+            lambda_: λ of the step.
+            draw: a number that tells two draws apart.
+
+        Raises:
+            PartnerError: if the partner does not answer in time, or answers for something else.
+        """
+        self._agree([_VALUES, len(own), step, lambda_, draw])
+        return self._gather(own.cpu().double())[1 - self.rank].to(own)
+
+    def share(self, decision: Decision) -> Decision:
+        """The decision of rank 0, for both: call it on both sides after each poll.
+
+        Each process reads the control file at its own moment. One that acts on a decision a step
+        before the other is out of step with it, so what rank 0 has read holds for both.
+
+        Raises:
+            PartnerError: if the partner does not answer in time, or does something else.
+        """
+        content = json.dumps(asdict(decision)).encode()
+        known = self._shared is not None and decision.generation == self._shared.generation
+        size = 0 if known or self.rank != 0 else len(content)
+        head = self._gather(torch.tensor([_DECISION, size, 0, 0, 0], dtype=torch.float64))
+        _check_equal("call", head[0][0].item(), head[1][0].item(), self.rank)
+        size = int(head[0][1])
+        if size == 0 and self._shared is not None:
+            return self._shared
+        buffer = torch.zeros(size, dtype=torch.uint8)
+        if self.rank == 0:
+            buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        record = json.loads(bytes(self._gather(buffer)[0].tolist()))
+        best = record.pop("best")
+        self._shared = Decision(**record, best=None if best is None else Best(**best))
+        return self._shared
+
+    def _agree(self, head: list[float]) -> None:
+        """Raise an error unless both processes are about to do the same.
+
+        gloo ends the whole process where the two tensors of a collective differ in size. So this
+        goes before, and always has the same size.
+        """
+        both = self._gather(torch.tensor(head, dtype=torch.float64))
+        for name, one, other in zip(_HINTS, both[0].tolist(), both[1].tolist(), strict=True):
+            _check_equal(name, one, other, self.rank)
+
+    def _gather(self, own: Tensor) -> list[Tensor]:
+        """The tensors of both, by rank; they pass on the device of the backend."""
+        own = own.to(self._device)
+        both = [torch.empty_like(own), torch.empty_like(own)]
+        timeout = timedelta(seconds=self.timeout)
+        try:
+            self._work = self.group.allgather([both], [own], _options(timeout))
+            # gloo ends the collective itself in time, and is to be done with it; nccl does not.
+            self._work.wait(timeout if self._device.type == "cuda" else 2 * timeout)
+        except RuntimeError as error:
+            time.sleep(_GRACE)
+            raise PartnerError(
+                f"the other process of the pair has died or did not answer within {self.timeout:g} "
+                f"s: {error}"
+            ) from error
+        return both
+
+
+def _group(group: distributed.ProcessGroup | None) -> distributed.ProcessGroup:
+    group = distributed.group.WORLD if group is None else group
+    if group is None:
+        raise AssertionError("BUG: an initialised process group that is not there")
+    return group
+
+
+def _options(timeout: timedelta) -> AllgatherOptions:
+    """A timeout of the collective itself: one that only the waiting gives up would hold the process
+    at its end."""
+    # Not every build of torch has it, and the other losses do without.
+    from torch.distributed import distributed_c10d
+
+    options: AllgatherOptions = distributed_c10d.AllgatherOptions()  # type: ignore[attr-defined]
+    options.timeout = timeout
+    return options
+
+
+def _check_equal(name: str, first: float, second: float, rank: int) -> None:
+    if first != second:
+        here, there = (first, second) if rank == 0 else (second, first)
+        raise PartnerError(
+            f"the two processes are not in step: {name} is {here:g} here and {there:g} there; "
+            f"{_HINTS[name]}"
+        )

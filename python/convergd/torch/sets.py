@@ -1,0 +1,44 @@
+"""The random sets S1, S2 and S3 of Eq. 9."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LARGEST_SET = 3
+"""S1 and S2 have 1 to this many variables, so that S3 has room."""
+
+
+def draw_sets(
+    samples: int, variables: int, generator: torch.Generator, counts: Tensor | None = None
+) -> Tensor:
+    """Random S1, S2, S3 for each sample, as which variables are present.
+
+    S1, S2 and S3 are disjoint, S1 and S2 not empty. The sizes of S1 and S2 are uniform from 1 to
+    `LARGEST_SET` or half of the variables, and each other variable is in S3 with a probability
+    that is itself uniform, so that all sizes of the context occur.
+
+    Args:
+        samples: number of samples B.
+        variables: number of variables n.
+        generator: where the numbers come from.
+        counts: how many variables each sample has, int64 [B], if fewer than n; the first ones.
+            A sample with less than two has no S2, so that its 𝓘 is zero.
+
+    Returns:
+        bool [4, B, n]: S1∪S2∪S3, S1∪S3, S2∪S3, S3.
+    """
+    if counts is None:
+        counts = torch.full((samples,), variables)
+    counts = counts.unsqueeze(1)
+    largest = (counts // 2).clamp(1, LARGEST_SET)
+    sizes = 1 + (torch.rand(2, samples, 1, generator=generator) * largest).long()
+    exists = torch.arange(variables) < counts
+    order = torch.rand(samples, variables, generator=generator).masked_fill(~exists, 2.0)
+    rank = order.argsort(1).argsort(1)
+    first = exists & (rank < sizes[0])
+    second = exists & (rank >= sizes[0]) & (rank < sizes[0] + sizes[1])
+    density = torch.rand(samples, 1, generator=generator)
+    context = torch.rand(samples, variables, generator=generator) < density
+    context &= exists & ~(first | second)
+    return torch.stack([first | second | context, first | context, second | context, context])

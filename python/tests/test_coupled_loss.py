@@ -1,0 +1,173 @@
+"""Two processes, one network each, against both networks in one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pair_training
+import pytest
+import torch
+
+from convergd import Best, Decision
+from convergd.torch import (
+    CoupledInteractionLoss,
+    Coupling,
+    InteractionLoss,
+    Network,
+    PartnerError,
+)
+from convergd.torch.batch import Batch
+from convergd.torch.interaction import draw_number
+
+torch.set_num_threads(1)
+
+DEADLINE = 120
+"""Seconds for two processes to start, train and end on a busy machine."""
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Starts the two processes of a mode; none outlives the test."""
+    processes = []
+
+    def start(mode):
+        package = str(Path(__file__).parents[1])
+        for rank in (0, 1):
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, pair_training.__file__, str(rank), str(tmp_path), mode],
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=os.environ | {"PYTHONPATH": package, "GLOO_SOCKET_IFNAME": "lo"},
+                )
+            )
+        return processes
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def ended(process):
+    _, errors = process.communicate(timeout=DEADLINE)
+    return process.returncode, errors
+
+
+def test_two_processes_take_the_steps_of_one_and_follow_the_phase(pair, tmp_path):
+    for process in pair("train"):
+        code, errors = ended(process)
+        assert code == 0, errors
+    states, lambdas = pair_training.train_in_one_process(tmp_path / "alone")
+    ramp = [0.2, 0.4, 0.6, 0.8]
+    assert lambdas == pytest.approx([0] * 7 + ramp + [0.8] * 5 + [0] * 4)
+    for rank, state in enumerate(states):
+        coupled = torch.load(tmp_path / f"result-{rank}.pt")
+        assert coupled["lambdas"] == lambdas
+        for name, tensor in state.items():
+            assert torch.allclose(coupled["state"][name], tensor, rtol=0, atol=1e-5), name
+    plain = pair_training.network(11).state_dict()
+    assert (states[0]["7.weight"] - plain["7.weight"]).abs().max() > 1e-2, "it has trained"
+
+
+def test_the_partner_matters(monkeypatch, tmp_path):
+    """Or the test above would pass with a partner that is ignored."""
+    states, _ = pair_training.train_in_one_process(tmp_path / "one")
+    monkeypatch.setattr(pair_training, "network", lambda seed, make=pair_training.network: make(11))
+    others, _ = pair_training.train_in_one_process(tmp_path / "two")
+    assert (states[0]["7.weight"] - others[0]["7.weight"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["dies", "hangs"])
+def test_a_partner_that_is_gone_is_an_error_in_time(pair, mode):
+    first, _ = pair(mode)
+    code, errors = ended(first)
+    assert code == 70, errors
+    timeout = {"dies": pair_training.LONG, "hangs": pair_training.SHORT}[mode]
+    assert f"has died or did not answer within {timeout} s" in errors
+    seconds = float(errors.split("PartnerError after ")[1].split(" s:")[0])
+    assert (seconds < timeout) == (mode == "dies"), "a death is noticed, a silence is waited for"
+
+
+@pytest.mark.parametrize("mode", ["other seed", "other data"])
+def test_two_that_draw_differently_are_told(pair, mode):
+    for process in pair(mode):
+        code, errors = ended(process)
+        assert code == 70, errors
+        assert "not in step: draw is" in errors and "the same seed" in errors
+
+
+class FakeCoupling(Coupling):
+    """A partner whose messages are given."""
+
+    def __init__(self, rank, answers):
+        self.rank, self.timeout, self._shared = rank, 1.0, None
+        self.answers, self.sent = list(answers), []
+
+    def _gather(self, own):
+        self.sent.append(own)
+        answer = torch.as_tensor(self.answers.pop(0), dtype=own.dtype)
+        return [own, answer] if self.rank == 0 else [answer, own]
+
+
+def test_gradients_need_only_the_partners_values():
+    torch.manual_seed(0)
+    networks = pair_training.network(1).eval(), pair_training.network(2).eval()
+    inputs, labels = next(pair_training.batches())
+    InteractionLoss(0.6, **pair_training.ARGUMENTS)(*networks, inputs, labels).loss.backward()
+    wanted = [parameter.grad.clone() for parameter in networks[0].parameters()]
+    networks[0].zero_grad()
+
+    probe = InteractionLoss(0.6, **pair_training.ARGUMENTS)
+    draw = probe.draw(Batch.of(inputs), labels)
+    other = Network(networks[1], pair_training.ARGUMENTS["split"])
+    partner = probe.evaluate(other, Batch.of(inputs), draw)[1].detach()
+    coupling = FakeCoupling(0, [[0, 8, 1, 0.6, draw_number(draw)], partner])
+    loss = CoupledInteractionLoss(coupling, 0.6, **pair_training.ARGUMENTS)
+    loss(networks[0], inputs, labels).loss.backward()
+    for parameter, gradient in zip(networks[0].parameters(), wanted, strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-6)
+    assert [len(message) for message in coupling.sent] == [5, 8], "a head and B floats"
+
+
+def test_at_lambda_zero_nothing_crosses():
+    coupling = FakeCoupling(0, [])
+    loss = CoupledInteractionLoss(coupling, **pair_training.ARGUMENTS)
+    result = loss(pair_training.network(0), *next(pair_training.batches()))
+    assert coupling.sent == [] and torch.equal(result.loss, result.cross_entropy)
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        ([1, 2, 1, 0.5, 3], "call is 0 here and 1 there; .* same order"),
+        ([0, 3, 1, 0.5, 3], "number of samples is 2 here and 3 there"),
+        ([0, 2, 9, 0.5, 3], "step is 1 here and 9 there"),
+        ([0, 2, 1, 0.4, 3], "λ is 0.5 here and 0.4 there; .*`Coupling.share`"),
+        ([0, 2, 1, 0.5, 4], "draw is 3 here and 4 there"),
+    ],
+)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_partner_that_does_something_else_is_told(rank, head, message):
+    with pytest.raises(PartnerError, match=message):
+        FakeCoupling(rank, [head]).exchange(torch.zeros(2), 1, 0.5, 3)
+
+
+def test_a_decision_crosses_once_with_all_its_parts():
+    decision = Decision(
+        generation=4, action="stop", phase="λ", lambda_=0.25, ramp=3, at_step=9,
+        best=Best(7, "a", None), reason="peaked", decision_id="d",
+    )  # fmt: skip
+    sender = FakeCoupling(0, [[1, 0, 0, 0, 0], [0] * 999, [1, 0, 0, 0, 0]])
+    assert sender.share(decision) == decision
+    assert sender.share(decision) is not None and len(sender.sent) == 3, "the second time a head"
+    receiver = FakeCoupling(1, [sender.sent[0], sender.sent[1], sender.sent[2]])
+    assert receiver.share(Decision()) == decision
+    assert receiver.share(Decision(generation=9)) == decision, "what rank 0 has read holds"
+
+
+def test_without_a_group_of_two_there_is_no_coupling():
+    with pytest.raises(PartnerError, match="init_process_group"):
+        Coupling()
