@@ -39,6 +39,34 @@ fn main() {
             }
         }
     }
+    long();
+}
+
+/// How many flat runs are stopped that are much longer.
+fn long() {
+    const RUNS: u64 = 300;
+    println!("\n{RUNS} flat runs of 60 samples, patience 3: stopped until then");
+    for (metric, significance) in [
+        (Monitor::ConvergenceScore, 0.01),
+        (Monitor::ConvergentRatio, 0.01),
+        (Monitor::ConvergentRatio, 0.05),
+    ] {
+        let looks = Looks {
+            metric,
+            smooth: Smooth::Nothing,
+            patience: 3,
+            significance: Some(significance),
+        };
+        let stops: Vec<u64> = (0..RUNS)
+            .into_par_iter()
+            .filter_map(|seed| stops_at(&run(seed, 60, 1000, 0.0), looks))
+            .collect();
+        let until = [40, 200, 1000].map(|checks| {
+            let stopped = stops.iter().filter(|&&step| step < checks).count();
+            format!("{checks} checks {:.1} %", 100.0 * stopped as f64 / RUNS as f64)
+        });
+        println!("{:>18} at {} %: {}", metric.name(), 100.0 * significance, until.join(", "));
+    }
 }
 
 fn row(samples: usize, looks: Looks) {

@@ -36,7 +36,7 @@ use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
 use crate::network::{Evaluated, NetworkError, ValueCache, Variables, Worker};
-use crate::policy::{Decision, MissingMonitor, Policy, PolicyState};
+use crate::policy::{Decision, LEAST_SAMPLES, MissingMonitor, Policy, PolicyState};
 use crate::role::Role;
 use crate::signal::Document;
 use crate::telemetry::{Metrics, http};
@@ -126,6 +126,20 @@ pub enum DaemonError {
         .0.rule, .0.monitor, .0.step
     )]
     Missing(MissingMonitor),
+    /// The control directory knows more than the history.
+    #[error(
+        "control directory `{directory}` has generation {seen}, but the last one in the history is {own}: it is of \
+         another state, or this state is an older copy, and trainers would take no decision of it; give \
+         another `control.directory` or the right `state`"
+    )]
+    ControlAhead {
+        /// The directory.
+        directory: String,
+        /// The newest generation there.
+        seen: u64,
+        /// That of the last decision in the history.
+        own: u64,
+    },
     /// The HTTP server.
     #[error("`telemetry.listen` {address}: {source}; choose another port or leave it out")]
     Listen {
@@ -314,6 +328,12 @@ impl<'a> Daemon<'a> {
             run = config.name, %device, samples = worker.samples(), state = %config.state.display(),
             pairs = history.count_pairs()?, "started"
         );
+        if config.policy.needs_samples() && worker.samples() < LEAST_SAMPLES {
+            tracing::warn!(
+                samples = worker.samples(),
+                "`significance` needs {LEAST_SAMPLES} samples of the probe at least, better 30: such a rule never fires here"
+            );
+        }
         let mut daemon = Self {
             config,
             options,
@@ -371,8 +391,10 @@ impl<'a> Daemon<'a> {
         match decision {
             _ if self.options.dry_run => {}
             None => {
-                let found = self.control.current().filter(|found| found.decision_id.is_none());
-                let fresh = || Document::start(self.control.next_generation());
+                let next = self.control.next_generation();
+                let found = self.control.current();
+                let found = found.filter(|f| f.decision_id.is_none() && f.generation + 1 == next);
+                let fresh = || Document::start(next);
                 let document = found.unwrap_or_else(fresh);
                 self.generation = document.generation;
                 self.write_control(&document);
@@ -380,7 +402,12 @@ impl<'a> Daemon<'a> {
             }
             // Undelivered, or lost since: a trainer that starts again must find it.
             Some(row) => {
+                self.refuse_newer(row.document.generation)?;
                 self.tell_decision(&row.decision, &row.document)?;
+                if row.decision.action == "continue" && row.delivered.is_none() {
+                    // A crash may have come before these were taken away.
+                    self.control.forget_ends();
+                }
                 if self.control.current().as_ref() != Some(&row.document) {
                     self.deliver(&row.document)?;
                 }
@@ -390,6 +417,16 @@ impl<'a> Daemon<'a> {
             server.set_ready();
         }
         Ok(())
+    }
+
+    /// Trainers take nothing that is not newer than what they have seen.
+    fn refuse_newer(&self, own: u64) -> Result<()> {
+        let seen = self.control.next_generation().saturating_sub(1);
+        if seen <= own {
+            return Ok(());
+        }
+        let directory = self.config.control.directory.display().to_string();
+        Err(DaemonError::ControlAhead { directory, seen, own })
     }
 
     /// Takes up the checkpoints that an earlier life had pinned and not evaluated, also those that it did not

@@ -20,7 +20,6 @@ use crate::network::NetworkError;
 use crate::tensor_solver::TensorError;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -106,71 +105,28 @@ impl ConfigArgument {
 
 /// Runs the command; errors are printed once, here, with their chain.
 pub fn main() -> Exit {
-    let command = match parse() {
-        Ok(command) => command,
-        Err(exit) => return exit,
-    };
-    let result = without_torch(&command).unwrap_or_else(|| match command {
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Replay(arguments) => replay::run(&arguments),
-        Command::Extract(arguments) => extract::run(&arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
-        _ => Err(anyhow::anyhow!("BUG: nobody does this command")),
-    });
-    end(result)
-}
-
-/// Runs a command that needs no libtorch; for another this process goes on as `convergd-torch`. Nothing here may
-/// lead to what calls libtorch, or the linker has it loaded at every start.
-pub fn front() -> Exit {
-    match parse() {
-        Ok(command) => end(without_torch(&command).unwrap_or_else(|| Err(become_torch()))),
-        Err(exit) => exit,
-    }
-}
-
-fn parse() -> std::result::Result<Command, Exit> {
-    let parsed = Arguments::try_parse().map(|arguments| arguments.command);
-    parsed.map_err(|error| {
-        // A closed terminal is no reason to fail differently.
-        let _ = error.print();
-        if error.use_stderr() { Exit::Usage } else { Exit::Done }
-    })
-}
-
-fn without_torch(command: &Command) -> Option<anyhow::Result<Exit>> {
-    Some(match command {
-        Command::Check(arguments) => check::run(arguments),
-        Command::Status(arguments) => status::run(arguments),
-        Command::Stop(arguments) => manual::stop(arguments),
-        Command::Phase(arguments) => manual::phase(arguments),
-        Command::Reload(arguments) => manual::reload(arguments),
-        Command::Resume(arguments) => manual::resume(arguments),
-        Command::Export(arguments) => export::run(arguments),
-        Command::Report(arguments) => report::run(arguments),
-        Command::Run(_) | Command::Replay(_) | Command::Extract(_) | Command::Doctor(_) => {
-            return None;
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed terminal is no reason to fail differently.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
         }
-    })
-}
-
-/// Goes on as `convergd-torch`; why it does not, where it comes back.
-fn become_torch() -> anyhow::Error {
-    let own = match std::env::current_exe() {
-        Ok(own) => own,
-        Err(error) => return anyhow::anyhow!("the own program cannot be found: {error}"),
     };
-    let torch = own.with_file_name("convergd-torch");
-    let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_else(|| own.into());
-    let error = std::process::Command::new(&torch).arg0(name).args(arguments).exec();
-    let torch = torch.display();
-    anyhow::anyhow!(
-        "`{torch}`, which belongs beside convergd, cannot be started: {error}; install both"
-    )
-}
-
-fn end(result: anyhow::Result<Exit>) -> Exit {
+    let result = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Stop(arguments) => manual::stop(&arguments),
+        Command::Phase(arguments) => manual::phase(&arguments),
+        Command::Reload(arguments) => manual::reload(&arguments),
+        Command::Resume(arguments) => manual::resume(&arguments),
+        Command::Extract(arguments) => extract::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
     result.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr(), "error: {}", describe(&error));
         exit_of(&error)
@@ -199,6 +155,8 @@ fn exit_of(error: &anyhow::Error) -> Exit {
     for cause in error.chain() {
         if cause.is::<Problems>() {
             return Exit::Usage;
+        } else if cause.is::<Misuse>() {
+            return Exit::Usage;
         } else if cause.is::<BadData>() {
             return Exit::Data;
         } else if let Some(error) = cause.downcast_ref::<NetworkError>() {
@@ -216,13 +174,18 @@ fn exit_of(error: &anyhow::Error) -> Exit {
                 | DaemonError::NothingEvaluated { .. }
                 | DaemonError::Missing(_)
                 | DaemonError::OtherLayout { .. } => Exit::Data,
-                DaemonError::Listen { .. } => Exit::Usage,
+                DaemonError::Listen { .. } | DaemonError::ControlAhead { .. } => Exit::Usage,
                 DaemonError::Internal(_) => Exit::Internal,
             };
         }
     }
     Exit::Internal
 }
+
+/// An argument of a command that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
 
 /// Input of a command that cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use super::ran::{Ran, policies_that_ran};
 use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::history::{History, PairRow};
-use crate::policy::{Decision, MissingMonitor, Notice, Observation, Policy, Replayed, replay};
+use crate::policy::{Decision, MissingMonitor, Notice, Observation, Policy, Replayed};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -79,18 +79,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             .map(|pair| observation(pair, &history, needs_samples))
             .collect::<anyhow::Result<_>>()?,
     };
-    let over =
-        |policy: &Policy| replay(policy, observations.iter().map(|(pair, time)| (pair, *time)));
     let ran = Ran::of(&history, &observations)?;
     // With other settings the decisions may well be others.
-    let is_it = |replayed: &Replayed| recomputed.is_none().then(|| replayed.decisions == made);
+    let said = history.notices()?;
+    let is_it = |replayed: &Replayed| {
+        let mut notices = replayed.notices.clone();
+        notices.sort_by(|a, b| (a.step, &a.id).cmp(&(b.step, &b.id)));
+        recomputed.is_none().then(|| replayed.decisions == made && notices == said)
+    };
     let as_ran = is_it(&ran.as_it_was(&config.policy));
     let replayed = ran.under(&config.policy);
     let as_decided = is_it(&replayed);
     let mut all = vec![Candidate { file: config.source.clone(), replayed, as_decided }];
     all.extend(others.into_iter().map(|(file, policy)| Candidate {
         file: file.clone(),
-        replayed: over(&policy),
+        replayed: ran.under(&policy),
         as_decided: None,
     }));
     if arguments.json {
@@ -109,6 +112,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     describe(&config, &pairs, recomputed.as_ref(), &all, &ran.describe(as_ran));
+    let is_bare = |(pair, _): &&(Observation, f64)| pair.finite && pair.samples.is_none();
+    let bare = observations.iter().filter(is_bare).count();
+    if needs_samples && bare > 0 {
+        say(format!(
+            "{bare} pairs have no samples in the history, so nothing is significant there: an earlier version \
+             stored them"
+        ));
+    }
     Ok(Exit::Done)
 }
 

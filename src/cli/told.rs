@@ -18,8 +18,7 @@ pub(super) struct Told {
 impl Told {
     /// Of a decision, or of none.
     pub(super) fn of(history: &History, decision: Option<&DeliveryRow>) -> anyhow::Result<Self> {
-        let mut untold = history.notifications()?;
-        untold.retain(|row| row.delivered != Some(true));
+        let untold = history.untold()?;
         let Some(row) = decision else {
             let (acknowledged, latencies, escalations) = Default::default();
             return Ok(Self { acknowledged, latencies, escalations, untold });

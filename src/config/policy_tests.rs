@@ -120,3 +120,46 @@ fn notices_are_read() {
     let found = lines(&text.replace("severity: critical", "severity: urgent"));
     assert!(found[0].contains("unknown variant `urgent`"), "{found:#?}");
 }
+
+#[test]
+fn empty_items_and_reserved_names_are_mistakes() {
+    let end = "    - {id: end, when: {reached: {step: 9}}, then: {stop: {}}}\n";
+    let of = |rule: &str| lines(&policy(&format!("  rules:\n    - {rule}\n{end}")));
+    for (rule, part) in [
+        ("", "policy.rules[0]: is empty: give a rule"),
+        ("{id: a, when: {any: [null, {not_finite: {}}]}, then: {stop: {}}}", "any[0]: is empty"),
+        (
+            "{id: manual-1, when: {not_finite: {}}, then: {stop: {}}}",
+            "id: is `manual-1`, which names",
+        ),
+        ("{id: '', when: {not_finite: {}}, then: {stop: {}}}", "id: is empty"),
+        (
+            "{id: a, when: {not_finite: {}}, then: {phase: {to: '', lambda: 0.1}}}",
+            "then.phase.to: is missing",
+        ),
+        (
+            "{id: a, when: {peaked: {metric: probe_loss, smooth: {median: 10}, significance: 5%}}, then: \
+             {stop: {}}}",
+            "smooth.median: is 10, but with `significance`",
+        ),
+    ] {
+        let found = of(rule);
+        assert!(found.iter().any(|line| line.contains(part)), "{rule}: {found:#?}");
+        assert!(!found.iter().any(|line| line.contains("BUG")), "{rule}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_phase_without_settings_is_one_and_may_be_led_to_by_a_person() {
+    let text = policy(
+        "  phases:
+    plain:
+    regularized: {lambda: 0.8}
+  rules:
+    - {id: back, phase: regularized, when: {reached: {step: 5}}, then: {phase: {to: plain, lambda: 0}}}
+    - {id: end, when: {reached: {step: 9}}, then: {stop: {}}}
+",
+    );
+    let config = Config::parse(Path::new("dir/run.yaml"), &text).expect("good");
+    assert!(config.policy.transitions.is_empty());
+}

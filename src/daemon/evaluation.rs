@@ -59,7 +59,12 @@ impl Daemon<'_> {
         }
         self.show_queue();
         match missing {
-            Some(missing) => Err(DaemonError::Missing(missing)),
+            Some(missing) => {
+                let why = DaemonError::Missing(missing);
+                let said = why.to_string();
+                self.keep(|history| history.record_end(Some(&said)))?;
+                Err(why)
+            }
             None => Ok(decision),
         }
     }

@@ -102,12 +102,15 @@ pub fn decide_alone(
     let decided = history.last_decision()?.map_or(0, |row| row.document.generation);
     let told = if is_dry { 0 } else { control.next_generation().saturating_sub(1) };
     let last = history.last_pair()?;
+    // That of the file runs from the next start on.
+    let ran = history.last_policy()?;
+    let ran = ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
     let newest = Role::BOTH.map(|role| newest_step(&history, role));
     let [target, baseline] = newest;
     let scene = Scene {
         config,
         history: &history,
-        policy: &config.policy,
+        policy: ran.as_ref().unwrap_or(&config.policy),
         state: history.policy_state(last.as_ref())?,
         generation: decided.max(told),
         newest: [target?, baseline?],

@@ -51,11 +51,7 @@ impl Daemon<'_> {
 
     /// Stores which policy runs, where it is not the one that ran before; `self.rules` is that one or the new one.
     pub(super) fn take_policy(&mut self, new: &Policy, text: &str) -> Result<()> {
-        let rows = self.history.interventions()?;
-        let ran = rows.into_iter().rev().find_map(|row| match row.intervention {
-            Intervention::Policy { text } => Some(text),
-            _ => None,
-        });
+        let ran = self.history.last_policy()?;
         if ran.as_deref() != Some(text) {
             // One of another version that cannot be read is taken for the new one: memories are kept by id.
             let before =

@@ -40,7 +40,9 @@ pub(super) fn keep_settings(
     // Without a pair there are no numbers to compare yet; but what waits is of the directories as they were.
     let waits =
         history.count_checkpoints(Outcome::Waiting)? > 0 || pin::is_any(&config.state.join("pins"));
-    if history.count_pairs()? == 0 && !waits {
+    // And what was decided by a person was decided in this mode.
+    let is_decided = history.last_decision()?.is_some();
+    if history.count_pairs()? == 0 && !waits && !is_decided {
         history.forget_facts()?;
     }
     history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;

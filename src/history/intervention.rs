@@ -58,6 +58,18 @@ impl History {
         self.read_interventions("ORDER BY number")
     }
 
+    /// The policy that runs or ran last, as YAML.
+    ///
+    /// # Errors
+    /// As [`History::interventions`].
+    pub fn last_policy(&self) -> Result<Option<String>> {
+        let rows = self.interventions()?;
+        Ok(rows.into_iter().rev().find_map(|row| match row.intervention {
+            Intervention::Policy { text } => Some(text),
+            _ => None,
+        }))
+    }
+
     /// The last intervention.
     ///
     /// # Errors

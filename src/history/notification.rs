@@ -24,6 +24,8 @@ pub struct NotificationRow {
     pub error: Option<String>,
 }
 
+/// Rows that are looked at in one go: they are asked for at every tick while a webhook is slow.
+const MOST_AT_ONCE: usize = 1000;
 const SELECT: &str =
     "SELECT webhook, id, body, ended, delivered, attempts, error FROM notification";
 
@@ -57,14 +59,25 @@ impl History {
         Ok(())
     }
 
-    /// What is still to be told, oldest first.
+    /// What is still to be told, oldest first, a thousand at most.
     ///
     /// # Errors
     /// SQLite's.
     pub fn open_notifications(&self) -> Result<Vec<NotificationRow>> {
-        let mut query = self
-            .connection
-            .prepare_cached(&format!("{SELECT} WHERE ended IS NULL ORDER BY time, rowid"))?;
+        let mut query = self.connection.prepare_cached(&format!(
+            "{SELECT} WHERE ended IS NULL ORDER BY time, rowid LIMIT {MOST_AT_ONCE}"
+        ))?;
+        let rows = query.query_map([], read)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// What was to be told and was not, oldest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn untold(&self) -> Result<Vec<NotificationRow>> {
+        let select = format!("{SELECT} WHERE delivered IS NOT 1 ORDER BY time, rowid");
+        let mut query = self.connection.prepare_cached(&select)?;
         let rows = query.query_map([], read)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }

@@ -112,6 +112,8 @@ pub(super) const MIGRATIONS: [&str; 5] = [
         error TEXT,
         PRIMARY KEY (webhook, id)
     ) STRICT;
+    CREATE INDEX notification_open ON notification (time) WHERE ended IS NULL;
+    CREATE INDEX notification_untold ON notification (time) WHERE delivered IS NOT 1;
 
     -- What changed the policy's memory from outside, in order: a person's decision, or another policy. `after` is
     -- the step of the last pair before it, `policy` the memory after it.

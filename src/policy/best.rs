@@ -2,9 +2,10 @@
 
 use super::condition::{Declined, Followed, Margin, Peaked, Plateaued};
 use super::engine::Observation;
-use super::flat::{self, LEAST_SAMPLES};
+use super::flat::{self, FlatSeries, LEAST_SAMPLES};
 use super::followed::{Seen, kept};
 use super::latch::latch;
+use super::rule::Missing;
 use super::state::{Best, ConditionState};
 use super::verdict::{Verdict, View};
 use crate::convergence::Estimate;
@@ -48,7 +49,7 @@ fn behind(
             (memory.since_best, memory.crossed, memory.holds) = (0, 0, false);
             let step = view.now.step;
             let reason = format!("`{}` is best at step {step}: {value:.4}", followed.metric);
-            Err(Verdict { holds: false, reason, best_step: Some(step) })
+            Err(Verdict { holds: false, reason, best_step: Some(step), is_unknown: false })
         }
         (None, None) => Err(kept(followed, memory, view)),
     }
@@ -74,7 +75,7 @@ impl Peaked {
         let since = memory.since_best;
         let least = value.map_or(0.0, |now| min_drop.of(best, now));
         memory.holds = patience.is_over(best.at, u64::from(since), view.now)
-            && (least == 0.0 || by > least)
+            && (*min_drop == Margin::NONE || by > least)
             && chance.as_ref().is_none_or(|chance| chance.is_exceeded(by));
         let chance = chance.map(|chance| format!(", {chance}")).unwrap_or_default();
         let reason = format!(
@@ -83,7 +84,7 @@ impl Peaked {
             followed.metric,
             told(&behind, view)
         );
-        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step) }
+        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step), is_unknown: false }
     }
 }
 
@@ -99,10 +100,22 @@ impl Chance {
         let Peaked { followed, patience, .. } = peaked;
         let Observation { samples, .. } = view.observation;
         let is_there = view.observation.estimate(followed.metric).is_some();
-        let noise =
-            samples.as_ref().filter(|_| is_there).and_then(|s| flat::noise(s, followed.metric));
-        let series = memory.flat.get_or_insert_default();
-        let drop = noise.map(|noise| series.observe(&noise, followed, *patience, level));
+        let noise = samples.as_ref().filter(|_| is_there);
+        let noise = noise.and_then(|samples| flat::noise(samples, followed.metric));
+        let uses_up_patience = is_there || view.missing == Missing::CountAsBad;
+        let drop = match (noise, &mut memory.flat) {
+            (Some(noise), Some(series)) => Some(series.observe(&noise, followed, *patience, level)),
+            (Some(noise), None) => {
+                // What was best before there were series to compare it with is none: all begin together.
+                *memory = ConditionState::default();
+                let series = memory.flat.insert(FlatSeries::default());
+                Some(series.observe(&noise, followed, *patience, level))
+            }
+            (None, series) => {
+                series.iter_mut().filter(|_| uses_up_patience).for_each(FlatSeries::pass);
+                None
+            }
+        };
         Self { level, drop }
     }
 
@@ -116,8 +129,9 @@ impl std::fmt::Display for Chance {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let percent = 100.0 * self.level;
         match self.drop {
+            Some(f64::INFINITY) => write!(f, "not significant yet at {percent} %"),
             Some(drop) => write!(f, "significant at {percent} % from {drop:.4}"),
-            None => write!(f, "no significance without {LEAST_SAMPLES} samples"),
+            None => write!(f, "no significance: the pair has fewer than {LEAST_SAMPLES} samples"),
         }
     }
 }
@@ -138,7 +152,7 @@ impl Plateaued {
             followed.metric,
             told(&behind, view)
         );
-        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step) }
+        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step), is_unknown: false }
     }
 }
 
@@ -158,6 +172,6 @@ impl Declined {
             told(&behind, view),
             memory.crossed
         );
-        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step) }
+        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step), is_unknown: false }
     }
 }

@@ -8,11 +8,13 @@
 //! noise is that of this one.
 //!
 //! On all of them the very rule is played: its smoothing, its best value so far (the largest of many, which
-//! lies above the truth by chance), its patience where that is a number of checks, at every check again. The
-//! threshold of a check is what lets no more than a given share of the flat series stop until then; that share
-//! rises to the level, the sooner part of it early: `level·k/(k + 10)` at the k-th check. Over a whole run,
-//! however long, a flat curve is so stopped with a probability of about the level at most. A single test at
-//! each check would do so nearly always in a long run.
+//! lies above the truth by chance), its patience where that is a number of checks, at every check again. A level
+//! is spent on the checks of a run, the sooner part of it early: `level·k/(k + 10)` until the k-th check. What falls
+//! to a check is how often a flat series may stop there, and the threshold is the drop that so many of them exceed.
+//! From some twentieth check on that is less than one series; then the threshold is extrapolated from the largest
+//! drops, as if their tail were exponential, which it is not by far: too large, if anything. So over a whole
+//! run, however long, a flat curve is stopped with a probability of the level at most. A single test at each check
+//! would do so nearly always in a long run.
 
 use super::condition::{Followed, Patience};
 use super::smoothing;
@@ -23,14 +25,18 @@ use serde::{Deserialize, Serialize};
 const SERIES: usize = 1000;
 /// Checks after which half of the level is spent.
 const HALF_SPENT: f64 = 10.0;
+/// Largest drops from which the tail is extrapolated.
+const TAIL: usize = 50;
 /// Samples below which the bootstrap knows too little of the noise.
-pub(super) const LEAST_SAMPLES: usize = 8;
+pub const LEAST_SAMPLES: usize = 8;
 
 /// The flat series of a condition that have not been stopped yet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlatSeries {
     /// Checks so far.
     checks: u32,
+    /// How many series could have stopped so far, as the level allows.
+    granted: f64,
     /// One each, but for those that have been stopped.
     series: Vec<Series>,
 }
@@ -67,27 +73,47 @@ impl FlatSeries {
             // The first is the best.
             if best.is_nan() || drop < 0.0 {
                 (*best, *since) = (value as f32, 0);
-                return 0.0;
+                return None;
             }
             *since = since.saturating_add(1);
-            if *since >= wanted { drop } else { 0.0 }
+            (*since >= wanted).then_some(drop)
         };
-        let drops: Vec<f64> = self.series.iter_mut().map(drop_of).collect();
+        let drops: Vec<Option<f64>> = self.series.iter_mut().map(drop_of).collect();
+        let mut descending: Vec<f64> = drops.iter().flatten().copied().collect();
+        if descending.is_empty() {
+            // What falls to this check is kept for the next.
+            return f64::INFINITY;
+        }
         let checks = f64::from(self.checks);
         let spent = level * checks / (checks + HALF_SPENT) * noise.len() as f64;
-        let stopped = noise.len().saturating_sub(drops.len());
-        let threshold = exceeded_by(&drops, (spent.floor() as usize).saturating_sub(stopped));
+        let granted = spent - std::mem::replace(&mut self.granted, spent);
+        descending.sort_by(|a, b| b.total_cmp(a));
+        let threshold = exceeded_by(&descending, granted);
         let mut drops = drops.into_iter();
-        self.series.retain(|_| drops.next().is_none_or(|drop| drop <= threshold));
+        self.series.retain(|_| drops.next().flatten().is_none_or(|drop| drop < threshold));
         threshold
+    }
+
+    /// Takes a check without noise that uses up patience: a value that is missing and bad, or without its samples.
+    pub(super) fn pass(&mut self) {
+        for Series(_, _, since, _) in &mut self.series {
+            *since = since.saturating_add(1);
+        }
     }
 }
 
-/// What at most so many of them lie above; at least 0.
-fn exceeded_by(drops: &[f64], count: usize) -> f64 {
-    let mut descending = drops.to_vec();
-    descending.sort_by(|a, b| b.total_cmp(a));
-    descending.get(count).copied().unwrap_or(0.0)
+/// What `count` of the drops reach; less than one, beyond the largest.
+fn exceeded_by(descending: &[f64], count: f64) -> f64 {
+    if count >= 1.0 {
+        let last = descending.len() - 1;
+        return descending[(count as usize - 1).min(last)];
+    }
+    let tail = TAIL.min(descending.len() / 4).max(1).min(descending.len() - 1);
+    let start = descending[tail];
+    let excess = descending[..tail].iter().map(|drop| drop - start).sum::<f64>();
+    let excess = excess / tail.max(1) as f64;
+    let beyond = start + excess * (tail as f64 / count.max(f64::MIN_POSITIVE)).ln();
+    beyond.max(descending[0])
 }
 
 /// What a monitor of the flat series would be beside its true value; nothing where there are too few samples.
@@ -114,34 +140,49 @@ mod tests {
     fn no_more_series_are_stopped_than_the_level_allows_until_then() {
         let mut random = fastrand::Rng::with_seed(7);
         let mut flat = FlatSeries::default();
-        for check in 1..=60 {
+        for check in 1..=60_u32 {
             let noise: Vec<f64> = (0..SERIES).map(|_| normal(&mut random)).collect();
-            flat.observe(&noise, &SCORE, Patience::Checks(2), 0.1);
+            let threshold = flat.observe(&noise, &SCORE, Patience::Checks(2), 0.1);
             let stopped = SERIES - flat.series.len();
-            let spent = 100 * check / (check + 10);
-            // All that may be stopped are, once patience can be used up.
-            let wanted = if check > 2 { spent } else { 0 };
-            assert_eq!(stopped, wanted, "at check {check}");
+            assert!(stopped <= (100 * check / (check + 10)) as usize, "{stopped} at {check}");
+            // No series has waited for two checks before.
+            assert_eq!(threshold.is_infinite(), check < 3, "{threshold} at check {check}");
         }
+        assert!(
+            SERIES - flat.series.len() >= 60,
+            "most of the level is spent: {}",
+            flat.series.len()
+        );
     }
 
     #[test]
     fn the_threshold_is_a_quantile_of_the_drops() {
-        let mut flat = FlatSeries::default();
-        let first: Vec<f64> = vec![0.0; 1000];
-        assert_eq!(flat.observe(&first, &SCORE, Patience::Checks(1), 0.5), 0.0);
-        // Drops of 0.001, 0.002 … 1.0; of a level of 50 % 2/12 are spent: 83 series lie above 0.917.
-        let second: Vec<f64> = (1..=1000).map(|i| -f64::from(i) / 1000.0).collect();
-        let threshold = flat.observe(&second, &SCORE, Patience::Checks(1), 0.5);
-        assert!((threshold - 0.917).abs() < 1e-9, "{threshold}");
-        assert_eq!(flat.series.len(), 917);
-        // Where more is worse, the same of the opposite.
-        let (mut flat, goal) = (FlatSeries::default(), Goal::Min);
-        flat.observe(&first, &Followed { goal, ..SCORE }, Patience::Checks(1), 0.5);
-        let opposite: Vec<f64> = second.iter().map(|value| -value).collect();
-        let threshold =
-            flat.observe(&opposite, &Followed { goal, ..SCORE }, Patience::Checks(1), 0.5);
-        assert!((threshold - 0.917).abs() < 1e-9, "{threshold}");
+        let drops: Vec<f64> = (1..=1000).rev().map(|i| f64::from(i) / 1000.0).collect();
+        assert_eq!([1.0, 1.9, 83.0].map(|count| exceeded_by(&drops, count)), [1.0, 1.0, 0.918]);
+        // Of less than one, beyond the largest, and the further the less.
+        let [half, tenth] = [0.5, 0.1].map(|count| exceeded_by(&drops, count));
+        assert!(1.0 < half && half < tenth && tenth < 1.3, "{half} and {tenth}");
+        // Exponential drops are extrapolated to what they are.
+        let drops: Vec<f64> = (1..=1000).map(|i| -((f64::from(i) - 0.5) / 1000.0).ln()).collect();
+        let found = exceeded_by(&drops, 0.01);
+        assert!((found - 100_000_f64.ln()).abs() < 0.5, "{found}");
+        assert_eq!(exceeded_by(&[0.3], 0.5), 0.3);
+    }
+
+    #[test]
+    fn where_more_is_worse_the_drops_are_the_opposite() {
+        let mut random = fastrand::Rng::with_seed(9);
+        let (mut up, mut down) = (FlatSeries::default(), FlatSeries::default());
+        for _ in 0..20 {
+            let noise: Vec<f64> = (0..SERIES).map(|_| normal(&mut random)).collect();
+            let opposite: Vec<f64> = noise.iter().map(|value| -value).collect();
+            let less = Followed { goal: Goal::Min, ..SCORE };
+            let [a, b] = [
+                up.observe(&noise, &SCORE, Patience::Checks(1), 0.2),
+                down.observe(&opposite, &less, Patience::Checks(1), 0.2),
+            ];
+            assert_eq!(a, b);
+        }
     }
 
     #[test]

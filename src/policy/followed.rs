@@ -21,6 +21,7 @@ impl Followed {
     pub(super) fn see(&self, memory: &mut ConditionState, view: &View<'_>) -> Seen {
         match (view.observation.estimate(self.metric), view.missing) {
             (Some(Estimate { value, standard_error }), _) => {
+                memory.seen = true;
                 let value = smoothing::next(self.smooth, &mut memory.past, value);
                 Seen::Value(Estimate { value, standard_error })
             }
@@ -53,7 +54,9 @@ impl Followed {
 /// What holds stays so while the monitor is missing.
 pub(super) fn kept(followed: &Followed, memory: &ConditionState, view: &View<'_>) -> Verdict {
     let best_step = memory.best.map(|best| best.at.step);
-    Verdict { holds: memory.holds, reason: followed.missing(view), best_step }
+    // What an earlier version remembers has been seen too.
+    let is_unknown = !memory.seen && memory.best.is_none() && memory.crossed == 0 && !memory.holds;
+    Verdict { holds: memory.holds, reason: followed.missing(view), best_step, is_unknown }
 }
 
 impl Patience {

@@ -6,9 +6,12 @@
 //! - `phase` switches the training as a rule's `phase` does: every rule forgets what it has seen.
 //! - `resume` takes a stop back. Every rule forgets what it has seen, or the one that stopped would do so again at the next
 //!   pair; budgets are no memory, and one that is used up stops the run again.
-//! - Another policy: what rules remember is kept by their ids. A rule that follows other monitors than the one of
-//!   its id before begins anew, since a best value of another monitor means nothing to it.
+//! - Another policy: what rules remember is kept by their ids. A rule begins anew whose action or phase is another,
+//!   or whose conditions are put together otherwise than those of its id before, or follow other monitors, in another direction, smoothed or judged for
+//!   significance otherwise: what was remembered of one means nothing to the other. Thresholds, margins, patience and
+//!   confirmations may differ.
 
+use super::condition::Condition;
 use super::engine::best_known;
 use super::rule::Policy;
 use super::state::{Decision, PolicyState};
@@ -141,19 +144,45 @@ fn refuse_phase(state: &PolicyState, to: &str, lambda: f64) -> Result<(), Refuse
 
 /// What is remembered when `new` takes the place of `old`.
 pub fn adopt(old: &Policy, new: &Policy, mut state: PolicyState) -> PolicyState {
-    let monitors = |policy: &Policy, id: &str| {
-        policy.rules.iter().find(|rule| rule.id == id).map(|rule| rule.when.monitors())
-    };
+    let of = |policy: &'_ Policy, id: &str| policy.rules.iter().find(|rule| rule.id == id).cloned();
     state.rules.retain(|id, _| {
-        let now = monitors(new, id);
-        now.is_some() && now == monitors(old, id)
+        of(new, id).zip(of(old, id)).is_some_and(|(new, old)| {
+            let is_same = new.phase == old.phase && new.then.name() == old.then.name();
+            is_same && remember_alike(&new.when, &old.when)
+        })
     });
     state
 }
 
+/// Whether what one remembers means the same to the other.
+fn remember_alike(a: &Condition, b: &Condition) -> bool {
+    let all_alike = |a: &[Condition], b: &[Condition]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| remember_alike(a, b))
+    };
+    match (a, b) {
+        (Condition::Peaked(a), Condition::Peaked(b)) => {
+            a.followed == b.followed && a.significance == b.significance
+        }
+        (Condition::Plateaued(a), Condition::Plateaued(b)) => a.followed == b.followed,
+        (Condition::Declined(a), Condition::Declined(b)) => a.followed == b.followed,
+        (Condition::Below(a), Condition::Below(b)) | (Condition::Above(a), Condition::Above(b)) => {
+            a.followed == b.followed
+        }
+        (Condition::Diverged(a), Condition::Diverged(b)) => a.followed == b.followed,
+        (Condition::All(a), Condition::All(b)) | (Condition::Any(a), Condition::Any(b)) => {
+            all_alike(a, b)
+        }
+        (Condition::KOf { of: a, .. }, Condition::KOf { of: b, .. }) => all_alike(a, b),
+        (Condition::Not(a), Condition::Not(b)) => remember_alike(a, b),
+        (Condition::Reached(_), Condition::Reached(_))
+        | (Condition::NotFinite, Condition::NotFinite) => true,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::condition::{Condition, Followed, Margin, Patience, Peaked, Reached, Smooth};
+    use super::super::condition::{Followed, Margin, Patience, Peaked, Reached, Smooth};
     use super::super::rule::{Action, Rule, Warmup};
     use super::*;
     use crate::convergence::{Estimate, Goal, Monitor};
@@ -299,5 +328,25 @@ mod tests {
         let made = replay_run(&first, events);
         let ids: Vec<&str> = made.decisions.iter().map(|decision| decision.id.as_str()).collect();
         assert_eq!(ids, ["manual-1@1", "manual-2@2", "peak@4"]);
+    }
+
+    #[test]
+    fn a_rule_that_looks_otherwise_begins_anew() {
+        let old = policy(vec![rule("peak", Monitor::ConvergenceScore, 2)]);
+        let state = after(&old, &[0.5, 0.4]);
+        let changed = |change: &dyn Fn(&mut Peaked)| {
+            let mut new = old.clone();
+            let Condition::Peaked(peaked) = &mut new.rules[0].when else { panic!("a peak") };
+            change(peaked);
+            adopt(&old, &new, state.clone()).rules.contains_key("peak")
+        };
+        assert!(changed(&|peaked| peaked.patience = Patience::Checks(7)));
+        assert!(changed(&|peaked| peaked.min_drop = Margin::Absolute(0.1)));
+        assert!(!changed(&|peaked| peaked.followed.smooth = Smooth::Median(3)));
+        assert!(!changed(&|peaked| peaked.followed.goal = Goal::Min));
+        assert!(!changed(&|peaked| peaked.significance = Some(0.05)));
+        let mut wrapped = old.clone();
+        wrapped.rules[0].when = Condition::All(vec![old.rules[0].when.clone()]);
+        assert!(!adopt(&old, &wrapped, state).rules.contains_key("peak"));
     }
 }

@@ -38,7 +38,7 @@ impl Threshold {
             "`{metric}` {side} {threshold}: {value:.4} at step {} ({} of {confirm} checks, until {leave})",
             view.now.step, memory.crossed
         );
-        Verdict { holds: memory.holds, reason, best_step: None }
+        Verdict { holds: memory.holds, reason, best_step: None, is_unknown: false }
     }
 }
 
@@ -60,6 +60,6 @@ impl Diverged {
             "`{}` diverged: {value:.4} at step {} against {worse_than} ({} of {confirm} checks)",
             followed.metric, view.now.step, memory.crossed
         );
-        Verdict { holds: memory.holds, reason, best_step: None }
+        Verdict { holds: memory.holds, reason, best_step: None, is_unknown: false }
     }
 }

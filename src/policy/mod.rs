@@ -23,8 +23,8 @@
 //!
 //! **Conditions.**
 //! - `peaked {metric, patience, min_drop, significance}`: patience is used up and the value now lies behind the
-//!   best by more than `min_drop`; and, with `significance`, by more than a curve that does not change would fall
-//!   behind its best by chance (below).
+//!   best by more than `min_drop`, if there is one; and, with `significance`, by more than a curve that does not
+//!   change would fall behind its best by chance (below).
 //! - `plateaued {metric, patience, min_gain}`: patience is used up, where only values better by more than
 //!   `min_gain` count as better. This is what early stopping elsewhere does.
 //! - `declined {metric, drop, leave, confirm}`: the value lies behind the best by more than `drop`, on
@@ -37,11 +37,13 @@
 //!   first pair.
 //! - `not_finite`: outputs of a network were not finite. Such an observation carries `finite = false` and
 //!   no monitors.
-//! - `all`, `any`, `not`, `k_of {k, of}`: over other conditions. Each of them sees every observation, with a
+//! - `all`, `any`, `not`, `k_of {k, of}`: over other conditions. What has not seen its monitor yet is unknown, and so is
+//!   its opposite: neither holds. Each of them sees every observation, with a
 //!   memory of its own, so two conditions on one monitor do not disturb each other.
 //!
-//! **Significance** is a level: how often at most a run whose true curve is flat, with the noise that a probe of
-//! so many samples has, may be stopped, at any of its checks, however many there are. The paired bootstrap over
+//! **Significance** is a level: how often at most a condition may hold, at any check from its first to the next switch
+//! of the phase, however many there are, where the true curve is flat and the noise is that of a probe of so many
+//! samples. Each phase, each `resume` and each such condition spends a level of its own. The paired bootstrap over
 //! probe samples tells what noise can do: the module `flat` plays this very condition, with its smoothing and its
 //! patience in checks, on a thousand flat series. What is added to it only makes it stricter: `min_drop`, patience
 //! in steps or time, other conditions. It needs 8 samples, better 30, and says nothing of what all samples do
@@ -49,7 +51,7 @@
 //!
 //! **A pair without the monitor** (outputs that are not finite, a probe without labels) is passed over with
 //! `missing: skip`: the condition stays as it was and no patience is used up. With `count_as_bad` it is
-//! worse than any value: it uses up patience, is behind by any margin, and lies beyond every threshold on the worse
+//! worse than any value: once there is a best one it uses up patience, it is behind by any margin, and lies beyond every threshold on the worse
 //! side. With `error` the run ends, unless another rule decides something at this pair; a rule whose warm-up is not
 //! over, or that does not hold in this phase, misses nothing.
 //!
@@ -57,10 +59,10 @@
 //! lambda, ramp}` switches the training to a named phase; every rule forgets what it has seen, because
 //! the next phase is another training. A phase rule does not fire above its `max_output_scale`:
 //! switched on late, at large logits, the regularised phase wrecks training. A phase may name those that may follow
-//! it; then other switches are not made.
+//! it; then no rule makes other switches (a person may).
 //!
 //! The other actions change nothing in the training. They are *notices*: all that are due are given, whatever is
-//! decided, each once until its condition holds no more. `mark_best` takes the best pair that the rule knows, or
+//! decided, each once until its condition holds no more or the phase changes. `mark_best` takes the best pair that the rule knows, or
 //! the current one, for the best of the phase: what a decision names whose rule follows no monitor. `notify` tells
 //! people. `alert` raises an alert for as long as the condition holds.
 //!
@@ -86,7 +88,7 @@ pub use condition::{
     Threshold,
 };
 pub use engine::{MissingMonitor, Observation, Outcome, decide};
-pub use flat::FlatSeries;
+pub use flat::{FlatSeries, LEAST_SAMPLES};
 pub use intervene::{Intervention, MANUAL, Refused, adopt, intervene};
 pub use replay::{Happened, Replayed, replay, replay_run};
 pub use rule::{Action, FIRST_PHASE, Missing, Policy, Rule, Severity, Warmup};

@@ -87,7 +87,7 @@ pub enum Action {
         /// Output scale (the larger of the two) above which the rule does not fire.
         max_output_scale: Option<f64>,
     },
-    /// Take the best pair that the rule knows, or the current one, for the best of the run.
+    /// Take the best pair that the rule knows, or the current one, for the best of the phase.
     MarkBest,
     /// Tell people.
     Notify {

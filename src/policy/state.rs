@@ -87,6 +87,9 @@ pub struct ConditionState {
     pub best: Option<Best>,
     /// Checks since the best value.
     pub since_best: u32,
+    /// Whether it has seen a value.
+    #[serde(default)]
+    pub seen: bool,
     /// What smoothing needs of the past: the average, or the last values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub past: Vec<f64>,

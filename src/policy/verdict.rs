@@ -20,6 +20,8 @@ pub(super) struct Verdict {
     pub(super) holds: bool,
     pub(super) reason: String,
     pub(super) best_step: Option<u64>,
+    /// Nothing has been seen yet that it could be judged by: neither it nor its opposite fires.
+    pub(super) is_unknown: bool,
 }
 
 type Memories = BTreeMap<String, ConditionState>;
@@ -44,7 +46,8 @@ impl Condition {
             Self::Not(of) => {
                 let verdict = of.observe(&below(path, "not"), memories, view);
                 let reason = format!("not so: {}", verdict.reason);
-                Verdict { holds: !verdict.holds, reason, best_step: verdict.best_step }
+                let holds = !verdict.holds && !verdict.is_unknown;
+                Verdict { holds, reason, ..verdict }
             }
             Self::Reached(reached) => reached.observe(view),
             Self::NotFinite => not_finite(view),
@@ -69,10 +72,13 @@ fn below(path: &str, name: &str) -> String {
 /// Holds where at least `wanted` of them do; the reason is theirs, or that of those that do not.
 fn combine(verdicts: Vec<Verdict>, wanted: usize) -> Verdict {
     let holds = verdicts.iter().filter(|verdict| verdict.holds).count() >= wanted;
+    // With those that may hold as well as not.
+    let may_hold = verdicts.iter().filter(|verdict| verdict.holds || verdict.is_unknown).count();
+    let is_unknown = !holds && may_hold >= wanted;
     let best_step = verdicts.iter().find_map(|verdict| verdict.best_step);
     let reasons = verdicts.into_iter().filter(|verdict| verdict.holds == holds);
     let reason = reasons.map(|verdict| verdict.reason).collect::<Vec<_>>().join("; and ");
-    Verdict { holds, reason, best_step }
+    Verdict { holds, reason, best_step, is_unknown }
 }
 
 impl Reached {
@@ -96,12 +102,17 @@ impl Reached {
         let [open, reached] = reasons;
         let holds = !reached.is_empty();
         let reason = if holds { reached } else { open }.join("; and ");
-        Verdict { holds, reason, best_step: None }
+        Verdict { holds, reason, best_step: None, is_unknown: false }
     }
 }
 
 pub(super) fn not_finite(view: &View<'_>) -> Verdict {
     let (holds, step) = (!view.observation.finite, view.now.step);
     let words = if holds { "a network's outputs are not" } else { "all outputs are" };
-    Verdict { holds, reason: format!("{words} finite at step {step}"), best_step: None }
+    Verdict {
+        holds,
+        reason: format!("{words} finite at step {step}"),
+        best_step: None,
+        is_unknown: false,
+    }
 }

@@ -95,6 +95,6 @@ fn a_history_is_computed_again_from_its_value_tables() {
     assert!(said.out.contains("not in the cache any more: 2"), "{}", said.out);
     bench
         .command(&["replay", "--from-values", "--noise", "2", "-c", "run.yaml"])
-        .expect(65, &["`--noise` is 2", "between 0 and 1"]);
+        .expect(64, &["`--noise` is 2", "between 0 and 1"]);
     bench.command(&["replay", "--noise", "0.1", "-c", "run.yaml"]).expect(64, &["--from-values"]);
 }

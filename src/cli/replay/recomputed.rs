@@ -1,9 +1,9 @@
 //! The pairs of a history computed again from the cached value tables, with other settings and without a network.
 
 use super::say;
-use crate::cli::BadData;
+use crate::cli::{BadData, Misuse};
 use crate::config::{Config, Interactions};
-use crate::convergence::Monitor;
+use crate::convergence::{Monitor, Monitors};
 use crate::extractor::Extractor;
 use crate::history::{Evidence, History, PairRow};
 use crate::network::{Device, ProbeValues, Variables, cache};
@@ -68,10 +68,22 @@ impl FromValues {
         };
         let mut kept = Vec::new();
         for mut pair in std::mem::take(pairs) {
+            if !pair.finite {
+                // There is nothing to extract from it, and rules saw that.
+                let (step, monitors) = (pair.step, pair.monitors.clone());
+                let observation = Observation { step, monitors, finite: false, samples: None };
+                recomputed.observations.push((observation, pair.time));
+                kept.push(pair);
+                continue;
+            }
             let evidence = history.evidence(pair.step)?;
             let Some([target, baseline]) = evidence.and_then(|evidence| tables(config, &evidence))
             else {
                 recomputed.left_out.push(pair.step);
+                // It counts as a check all the same.
+                let (step, monitors) = (pair.step, Monitors::new());
+                let observation = Observation { step, monitors, finite: true, samples: None };
+                recomputed.observations.push((observation, pair.time));
                 continue;
             };
             // A probe without labels has no loss.
@@ -101,7 +113,7 @@ fn share(name: &str, given: Option<f64>, configured: f64) -> anyhow::Result<f64>
         None => Ok(configured),
         Some(share) if (0.0..=1.0).contains(&share) => Ok(share),
         Some(share) => {
-            Err(BadData(format!("`{name}` is {share}, but must lie between 0 and 1")).into())
+            Err(Misuse(format!("`{name}` is {share}, but must lie between 0 and 1")).into())
         }
     }
 }
@@ -130,7 +142,7 @@ impl Recomputed {
         if !left_out.is_empty() {
             let steps: Vec<String> = left_out.iter().map(u64::to_string).collect();
             say(format!(
-                "            without the pairs of these steps, whose value tables are not in the cache any more: {}",
+                "            without the monitors of these steps, whose value tables are not in the cache any more: {}",
                 steps.join(", ")
             ));
         }

@@ -11,6 +11,8 @@ use crate::policy::{
 const DEFAULT_PATIENCE: u32 = 3;
 /// Values of a median: more would not be noise but another monitor.
 const MOST_SMOOTHED: usize = 1000;
+/// The same with significance.
+const MOST_SMOOTHED_SERIES: usize = 9;
 /// Levels of significance: below, the flat series that they rest on are too few.
 const SIGNIFICANCE: std::ops::RangeInclusive<f64> = 0.01..=0.5;
 /// Conditions within conditions: what a person can still read.
@@ -72,6 +74,10 @@ impl Check {
             return None;
         }
         let wanted = of.len();
+        for (index, _) in of.iter().enumerate().filter(|(_, of)| of.is_none()) {
+            // Unless it is known why.
+            self.checked.report(&format!("{at}[{index}]"), "is empty: give a condition");
+        }
         let known: Vec<Condition> = of
             .into_iter()
             .enumerate()
@@ -139,6 +145,10 @@ impl Check {
             }
             file::Patience::Checks(checks) => return Some(Patience::Checks(checks)),
             file::Patience::Steps(steps) => return Some(Patience::Steps(steps)),
+            file::Patience::Epochs(epochs) if epochs <= 0.0 => {
+                let message = format!("is {epochs}, but must be above 0");
+                self.checked.report(&format!("{at}.epochs"), message);
+            }
             file::Patience::Epochs(epochs) => {
                 let steps = self.steps_of(&format!("{at}.epochs"), epochs)?;
                 return Some(Patience::Epochs { epochs, steps: steps.max(1) });
@@ -191,6 +201,17 @@ impl Check {
                 self.number(&format!("{at}.significance"), Some(level), SIGNIFICANCE, 0.0).map(Some)
             }
         };
+        if let Some((Followed { smooth: Smooth::Median(count), .. }, _)) =
+            followed.zip(file.significance)
+            && count > MOST_SMOOTHED_SERIES
+        {
+            let message = format!(
+                "is {count}, but with `significance` must be {MOST_SMOOTHED_SERIES} at most: a thousand series are \
+                 smoothed likewise and stored with every pair; take `ema`"
+            );
+            self.checked.report(&format!("{at}.smooth.median"), message);
+            return None;
+        }
         let (followed, patience, min_drop) = (followed?, patience?, min_drop?);
         Some(Condition::Peaked(Peaked {
             followed,

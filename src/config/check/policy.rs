@@ -2,7 +2,7 @@
 
 use super::Check;
 use crate::config::file;
-use crate::policy::{Action, FIRST_PHASE, Missing, Policy, Rule, Severity, Warmup};
+use crate::policy::{Action, FIRST_PHASE, MANUAL, Missing, Policy, Rule, Severity, Warmup};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `policy.phases:`, checked.
@@ -32,6 +32,10 @@ impl Check {
         };
         let mut ids = BTreeSet::new();
         let wanted = files.len();
+        for (index, _) in files.iter().enumerate().filter(|(_, rule)| rule.is_none()) {
+            // Unless it is known why.
+            self.checked.report(&format!("policy.rules[{index}]"), "is empty: give a rule");
+        }
         let rules: Vec<Rule> = files
             .into_iter()
             .enumerate()
@@ -56,7 +60,7 @@ impl Check {
                  100000}}, then: {stop: {}}}`",
             );
         }
-        self.phases_exist(&rules);
+        self.phases_exist(&rules, &phases);
         let allowed = |(name, phase): (String, PhaseOfTraining)| Some((name, phase.to?));
         let transitions = phases.into_iter().filter_map(allowed).collect();
         let policy = Policy { rules, missing, transitions };
@@ -72,7 +76,8 @@ impl Check {
         }
         let mut known = Phases::new();
         for (name, phase) in phases {
-            let Some(file::PhaseOfTraining { lambda, ramp, to }) = phase else { continue };
+            // Nothing behind the colon is nothing said of it.
+            let file::PhaseOfTraining { lambda, ramp, to } = phase.unwrap_or_default();
             let at = format!("policy.phases.{name}");
             let unknown = to.iter().flatten().find(|to| !names.contains(to));
             if let Some(unknown) = unknown {
@@ -110,13 +115,15 @@ impl Check {
     }
 
     /// A rule for a phase that no rule leads to would never hold.
-    fn phases_exist(&mut self, rules: &[Rule]) {
+    fn phases_exist(&mut self, rules: &[Rule], phases: &Phases) {
         let leads_to = |rule: &Rule| match &rule.then {
             Action::Phase { to, .. } => Some(to.clone()),
             _ => None,
         };
         let mut known: Vec<String> = rules.iter().filter_map(leads_to).collect();
         known.push(FIRST_PHASE.to_owned());
+        // A person may lead to these.
+        known.extend(phases.keys().cloned());
         for (index, rule) in rules.iter().enumerate() {
             if let Some(phase) = rule.phase.as_ref().filter(|phase| !known.contains(phase)) {
                 let message = format!(
@@ -140,6 +147,15 @@ impl Check {
             && !ids.insert(id.clone())
         {
             let message = format!("is `{id}`, which another rule has; ids key the stored state");
+            self.checked.report(&format!("{at}.id"), message);
+        }
+        // Their ids are `manual-1@STEP`, and a rule's `ID@STEP`.
+        let is_manual = |id: &String| *id == MANUAL || id.starts_with(&format!("{MANUAL}-"));
+        if id.as_ref().is_some_and(String::is_empty) {
+            self.checked.report(&format!("{at}.id"), "is empty: give a name of its own");
+        }
+        if let Some(id) = id.as_ref().filter(|id| is_manual(id)) {
+            let message = format!("is `{id}`, which names decisions of persons; give another");
             self.checked.report(&format!("{at}.id"), message);
         }
         let when = self.required(
@@ -191,7 +207,8 @@ impl Check {
     }
 
     fn switch(&mut self, at: &str, phase: file::Phase, phases: &Phases) -> Option<Action> {
-        let to = self.required(&format!("{at}.to"), phase.to, "the name of the phase");
+        let to = phase.to.filter(|to| !to.is_empty());
+        let to = self.required(&format!("{at}.to"), to, "the name of the phase");
         let known = to.as_ref().and_then(|to| phases.get(to));
         if let Some(to) = to.as_ref().filter(|_| !phases.is_empty() && known.is_none()) {
             let names: Vec<&str> = phases.keys().map(String::as_str).collect();

@@ -264,7 +264,7 @@ pub enum Action {
     Stop(Empty),
     /// Switch the training to another phase.
     Phase(Phase),
-    /// Take the best pair that the rule knows, or the current one, for the best of the run.
+    /// Take the best pair that the rule knows, or the current one, for the best of the phase.
     MarkBest(Empty),
     /// Tell people.
     Notify(Notify),
