@@ -9,8 +9,13 @@
 //!
 //! with AND effects x, OR effects y and noise δ.
 
+#[cfg(target_arch = "x86_64")]
+mod butterfly;
+mod form;
 pub mod logical_model;
 pub mod naive;
+#[cfg(target_arch = "x86_64")]
+mod plan;
 pub mod real;
 pub mod subset;
 pub mod transform;

@@ -3,6 +3,11 @@
 //! A table has 2^n rows, one a subset; a row holds `L` independent tables side by side (the batch is
 //! innermost), so that one pass serves L of them. The naive forms stand in [`super::naive`].
 
+#[cfg(target_arch = "x86_64")]
+use super::butterfly::{Vectors, is_or_done};
+use super::form::{Form, Instructions};
+#[cfg(target_arch = "x86_64")]
+use super::plan::Plan;
 use super::real::Real;
 
 /// One row of a batch of `L` tables: their entries for one subset.
@@ -70,34 +75,131 @@ fn stages<const KEPT: bool, const L: usize, T: Real>(
     }
 }
 
+/// Applies a transform with the given instructions.
+#[inline(always)]
+fn apply<const L: usize, T: Real>(form: Form, table: &mut [Row<L, T>], with: Instructions) {
+    #[cfg(target_arch = "x86_64")]
+    if size_of_val(table) >= LEAST_BYTES
+        && let Some(vectors) = vectors_of(size_of::<Row<L, T>>(), with)
+        && in_vectors(form, table, vectors)
+    {
+        return;
+    }
+    portable(form, table);
+}
+
+/// Smaller tables than this are done before a plan is made.
+#[cfg(target_arch = "x86_64")]
+const LEAST_BYTES: usize = 8 << 10;
+/// Stages within a vector that are worth while.
+#[cfg(target_arch = "x86_64")]
+const MOST_WITHIN: u32 = 2;
+
+/// Stages on the rows that lie in one vector, or in a few if a row does not divide it.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn stages_within(row_bytes: usize, vectors: Vectors) -> u32 {
+    vectors.bytes().ilog2().saturating_sub(row_bytes.trailing_zeros())
+}
+
+/// The longest vectors that a row fills, else the longest that few rows fill.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn vectors_of(row_bytes: usize, with: Instructions) -> Option<Vectors> {
+    let candidates: &[Vectors] = match with {
+        Instructions::Portable => &[],
+        Instructions::Avx2 => &[Vectors::Avx2],
+        Instructions::Avx512 => &[Vectors::Avx512, Vectors::Avx2],
+    };
+    (0..=MOST_WITHIN).step_by(MOST_WITHIN as usize).find_map(|most| {
+        candidates.iter().copied().find(|&vectors| stages_within(row_bytes, vectors) <= most)
+    })
+}
+
+/// Applies a transform in vectors, where the table has some: several rows in a vector become one after
+/// their own stages. Says whether it did.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn in_vectors<const L: usize, T: Real>(
+    form: Form,
+    table: &mut [Row<L, T>],
+    vectors: Vectors,
+) -> bool {
+    let row_bytes = size_of::<Row<L, T>>();
+    let within = stages_within(row_bytes, vectors);
+    if !table.len().is_power_of_two() || table.len() < 4 << within {
+        return false;
+    }
+    let plan = Plan::new(table.len().ilog2() - within, row_bytes << within, vectors.stages());
+    if within > 0 {
+        for rows in table.chunks_exact_mut(1 << within) {
+            match form {
+                Form::Zeta | Form::Or => stages::<LOW, L, T>(rows, 1, add_low),
+                Form::Moebius => stages::<LOW, L, T>(rows, 1, subtract_low),
+                Form::Adjoint => stages::<HIGH, L, T>(rows, 1, add_high),
+            }
+        }
+    }
+    let whole = form == Form::Or && within == 0 && is_or_done(row_bytes / vectors.bytes(), plan);
+    let stages = if form == Form::Or && !whole { Form::Zeta } else { form };
+    vectors.transform(stages, table.as_flattened_mut(), plan);
+    if form == Form::Or && !whole {
+        complement_from_total(table);
+    }
+    true
+}
+
+/// Applies a transform with what the compiler makes of it.
+#[inline(always)]
+fn portable<const L: usize, T: Real>(form: Form, table: &mut [Row<L, T>]) {
+    match form {
+        Form::Zeta => butterflies::<LOW, L, T>(table, add_low),
+        Form::Moebius => butterflies::<LOW, L, T>(table, subtract_low),
+        Form::Adjoint => butterflies::<HIGH, L, T>(table, add_high),
+        Form::Or => {
+            butterflies::<LOW, L, T>(table, add_low);
+            complement_from_total(table);
+        }
+    }
+}
+
+#[inline(always)]
+fn add_low<const L: usize, T: Real>(low: &mut Row<L, T>, high: &mut Row<L, T>) {
+    for lane in 0..L {
+        high[lane] += low[lane];
+    }
+}
+
+#[inline(always)]
+fn subtract_low<const L: usize, T: Real>(low: &mut Row<L, T>, high: &mut Row<L, T>) {
+    for lane in 0..L {
+        high[lane] -= low[lane];
+    }
+}
+
+#[inline(always)]
+fn add_high<const L: usize, T: Real>(low: &mut Row<L, T>, high: &mut Row<L, T>) {
+    for lane in 0..L {
+        low[lane] += high[lane];
+    }
+}
+
 /// Zeta transform: `a[S] ← Σ_{T⊆S} a[T]`.
 #[inline(always)]
 pub fn zeta<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
-    butterflies::<LOW, L, T>(table, |low, high| {
-        for lane in 0..L {
-            high[lane] += low[lane];
-        }
-    });
+    apply(Form::Zeta, table, Instructions::best());
 }
 
 /// Möbius transform, the inverse of [`zeta`]: `a[T] ← Σ_{L⊆T} (−1)^{|T|−|L|} a[L]`.
 #[inline(always)]
 pub fn moebius<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
-    butterflies::<LOW, L, T>(table, |low, high| {
-        for lane in 0..L {
-            high[lane] -= low[lane];
-        }
-    });
+    apply(Form::Moebius, table, Instructions::best());
 }
 
 /// Adjoint of [`zeta`]: `a[T] ← Σ_{S⊇T} a[S]`.
 #[inline(always)]
 pub fn zeta_adjoint<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
-    butterflies::<HIGH, L, T>(table, |low, high| {
-        for lane in 0..L {
-            low[lane] += high[lane];
-        }
-    });
+    apply(Form::Adjoint, table, Instructions::best());
 }
 
 /// OR transform: `a[S] ← Σ_{T∩S≠∅} a[T]`. It is its own adjoint.
@@ -105,8 +207,7 @@ pub fn zeta_adjoint<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
 /// T meets S unless T ⊆ N∖S, hence `total − zeta(a)[N∖S]`.
 #[inline(always)]
 pub fn or<const L: usize, T: Real>(table: &mut [Row<L, T>]) {
-    zeta(table);
-    complement_from_total(table);
+    apply(Form::Or, table, Instructions::best());
 }
 
 /// Inverse of [`or`] on tables with `a[∅] = 0`: finds y with `Σ_{T∩S≠∅} y_T = a[S]`, `y_∅ = 0`.
@@ -134,80 +235,5 @@ pub fn single(table: &mut [f64]) -> &mut [Row<1>] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::interaction::naive;
-    use proptest::prelude::*;
-
-    fn table() -> impl Strategy<Value = Vec<f64>> {
-        (2usize..=10).prop_flat_map(|n| prop::collection::vec(-10.0..10.0f64, 1 << n))
-    }
-
-    fn close(fast: &[f64], slow: &[f64]) -> Result<(), TestCaseError> {
-        for (subset, (a, b)) in fast.iter().zip(slow).enumerate() {
-            prop_assert!((a - b).abs() < 1e-8, "subset {subset:b}: {a} is not {b}");
-        }
-        Ok(())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-
-        #[test]
-        fn fast_transforms_equal_their_naive_oracles(table in table()) {
-            type Fast = fn(&mut [Row<1>]);
-            type Slow = fn(&[f64]) -> Vec<f64>;
-            let pairs: [(Fast, Slow); 4] = [
-                (zeta, naive::zeta), (moebius, naive::moebius),
-                (zeta_adjoint, naive::zeta_adjoint), (or, naive::or),
-            ];
-            for (fast, slow) in pairs {
-                let mut result = table.clone();
-                fast(single(&mut result));
-                close(&result, &slow(&table))?;
-            }
-        }
-
-        #[test]
-        fn inverses_undo_their_transforms(mut table in table()) {
-            table[0] = 0.0;
-            let mut there = table.clone();
-            zeta(single(&mut there));
-            moebius(single(&mut there));
-            close(&there, &table)?;
-            or(single(&mut there));
-            or_inverse(single(&mut there));
-            close(&there, &table)?;
-        }
-
-        #[test]
-        fn adjoints_satisfy_their_inner_product(a in table(), seed in 0u64..1000) {
-            let b: Vec<f64> =
-                (0..a.len() as u64).map(|i| ((i * 37 + seed * 11) % 23) as f64 - 11.0).collect();
-            let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
-            type Transform = fn(&mut [Row<1>]);
-            let pairs: [(Transform, Transform); 2] =
-                [(zeta, zeta_adjoint), (or, or)];
-            for (forward, adjoint) in pairs {
-                let (mut left, mut right) = (a.clone(), b.clone());
-                forward(single(&mut left));
-                adjoint(single(&mut right));
-                let (left, right) = (dot(&left, &b), dot(&a, &right));
-                prop_assert!((left - right).abs() <= 1e-9 * (1.0 + left.abs()));
-            }
-        }
-
-        #[test]
-        fn lanes_do_not_mix(a in table()) {
-            let mut batch: Vec<Row<3>> = a.iter().map(|&v| [v, -2.0 * v, 0.5 * v]).collect();
-            let mut alone = a;
-            or(single(&mut alone));
-            or(&mut batch);
-            for (row, &value) in batch.iter().zip(&alone) {
-                for (lane, factor) in [1.0, -2.0, 0.5].into_iter().enumerate() {
-                    prop_assert!((row[lane] - factor * value).abs() < 1e-8);
-                }
-            }
-        }
-    }
-}
+#[path = "transform_tests.rs"]
+mod tests;
