@@ -76,6 +76,7 @@ fn stages<const KEPT: bool, const L: usize, T: Real>(
 }
 
 /// Applies a transform with the given instructions.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 #[inline(always)]
 fn apply<const L: usize, T: Real>(form: Form, table: &mut [Row<L, T>], with: Instructions) {
     #[cfg(target_arch = "x86_64")]
