@@ -198,9 +198,10 @@ pub fn run(
     if daemon.is_interrupted {
         tracing::info!("ended; the next start goes on here");
     }
+    let programs = daemon.cut_programs();
     let rest = daemon.take_rest(&watchers);
     if !daemon.is_interrupted {
-        rest?;
+        rest.and(programs)?;
     }
     drop(watchers);
     daemon.release(end.as_ref().ok())?;
@@ -548,7 +549,8 @@ impl<'a> Daemon<'a> {
             Stage::Draining { listed, since, end } => {
                 if *listed == [true; 2] || since.elapsed() >= LONGEST_DRAIN {
                     self.pairs.end();
-                    let is_over = !self.pairs.is_ready() && self.noted.is_empty();
+                    let is_over =
+                        !self.pairs.is_ready() && self.noted.is_empty() && self.programs.is_empty();
                     return Ok(is_over.then(|| end.clone()));
                 }
                 Ok(None)

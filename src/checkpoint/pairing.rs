@@ -141,6 +141,11 @@ impl Pairs {
         self.is_over = true;
     }
 
+    /// More will come after all.
+    pub fn go_on(&mut self) {
+        self.is_over = false;
+    }
+
     /// Whether a pair waits to be evaluated.
     pub fn is_ready(&self) -> bool {
         self.choose().is_some()

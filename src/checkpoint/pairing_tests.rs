@@ -42,6 +42,18 @@ fn every_pair_comes_in_order_and_the_odd_ones_are_skipped() {
 }
 
 #[test]
+fn after_an_end_that_was_none_a_nearer_partner_is_waited_for_again() {
+    let near = Pairing { tolerance: 1, ..Pairing::default() };
+    let mut pairs = filled(near, &[1], &[2]);
+    pairs.end();
+    assert!(pairs.is_ready());
+    pairs.go_on();
+    assert!(!pairs.is_ready(), "target step 2 may still come");
+    pairs.add(checkpoint(Role::Target, 2));
+    assert_eq!(steps(&mut pairs).0, [2]);
+}
+
+#[test]
 fn the_latest_pair_skips_the_older_ones() {
     let mut pairs =
         filled(Pairing { order: Order::Latest, ..Pairing::default() }, &[1, 2, 3], &[1, 2]);

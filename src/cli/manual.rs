@@ -99,9 +99,11 @@ pub(super) fn resume(arguments: &Resume) -> anyhow::Result<Exit> {
 
 /// With the run that is at work, or where there is none, alone.
 fn decide(common: &Common, intervention: Intervention) -> anyhow::Result<Exit> {
-    let config = common.config.load()?;
-    expect_history(&config.state)?;
+    // A run at work has its own configuration: mistakes in the file since are no reason not to ask it.
+    let state = Config::load_state(&common.config.config)?;
+    expect_history(&state)?;
     let alone = |lock: StateLock| {
+        let config = common.config.load()?;
         let decided = decide_alone(&config, intervention.clone(), &lock)?;
         Ok(match decided {
             Err(refused) => Reply::refused(refused),
@@ -114,7 +116,7 @@ fn decide(common: &Common, intervention: Intervention) -> anyhow::Result<Exit> {
         })
     };
     let wish = Wish::Decide(intervention.clone());
-    tell(&ask(&config.state, common, wish, alone)?, common.json)
+    tell(&ask(&state, common, wish, alone)?, common.json)
 }
 
 /// Asks the run that is at work, or does it alone where there is none, or none any more.

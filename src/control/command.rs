@@ -1,5 +1,6 @@
 //! A program of the user, run for a bounded time.
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
@@ -37,6 +38,8 @@ pub enum Ran {
     Badly(ExitStatus, String),
     /// Not in time: it was ended with all that it had started in its group.
     TooLong(Duration),
+    /// It was ended, with all in its group, because the run ends.
+    Cut,
     /// It could not be started.
     NotAtAll(std::io::Error),
 }
@@ -48,18 +51,19 @@ impl fmt::Display for Ran {
             Self::Badly(status, said) if said.is_empty() => write!(f, "ended with {status}"),
             Self::Badly(status, said) => write!(f, "ended with {status}: {said}"),
             Self::TooLong(timeout) => write!(f, "was ended after {timeout:?}"),
+            Self::Cut => f.write_str("was ended because the run ends"),
             Self::NotAtAll(error) => write!(f, "could not be started: {error}"),
         }
     }
 }
 
 impl Task {
-    /// Runs it to its end.
-    pub fn run(&self) -> Ran {
-        self.try_run().unwrap_or_else(Ran::NotAtAll)
+    /// Runs it to its end, or until the other side of `life` is dropped.
+    pub fn run(&self, life: &Receiver<()>) -> Ran {
+        self.try_run(life).unwrap_or_else(Ran::NotAtAll)
     }
 
-    fn try_run(&self) -> std::io::Result<Ran> {
+    fn try_run(&self, life: &Receiver<()>) -> std::io::Result<Ran> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(std::io::Error::other("no program is given"));
         };
@@ -79,7 +83,11 @@ impl Task {
                     end(&mut child)?;
                     return Ok(Ran::TooLong(self.timeout));
                 }
-                None => std::thread::sleep(POLL),
+                None if life.recv_timeout(POLL) != Err(RecvTimeoutError::Timeout) => {
+                    end(&mut child)?;
+                    return Ok(Ran::Cut);
+                }
+                None => {}
             }
         };
         if status.success() {
@@ -101,7 +109,9 @@ fn end(child: &mut Child) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Process;
     use super::*;
+    use crossbeam_channel::bounded;
 
     fn task(script: &str) -> Task {
         let command = ["sh", "-c", script].map(str::to_owned).to_vec();
@@ -113,14 +123,38 @@ mod tests {
 
     #[test]
     fn a_task_sees_what_it_may_and_its_end_is_told() {
-        let well =
-            task("[ \"$CONVERGD_ACTION\" = stop ] && [ -z \"${CARGO_MANIFEST_DIR+set}\" ]").run();
+        let (_run, life) = bounded(0);
+        let well = task("[ \"$CONVERGD_ACTION\" = stop ] && [ -z \"${CARGO_MANIFEST_DIR+set}\" ]")
+            .run(&life);
         assert!(matches!(well, Ran::Well), "{well}");
-        let badly = task("echo no such job >&2; exit 3").run().to_string();
+        let badly = task("echo no such job >&2; exit 3").run(&life).to_string();
         assert!(badly.contains('3') && badly.ends_with("no such job"), "{badly}");
-        let missing = Task { command: vec!["/nowhere/at-all".to_owned()], ..task("") }.run();
+        let missing = Task { command: vec!["/nowhere/at-all".to_owned()], ..task("") }.run(&life);
         assert!(matches!(missing, Ran::NotAtAll(_)), "{missing}");
         let long = Task { timeout: Duration::from_millis(100), ..task("exec /bin/sleep 600") };
-        assert!(matches!(long.run(), Ran::TooLong(_)));
+        assert!(matches!(long.run(&life), Ran::TooLong(_)));
+    }
+
+    #[test]
+    fn a_task_ends_with_what_waits_for_it() {
+        let (run, life) = bounded(0);
+        let directory = tempfile::tempdir().expect("a directory");
+        let begun = directory.path().join("begun");
+        let script = format!("/bin/sleep 600 & echo $! > {}; wait", begun.display());
+        let long = task(&script);
+        let ran = std::thread::spawn(move || long.run(&life));
+        let eventually = |what: &str, is_so: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !is_so() {
+                assert!(Instant::now() < deadline, "not in time: {what}");
+                std::thread::sleep(POLL);
+            }
+        };
+        let pid = || std::fs::read_to_string(&begun).ok()?.strip_suffix('\n')?.parse().ok();
+        eventually("it begins", &|| pid().is_some());
+        drop(run);
+        assert!(matches!(ran.join().expect("ended"), Ran::Cut));
+        let runs = || pid().and_then(Process::running).is_some();
+        eventually("what it has started is ended too", &|| !runs());
     }
 }

@@ -30,6 +30,19 @@ impl Process {
         Some(&self.boot) == boot().as_ref() && Some(self.namespace) == namespace()
     }
 
+    /// Whether it is the first of the system, this process, or one that this was started by.
+    pub fn is_above(&self) -> bool {
+        let mut above = std::iter::successors(Some(std::process::id()), |pid| parent(*pid));
+        self.pid == 1 || above.any(|pid| pid == self.pid)
+    }
+
+    /// The user that it acts as.
+    pub fn owner(&self) -> Option<u32> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+        users.split_whitespace().nth(1)?.parse().ok()
+    }
+
     /// How long it has been running, to a second.
     pub fn age(&self) -> Option<Duration> {
         let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
@@ -51,12 +64,23 @@ impl Process {
 
 /// Start of the process with this number, and whether it only waits for its parent to see its end.
 fn look_up(pid: u32) -> Option<(u64, bool)> {
+    let fields = fields(pid)?;
+    let ends = matches!(fields.first()?.as_str(), "Z" | "X");
+    Some((fields.get(19)?.parse().ok()?, ends))
+}
+
+/// The process that started it; nothing above the first.
+fn parent(pid: u32) -> Option<u32> {
+    let parent = fields(pid)?.get(1)?.parse().ok()?;
+    (parent != 0).then_some(parent)
+}
+
+/// What `/proc/PID/stat` says, from the third field on.
+fn fields(pid: u32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name before may hold anything, brackets and spaces too.
     let (_, fields) = stat.rsplit_once(')')?;
-    let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ends = matches!(*fields.first()?, "Z" | "X");
-    Some((fields.get(19)?.parse().ok()?, ends))
+    Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
 fn boot() -> Option<String> {

@@ -70,6 +70,8 @@ pub enum Reached {
     Group(i32),
     /// The process alone, because its group is that of this process, or of the first of the system.
     Alone(u32),
+    /// The process alone, because another that must be spared is in its group.
+    Spared(u32),
 }
 
 impl fmt::Display for Reached {
@@ -80,6 +82,11 @@ impl fmt::Display for Reached {
             Self::Alone(pid) => write!(
                 f,
                 "sent to process {pid} alone: its group is convergd's own; start the trainer with `setsid`"
+            ),
+            Self::Spared(pid) => write!(
+                f,
+                "sent to process {pid} alone: its group holds the process of a network that has answered; start each \
+                 trainer with `setsid`"
             ),
         }
     }
@@ -126,11 +133,11 @@ impl fmt::Display for NotSent {
 }
 
 impl Process {
-    /// Sends a signal to the process, or to the group that it is in.
+    /// Sends a signal to the process, or to the group that it is in, unless one of `spared` is in that too.
     ///
     /// # Errors
     /// Whatever leaves it without the signal.
-    pub fn send(&self, signal: Signal, group: bool) -> Result<Reached, NotSent> {
+    pub fn send(&self, signal: Signal, group: bool, spared: &[Self]) -> Result<Reached, NotSent> {
         if !self.is_here() {
             return Err(NotSent::Elsewhere);
         }
@@ -155,16 +162,31 @@ impl Process {
             Errno::SRCH => NotSent::Gone,
             error => NotSent::Refused(error),
         };
-        if group && let Some(group) = self.group(pid) {
-            kill_process_group(group, signal.raw()).map_err(refuse)?;
-            return Ok(Reached::Group(group.as_raw_pid()));
+        let mut alone = Reached::Process(self.pid);
+        if group {
+            match self.group(pid) {
+                Some(group) if spared.iter().any(|other| other.is_in(group)) => {
+                    alone = Reached::Spared(self.pid);
+                }
+                Some(group) => {
+                    kill_process_group(group, signal.raw()).map_err(refuse)?;
+                    return Ok(Reached::Group(group.as_raw_pid()));
+                }
+                None => alone = Reached::Alone(self.pid),
+            }
         }
         match held {
             Some(held) => pidfd_send_signal(held, signal.raw()),
             None => kill_process(pid, signal.raw()),
         }
         .map_err(refuse)?;
-        Ok(if group { Reached::Alone(self.pid) } else { Reached::Process(self.pid) })
+        Ok(alone)
+    }
+
+    /// Whether the process runs here, in this group.
+    fn is_in(&self, group: Pid) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        self.is_gone() == Some(false) && pid.is_some_and(|pid| getpgid(Some(pid)) == Ok(group))
     }
 
     /// The group of the process, if a signal to it reaches neither this process nor all there are.
@@ -228,12 +250,30 @@ mod tests {
     fn a_signal_reaches_the_process_and_its_group() {
         let mut one = Trainer::start(true);
         let pid = one.0.id();
-        assert_eq!(one.process().send(Signal::Term, false), Ok(Reached::Process(pid)));
+        assert_eq!(one.process().send(Signal::Term, false, &[]), Ok(Reached::Process(pid)));
         assert_eq!(one.ended_by(), Some(15));
         let mut two = Trainer::start(true);
         let group = i32::try_from(two.0.id()).expect("small");
-        assert_eq!(two.process().send(Signal::Kill, true), Ok(Reached::Group(group)));
+        assert_eq!(two.process().send(Signal::Kill, true, &[]), Ok(Reached::Group(group)));
         assert_eq!(two.ended_by(), Some(9));
+    }
+
+    #[test]
+    fn a_group_with_a_process_that_is_spared_is_not_reached() {
+        let mut leader = Trainer::start(true);
+        let mut command = Command::new("sleep");
+        command.arg("600").process_group(i32::try_from(leader.0.id()).expect("small"));
+        let mut member = Trainer(command.spawn().expect("started"));
+        let mut elsewhere = Trainer::start(true);
+        let pid = member.0.id();
+        let spared = [elsewhere.process(), leader.process()];
+        assert_eq!(member.process().send(Signal::Term, true, &spared), Ok(Reached::Spared(pid)));
+        assert_eq!(member.ended_by(), Some(15));
+        assert!(leader.lives() && elsewhere.lives());
+        let group = i32::try_from(leader.0.id()).expect("small");
+        let reached = leader.process().send(Signal::Term, true, &spared[..1]);
+        assert_eq!(reached, Ok(Reached::Group(group)), "another group spares nobody here");
+        assert_eq!(leader.ended_by(), Some(15));
     }
 
     #[test]
@@ -242,12 +282,12 @@ mod tests {
         let own = other.process();
         let reused = Process { start: own.start - 1, ..own.clone() };
         for group in [false, true] {
-            assert_eq!(reused.send(Signal::Kill, group), Err(NotSent::Gone));
+            assert_eq!(reused.send(Signal::Kill, group, &[]), Err(NotSent::Gone));
         }
         let elsewhere = Process { namespace: own.namespace + 1, ..own.clone() };
-        assert_eq!(elsewhere.send(Signal::Kill, true), Err(NotSent::Elsewhere));
+        assert_eq!(elsewhere.send(Signal::Kill, true, &[]), Err(NotSent::Elsewhere));
         let earlier = Process { boot: "another".to_owned(), ..own };
-        assert_eq!(earlier.send(Signal::Kill, true), Err(NotSent::Elsewhere));
+        assert_eq!(earlier.send(Signal::Kill, true, &[]), Err(NotSent::Elsewhere));
         assert!(other.lives());
     }
 
@@ -255,7 +295,7 @@ mod tests {
     fn a_hint_without_a_handler_is_not_sent() {
         let mut deaf = Trainer::start(true);
         let unhandled = Err(NotSent::Unhandled(Signal::Usr2));
-        assert_eq!(deaf.process().send(Signal::Usr2, false), unhandled);
+        assert_eq!(deaf.process().send(Signal::Usr2, false, &[]), unhandled);
         assert!(deaf.lives());
     }
 
@@ -263,9 +303,9 @@ mod tests {
     fn the_own_group_is_never_reached_and_neither_is_this_process() {
         let mut beside = Trainer::start(false);
         let pid = beside.0.id();
-        assert_eq!(beside.process().send(Signal::Term, true), Ok(Reached::Alone(pid)));
+        assert_eq!(beside.process().send(Signal::Term, true, &[]), Ok(Reached::Alone(pid)));
         assert_eq!(beside.ended_by(), Some(15));
         let own = Process::running(std::process::id()).expect("it runs");
-        assert_eq!(own.send(Signal::Term, false), Err(NotSent::Own));
+        assert_eq!(own.send(Signal::Term, false, &[]), Err(NotSent::Own));
     }
 }

@@ -8,7 +8,7 @@ use super::{Daemon, Result, now};
 use crate::control::{Measure, Process, Ran, Rung, Sighting, Signal, Task, look_at_pid_file};
 use crate::history::{DeliveryRow, EscalationRow};
 use crate::role::Role;
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::time::{Duration, Instant};
 
 /// How long the last rung has to take effect.
@@ -33,6 +33,8 @@ pub(super) struct Climb {
 pub(super) struct Running {
     row: EscalationRow,
     answer: Receiver<Ran>,
+    /// Ends it when it is dropped.
+    life: Sender<()>,
 }
 
 impl Daemon<'_> {
@@ -80,7 +82,9 @@ impl Daemon<'_> {
             return Ok(false);
         };
         let rows = self.history.escalations(document.generation)?;
-        let done = rows.last().map(|row| row.after);
+        // A signal goes to one process and nobody else, so one that may not have been sent is sent again.
+        let is_done = |row: &&EscalationRow| row.kind != "signal" || row.result.is_some();
+        let done = rows.iter().rfind(is_done).map(|row| row.after);
         let elapsed = Duration::try_from_secs_f64(now() - delivered).unwrap_or_default();
         let next = self.ladder.next(&decision.action, done).map(|rung| rung.after);
         let elapsed = elapsed.min(next.unwrap_or(elapsed));
@@ -135,11 +139,12 @@ impl Daemon<'_> {
             Measure::Exec { command, timeout } => {
                 let task = self.task(command, *timeout, silent)?;
                 let (done, answer) = bounded(1);
+                let (life, end) = bounded(0);
                 std::thread::spawn(move || {
                     // Nobody waits any more where the run has ended.
-                    let _ = done.send(task.run());
+                    let _ = done.send(task.run(&end));
                 });
-                self.programs.push(Running { row, answer });
+                self.programs.push(Running { row, answer, life });
                 Ok(())
             }
         }
@@ -149,11 +154,13 @@ impl Daemon<'_> {
     fn signal(&self, silent: &[Role], signal: Signal, group: bool) -> (&'static str, String) {
         let mut details = Vec::new();
         let (mut has_reached, mut has_failed) = (false, false);
+        let answered = self.config.trainings().filter(|role| !silent.contains(role));
+        let spared: Vec<Process> = answered.filter_map(|role| self.process(role)).collect();
         for &role in silent {
             let detail = match self.process(role) {
                 None => "not sent: no process is known; its client tells it, or `networks.<name>.pid_file`"
                     .to_owned(),
-                Some(process) => match process.send(signal, group) {
+                Some(process) => match process.send(signal, group, &spared) {
                     Ok(reached) => {
                         has_reached = true;
                         reached.to_string()
@@ -201,17 +208,30 @@ impl Daemon<'_> {
     /// Takes what programs have come to.
     fn end_programs(&mut self) -> Result<()> {
         let mut still = Vec::new();
-        for mut running in std::mem::take(&mut self.programs) {
-            let Ok(ran) = running.answer.try_recv() else {
-                still.push(running);
-                continue;
-            };
-            let result = if matches!(ran, Ran::Well) { "success" } else { "failure" };
-            (running.row.result, running.row.detail) =
-                (Some(result.to_owned()), Some(ran.to_string()));
-            self.end_rung(&running.row)?;
+        for running in std::mem::take(&mut self.programs) {
+            match running.answer.try_recv() {
+                Ok(ran) => self.end_program(running.row, &ran)?,
+                Err(_) => still.push(running),
+            }
         }
         self.programs.append(&mut still);
+        Ok(())
+    }
+
+    fn end_program(&mut self, mut row: EscalationRow, ran: &Ran) -> Result<()> {
+        let result = if matches!(ran, Ran::Well) { "success" } else { "failure" };
+        (row.result, row.detail) = (Some(result.to_owned()), Some(ran.to_string()));
+        self.end_rung(&row)
+    }
+
+    /// Ends what programs are still at work, before a run leaves that waits for nothing.
+    pub(super) fn cut_programs(&mut self) -> Result<()> {
+        for Running { row, answer, life } in std::mem::take(&mut self.programs) {
+            drop(life);
+            if let Ok(ran) = answer.recv_timeout(SETTLE) {
+                self.end_program(row, &ran)?;
+            }
+        }
         Ok(())
     }
 
@@ -234,9 +254,11 @@ impl Daemon<'_> {
             let is_done = self.ladder.next(&climb.action, climb.done).is_none();
             is_done && climb.is_told && end.is_none_or(|end| climb.since.elapsed() >= end + SETTLE)
         };
+        // One that is just delivered has not begun to climb.
+        let climb = self.climb.as_ref().filter(|climb| climb.generation == self.generation);
         since.elapsed() >= self.control.patience()
             && self.programs.is_empty()
-            && self.climb.as_ref().is_none_or(is_at_top)
+            && climb.is_some_and(is_at_top)
     }
 
     /// How long a stop is waited for: at least until the last rung.

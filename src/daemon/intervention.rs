@@ -5,6 +5,7 @@ use super::requests::{Reply, Request, Wish};
 use super::{Daemon, Result, now};
 use crate::history::DeliveryRow;
 use crate::policy::Intervention;
+use std::time::Instant;
 
 impl Daemon<'_> {
     /// Does what commands and SIGHUP ask for, also while a pair is evaluated: it takes effect before that pair.
@@ -20,6 +21,17 @@ impl Daemon<'_> {
             self.desk.answer(&id, &reply);
         }
         Ok(())
+    }
+
+    /// Training goes on: what told of its end counts no more, and idleness counts from now.
+    fn go_on(&mut self) -> Result<()> {
+        if !self.options.dry_run {
+            self.control.forget_ends();
+        }
+        self.pairs.go_on();
+        self.last_arrival = self.last_arrival.map(|_| Instant::now());
+        self.gone_since = None;
+        self.keep(|history| history.record_end(None))
     }
 
     fn intervene(&mut self, intervention: Intervention) -> Result<Reply> {
@@ -40,8 +52,8 @@ impl Daemon<'_> {
         self.metrics.show_alerts(&self.rules, &self.policy);
         let DeliveryRow { decision, document, .. } = delivery;
         self.generation = document.generation;
-        if decision.action == "continue" && !self.options.dry_run {
-            self.control.forget_ends();
+        if decision.action == "continue" {
+            self.go_on()?;
         }
         self.announce(&decision, &document)?;
         let (delivered, generation) = (self.is_delivered()?, Some(document.generation));

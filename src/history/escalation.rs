@@ -27,12 +27,13 @@ pub struct EscalationRow {
 }
 
 impl History {
-    /// Stores that a rung is begun, before it is: after a crash in between it is not done twice.
+    /// Stores that a rung is begun, before it is: after a crash in between it is known. One that is begun again has
+    /// another time.
     ///
     /// # Errors
     /// SQLite's.
     pub fn begin_escalation(&self, row: &EscalationRow) -> Result<()> {
-        let insert = "INSERT INTO escalation VALUES (?, ?, ?, ?, ?, ?, ?)";
+        let insert = "INSERT OR REPLACE INTO escalation VALUES (?, ?, ?, ?, ?, ?, ?)";
         let EscalationRow { generation, after, kind, measure, time, result, detail } = row;
         let after = after.as_secs_f64();
         let values = params![*generation as i64, after, kind, measure, time, result, detail];

@@ -247,12 +247,12 @@ impl History {
         rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
     }
 
-    /// Notes that the control file of a generation has been written.
+    /// Notes that the control file of a generation has been written; the first time counts.
     ///
     /// # Errors
     /// SQLite's.
     pub fn record_delivery(&self, generation: u64, now: f64) -> Result<()> {
-        let update = "UPDATE decision SET delivered = ? WHERE generation = ?";
+        let update = "UPDATE decision SET delivered = coalesce(delivered, ?) WHERE generation = ?";
         self.connection.execute(update, params![now, generation as i64])?;
         Ok(())
     }

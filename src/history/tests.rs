@@ -211,3 +211,15 @@ fn narrow_questions_give_what_reading_everything_gives() {
     assert_eq!(evaluated("baseline/8").as_deref(), Some("baseline-8"));
     assert_eq!(evaluated("baseline/99"), None);
 }
+
+#[test]
+fn the_first_delivery_of_a_decision_counts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(directory.path()).expect("opened");
+    store(&mut history, 1, Some(&delivery(1, 1))).expect("stored");
+    for time in [5.0, 7.0] {
+        history.record_delivery(1, time).expect("stored");
+    }
+    let row = history.last_decision().expect("read").expect("there");
+    assert_eq!(row.delivered, Some(5.0));
+}

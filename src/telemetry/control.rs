@@ -35,11 +35,11 @@ impl ControlMetrics {
                 &["network"],
             )?)?,
             reload_success: new.register(IntGauge::new(
-                "config_reload_success",
+                "config_last_reload_successful",
                 "Whether the configuration was good when it was read last",
             )?)?,
             reload_timestamp: new.register(Gauge::new(
-                "config_reload_timestamp_seconds",
+                "config_last_reload_timestamp_seconds",
                 "When the configuration that runs was read",
             )?)?,
         };

@@ -232,3 +232,120 @@ fn decide_without_control(bench: &Bench) {
     bench.add_step("target", 1);
     bench.add_step("baseline", 1);
 }
+
+#[test]
+fn with_nothing_to_wait_for_a_stop_still_climbs_the_whole_ladder() {
+    let Some(bench) = Bench::empty() else { return };
+    let ladder = "escalate: [{after: 500ms, do: {signal: {name: SIGUSR2}}}, \
+                  {after: 1s, do: {signal: {name: SIGTERM}}}]";
+    let control = format!("{{directory: control, acknowledge: 0s, {ladder}}}");
+    bench.configure(&[
+        ("step: 100", "step: 1"),
+        ("{directory: control, acknowledge: 60s}", &control),
+    ]);
+    let running = follow(&bench);
+    let target = Trainer::known(&bench, "target", &["--deaf"]);
+    std::fs::write(bench.path("control/done-baseline"), "{}").unwrap();
+    decide(&bench);
+    running.finish().expect(10, &["was not acknowledged in time by: target"]);
+    assert_eq!(target.signals(), ["SIGUSR2", "SIGTERM"]);
+}
+
+#[test]
+fn a_group_that_holds_a_trainer_that_has_answered_is_spared() {
+    let ladder = "escalate: [{after: 500ms, do: {signal: {name: SIGKILL, group: true}}}]";
+    let Some(bench) = bench(ladder) else { return };
+    let running = follow(&bench);
+    let mut good = Trainer::known(&bench, "target", &["--deaf"]);
+    let mut deaf = Trainer::known_in(&bench, "baseline", &["--deaf"], good.pid());
+    std::fs::write(bench.path("control/done-target"), "{}").unwrap();
+    decide(&bench);
+    running
+        .finish()
+        .expect(10, &["alone: its group holds the process of a network that has answered"]);
+    assert!(!deaf.is_alive() && good.is_alive());
+}
+
+#[test]
+fn a_signal_that_may_not_have_been_sent_is_sent_after_a_restart_and_a_program_is_not() {
+    let ladder = "exec: true, escalate: [\
+        {after: 100ms, do: {exec: {command: [sh, -c, 'echo ran >> ran']}}}, \
+        {after: 200ms, do: {signal: {name: SIGUSR2}}}, \
+        {after: 6s, do: {signal: {name: SIGTERM}}}]";
+    let Some(bench) = bench(ladder) else { return };
+    let running = follow(&bench);
+    let target = Trainer::known(&bench, "target", &["--deaf"]);
+    std::fs::write(bench.path("control/done-baseline"), "{}").unwrap();
+    decide(&bench);
+    eventually("both rungs are done", || {
+        rungs(&bench).iter().filter(|row| row[2] == "success").count() == 2
+    });
+    drop(running);
+    // As a kill before their ends leaves them.
+    bench.change("UPDATE escalation SET result = NULL, detail = NULL");
+    bench.follow().finish().expect(10, &["was not acknowledged in time by: target"]);
+    assert_eq!(target.signals(), ["SIGUSR2", "SIGUSR2", "SIGTERM"]);
+    assert_eq!(std::fs::read_to_string(bench.path("ran")).unwrap(), "ran\n");
+    let expected = [
+        ["exec", "`sh`", "NULL"],
+        ["signal", "SIGUSR2", "success"],
+        ["signal", "SIGTERM", "success"],
+    ];
+    assert_eq!(rungs(&bench), expected);
+}
+
+/// What a program of the ladder has started; it ends with this value.
+struct Started(u32);
+
+impl Started {
+    /// Whether it runs; who only waits for its parent to see its end does not.
+    fn is_at_work(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0));
+        stat.is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.starts_with(" Z"))
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // A test that failed has left it, and its number is still its own.
+        if self.is_at_work() {
+            let pid = rustix::process::Pid::from_raw(self.0 as i32).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// A run whose ladder starts a program, which is at work.
+fn program_at_work(timeout: &str) -> Option<(Bench, Running, Started)> {
+    let ladder = format!(
+        "exec: true, escalate: [{{after: 100ms, do: {{exec: {{command: \
+         [sh, -c, 'sleep 600 & echo $! > begun; wait'], timeout: {timeout}}}}}}}]"
+    );
+    let bench = bench(&ladder)?;
+    let running = follow(&bench);
+    decide(&bench);
+    let begun = || -> Option<u32> {
+        std::fs::read_to_string(bench.path("begun")).ok()?.strip_suffix('\n')?.parse().ok()
+    };
+    eventually("the program is at work", || begun().is_some());
+    let started = Started(begun().unwrap());
+    Some((bench, running, started))
+}
+
+#[test]
+fn a_run_does_not_end_before_a_program_of_its_ladder() {
+    let Some((bench, running, started)) = program_at_work("4s") else { return };
+    bench.end_training();
+    running.finish().expect(10, &["`sh`: was ended after 4s"]);
+    assert_eq!(rungs(&bench), [["exec", "`sh`", "failure"]]);
+    eventually("what it has started is ended", || !started.is_at_work());
+}
+
+#[test]
+fn a_run_that_is_interrupted_ends_the_program_of_its_ladder() {
+    let Some((bench, running, started)) = program_at_work("10m") else { return };
+    running.terminate();
+    running.finish().expect(0, &["`sh`: was ended because the run ends"]);
+    assert_eq!(rungs(&bench), [["exec", "`sh`", "failure"]]);
+    eventually("what it has started is ended", || !started.is_at_work());
+}

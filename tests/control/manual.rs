@@ -160,15 +160,80 @@ fn what_cannot_be_done_is_said() {
     bench.command(&phase("1.5")).expect(64, &["λ is 1.5, but must lie between 0 and 1"]);
     bench.command(&phase("much")).expect(64, &["invalid value"]);
     // A run that does not take requests.
-    let running = bench.follow();
-    eventually("it runs", || {
-        bench.command(&["status", "-c", "run.yaml"]).code == Some(0)
-            && bench.path("control/control.json").exists()
-    });
+    let mut running = bench.follow();
+    running.says("started");
     let pid = rustix::process::Pid::from_raw(running.pid() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     let finished = bench.command(&["stop", "-c", "run.yaml", "--wait", "1"]);
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
     finished.expect(75, &["does not answer within 1s; the request is taken back"]);
     assert_eq!(bench.status()["decisions"], json!([]));
+}
+
+#[test]
+fn a_run_is_taken_up_again_after_a_wait_that_was_longer_than_idleness() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let idle = ("acknowledge: 60s}", "acknowledge: 60s}\nend: {idle: 4s}");
+    bench.configure(&[("step: 100", "step: 1"), idle]);
+    let mut running = bench.follow();
+    eventually("it stops", || {
+        bench.path("control/control.json").exists() && control(&bench)["action"] == json!("stop")
+    });
+    let stopped = Instant::now();
+    eventually("it has waited for long", || stopped.elapsed() > Duration::from_secs(6));
+    bench.command(&["resume", "-c", "run.yaml"]).expect(0, &[]);
+    bench.add_step("target", 2);
+    bench.add_step("baseline", 2);
+    eventually("it goes on", || bench.pairs().len() == 2 || !running.is_alive());
+    assert_eq!(bench.pairs().len(), 2, "{}", running.err());
+    bench.end_training();
+    running.finish().expect(10, &["early-stopped"]);
+}
+
+#[test]
+fn a_run_is_taken_up_again_while_its_last_pairs_are_evaluated() {
+    let Some(bench) = Bench::empty() else { return };
+    let put = |network: &str, step: u64| {
+        let name = format!("{network}/step-{step:08}.safetensors");
+        bench.put(&format!("slow/{name}"), &name);
+    };
+    bench.put("slow/program.ts", "program.ts");
+    bench.configure(&[("compute: {", "pairing: {tolerance: 1}\ncompute: {")]);
+    // Certain only at the end, since target step 2 may still come.
+    put("target", 1);
+    put("baseline", 2);
+    let ended = "SELECT value FROM fact WHERE name = 'ended'";
+    let running = bench.follow();
+    eventually("the control file is there", || bench.path("control/control.json").exists());
+    bench.end_training();
+    eventually("the training has ended", || bench.rows(ended).len() == 1);
+    bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
+    bench.command(&["resume", "-c", "run.yaml"]).expect(0, &[]);
+    assert_eq!(bench.pairs().len(), 0, "the last pair is still evaluated");
+    assert_eq!(bench.rows(ended).len(), 0, "it has not ended any more");
+    put("target", 2);
+    put("baseline", 3);
+    let arrived = "SELECT step FROM checkpoint WHERE outcome = 'waiting'";
+    eventually("the next are there", || bench.pairs().len() == 1 && bench.rows(arrived).len() == 2);
+    put("target", 3);
+    eventually("the nearest are compared", || bench.pairs().len() == 2);
+    let steps: Vec<String> = bench.pairs().into_iter().map(|mut row| row.remove(0)).collect();
+    assert_eq!(steps, ["1", "3"]);
+    running.terminate();
+    running.finish().expect(0, &[]);
+}
+
+#[test]
+fn mistakes_in_the_file_keep_nobody_from_asking_a_run_at_work() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let running = bench.follow();
+    eventually("the pair is evaluated", || bench.pairs().len() == 1);
+    bench.configure(&[("step: 100", "stepp: 100")]);
+    let phase = ["phase", "-c", "run.yaml", "--to", "on", "--lambda", "0.5"];
+    bench.command(&phase).expect(0, &[]);
+    bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
+    bench.command(&["resume", "-c", "run.yaml"]).expect(0, &[]);
+    bench.end_training();
+    running.finish().expect(0, &[]);
+    bench.command(&["stop", "-c", "run.yaml"]).expect(64, &["unknown field `stepp`"]);
 }

@@ -74,7 +74,7 @@ fn an_invalid_file_keeps_the_old_one_and_says_all_its_mistakes() {
     let mut running = bench.follow();
     eventually("the first pair is evaluated", || bench.pairs().len() == 1);
     let (success, timestamp) =
-        ("convergd_config_reload_success", "convergd_config_reload_timestamp_seconds");
+        ("convergd_config_last_reload_successful", "convergd_config_last_reload_timestamp_seconds");
     assert_eq!(gauge(&running, success), 1.0);
     let begun = gauge(&running, timestamp);
     bench.configure(&[listen, ("step: 100", "stop: 1"), ("then: {stop: {}}", "then: {stopp: {}}")]);

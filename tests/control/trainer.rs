@@ -14,10 +14,14 @@ pub(crate) struct Trainer {
 impl Trainer {
     /// Starts one in a process group of its own, and waits until it handles signals.
     pub(crate) fn start(bench: &Bench, network: &str, flags: &[&str]) -> Self {
+        Self::start_in(bench, network, flags, 0)
+    }
+
+    fn start_in(bench: &Bench, network: &str, flags: &[&str], group: i32) -> Self {
         let log = bench.path(&format!("{network}.signals"));
         let mut command = common::script("trainer.py");
         command.arg(bench.path("control")).arg(network).arg(&log).args(flags);
-        command.current_dir(bench.path("")).stdin(Stdio::null()).process_group(0);
+        command.current_dir(bench.path("")).stdin(Stdio::null()).process_group(group);
         let trainer = Self { child: command.spawn().unwrap(), log };
         common::process::eventually("the trainer handles signals", || trainer.has_said("ready"));
         trainer
@@ -25,7 +29,12 @@ impl Trainer {
 
     /// Starts one that has told its process, and waits for that. The run must have begun.
     pub(crate) fn known(bench: &Bench, network: &str, flags: &[&str]) -> Self {
-        let trainer = Self::start(bench, network, flags);
+        Self::known_in(bench, network, flags, 0)
+    }
+
+    /// The same in the process group of another; 0 for one of its own.
+    pub(crate) fn known_in(bench: &Bench, network: &str, flags: &[&str], group: u32) -> Self {
+        let trainer = Self::start_in(bench, network, flags, group as i32);
         common::process::eventually("the trainer is known", || trainer.has_said("known"));
         trainer
     }

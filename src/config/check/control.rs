@@ -86,7 +86,16 @@ impl Check {
             file::Measure::Signal(file::SignalMeasure { name, group }) => {
                 let what = "the name of a signal, such as `SIGTERM`";
                 let signal = self.required(&format!("{at}.signal.name"), name, what)?;
-                Some(Measure::Signal { signal: named(signal), group: group.unwrap_or(false) })
+                let (signal, group) = (named(signal), group.unwrap_or(false));
+                if group && signal.is_nudge() {
+                    let message = format!(
+                        "is `true`, but {} would end every process of the group that does not handle it; leave \
+                         `group` out, and the trainer alone gets it",
+                        signal.name()
+                    );
+                    self.checked.report(&format!("{at}.signal.group"), message);
+                }
+                Some(Measure::Signal { signal, group })
             }
             file::Measure::Webhook(file::WebhookMeasure { name }) => {
                 let at = format!("{at}.webhook.name");

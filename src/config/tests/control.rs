@@ -69,6 +69,11 @@ fn rungs_ascend_and_say_what_they_do() {
         ("after: 30s, ", "", "control.escalate[0].after: is missing"),
         (", do: {signal: {name: SIGUSR2}}", "", "control.escalate[0].do: is missing"),
         ("{name: SIGUSR2}", "{}", "control.escalate[0].do.signal.name: is missing"),
+        (
+            "{name: SIGUSR2}",
+            "{name: SIGUSR2, group: true}",
+            "control.escalate[0].do.signal.group: is `true`, but SIGUSR2 would end every process",
+        ),
         ("[scancel, '123']", "[]", "control.escalate[1].do.exec.command: is missing"),
         ("'123']", "'123'], timeout: 2h", "control.escalate[1].do.exec.timeout: is 7200s"),
     ] {
