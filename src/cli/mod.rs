@@ -153,9 +153,7 @@ fn exit_of(error: &anyhow::Error) -> Exit {
         _ => Exit::Data,
     };
     for cause in error.chain() {
-        if cause.is::<Problems>() {
-            return Exit::Usage;
-        } else if cause.is::<Misuse>() {
+        if cause.is::<Problems>() || cause.is::<Misuse>() {
             return Exit::Usage;
         } else if cause.is::<BadData>() {
             return Exit::Data;
