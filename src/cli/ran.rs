@@ -78,7 +78,10 @@ impl<'a> Ran<'a> {
             None => "over other pairs",
         };
         let (policies, persons) = (self.policies(), self.persons());
-        format!("{policies} policies recorded, {persons} decisions of persons: replayed, {verdict}")
+        let of = |count, one, many| format!("{count} {}", if count == 1 { one } else { many });
+        let policies = of(policies, "policy", "policies");
+        let persons = of(persons, "decision of a person", "decisions of persons");
+        format!("{policies} recorded, {persons}: replayed, {verdict}")
     }
 }
 

@@ -125,7 +125,8 @@ impl Daemon<'_> {
         if let Some(seconds) = seconds {
             self.metrics.control.observe_ack(role, seconds);
         }
-        tracing::info!(network = %role, step, seconds, "acknowledged");
+        let seconds = seconds.map(|seconds| format!("{seconds:.2}"));
+        tracing::info!(network = %role, step, seconds = seconds.as_deref(), "acknowledged");
         Ok(())
     }
 
