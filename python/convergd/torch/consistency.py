@@ -13,25 +13,16 @@ from torch import Tensor, nn
 from .batch import Batch, Inputs
 from .interaction import PairLoss, Split, splits_of_two, weighted
 from .network import Network
-from .ramp import Ramp
+from .ramp import Ramped
 from .values import at_least_float32
 
 
-class _ConsistencyLoss:
+class _ConsistencyLoss(Ramped):
     """λ, and two networks on one batch."""
 
     def __init__(self, lambda_: float = 0.0, *, split: Split = None, ramp: int = 0) -> None:
-        self._ramp = Ramp(lambda_, ramp)
+        super().__init__(lambda_, ramp)
         self.splits = splits_of_two(split)
-
-    @property
-    def lambda_(self) -> float:
-        """λ of the last step, between the old and the new value while it ramps."""
-        return self._ramp.value
-
-    def set_lambda(self, lambda_: float, ramp: int | None = None) -> None:
-        """Move λ linearly to `lambda_` over `ramp` steps, as `InteractionLoss.set_lambda` does."""
-        self._ramp.to(lambda_, ramp)
 
     def __call__(
         self,

@@ -21,8 +21,8 @@ from .coupling import Coupling
 from .masking import BASELINES, Baseline, masked
 from .network import Network
 from .penalty import PenaltyLoss
-from .ramp import Ramp
-from .sets import draw_sets
+from .ramp import Ramped
+from .sets import draw_sets, seeded
 from .values import at_least_float32, interaction, log_odds
 from .variables import Chosen, ImagePatches, Variables
 
@@ -60,7 +60,7 @@ class Draw(NamedTuple):
     """S1∪S2∪S3, S1∪S3, S2∪S3 and S3 of each, bool [4, B', n]."""
 
 
-class _Interactions:
+class _Interactions(Ramped):
     """λ, the random draws, and 𝓘 of one network: what both forms of the loss share."""
 
     def __init__(
@@ -77,28 +77,11 @@ class _Interactions:
             raise ValueError(f"`baseline` must be one of {BASELINES}, got {baseline!r}")
         if not 0.0 < fraction <= 1.0:
             raise ValueError(f"`fraction` must be more than 0 and at most 1, got {fraction!r}")
-        self._ramp = Ramp(lambda_, ramp)
+        super().__init__(lambda_, ramp)
         self.variables = ImagePatches() if variables is None else variables
         self.baseline: Baseline = baseline
         self.fraction = fraction
-        self._generator = torch.Generator()
-        if seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(seed)
-
-    @property
-    def lambda_(self) -> float:
-        """λ of the last step, between the old and the new value while it ramps."""
-        return self._ramp.value
-
-    def set_lambda(self, lambda_: float, ramp: int | None = None) -> None:
-        """Move λ linearly from its present value to `lambda_` over `ramp` steps.
-
-        One evaluation of the loss is one step. To ask for the value to which λ already moves
-        changes nothing, so a trainer may pass on each polled decision.
-        """
-        self._ramp.to(lambda_, ramp)
+        self._generator = seeded(seed)
 
     def draw(self, batch: Batch, labels: Tensor) -> Draw:
         """Draw samples, variables and sets for a batch: what the next numbers of the seed give."""

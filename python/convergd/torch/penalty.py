@@ -18,14 +18,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from .frozen import frozen
 from .patches import patch_indices, patch_strength
-from .ramp import Ramp
-from .sets import draw_sets
+from .ramp import Ramped
+from .sets import draw_sets, seeded
 from .values import at_least_float32, interaction, log_odds
 
 
@@ -44,7 +43,7 @@ class PenaltyLoss(NamedTuple):
     """Logits of the unmasked batch, [B, K]."""
 
 
-class InteractionPenalty:
+class InteractionPenalty(Ramped):
     """λ · E[𝓘²] + (1 − λ) · CE, with a λ that can be changed while training.
 
     The feature map of the split layer, [B, C, H, W], is divided into grid × grid patches; the
@@ -78,28 +77,11 @@ class InteractionPenalty:
     ) -> None:
         if not 2 <= variables <= grid * grid:
             raise ValueError(f"`variables` must be 2 to grid² = {grid * grid}, got {variables}")
-        self._ramp = Ramp(lambda_, ramp)
+        super().__init__(lambda_, ramp)
         self.variables = variables
         self.grid = grid
         self.module = module
-        self._generator = torch.Generator()
-        if seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(seed)
-
-    @property
-    def lambda_(self) -> float:
-        """λ of the last step, between the old and the new value while it ramps."""
-        return self._ramp.value
-
-    def set_lambda(self, lambda_: float, ramp: int | None = None) -> None:
-        """Move λ linearly from its present value to `lambda_` over `ramp` steps.
-
-        One evaluation of the loss is one step. To ask for the value to which λ already moves
-        changes nothing, so a trainer may pass on each polled decision.
-        """
-        self._ramp.to(lambda_, ramp)
+        self._generator = seeded(seed)
 
     def __call__(
         self,

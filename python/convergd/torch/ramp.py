@@ -49,6 +49,34 @@ class Ramp:
         return self.value
 
 
+class Ramped:
+    """A loss whose λ moves; one evaluation of it is one step.
+
+    Args:
+        lambda_: the first value.
+        ramp: steps that a change takes unless `set_lambda` says otherwise; 0 means at once.
+
+    Raises:
+        ValueError: if a number is out of its range.
+    """
+
+    def __init__(self, lambda_: float = 0.0, ramp: int = 0) -> None:
+        self._ramp = Ramp(lambda_, ramp)
+
+    @property
+    def lambda_(self) -> float:
+        """λ of the last step, between the old and the new value while it ramps."""
+        return self._ramp.value
+
+    def set_lambda(self, lambda_: float, ramp: int | None = None) -> None:
+        """Move λ linearly from its present value to `lambda_` over `ramp` steps.
+
+        One evaluation of the loss is one step. To ask for the value to which λ already moves
+        changes nothing, so a trainer may pass on each polled decision.
+        """
+        self._ramp.to(lambda_, ramp)
+
+
 def _check_lambda(lambda_: float) -> None:
     if not 0.0 <= lambda_ <= 1.0:
         raise ValueError(f"`lambda_` must be 0 to 1, got {lambda_!r}")

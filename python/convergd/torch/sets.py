@@ -9,6 +9,16 @@ LARGEST_SET = 3
 """S1 and S2 have 1 to this many variables, so that S3 has room."""
 
 
+def seeded(seed: int | None) -> torch.Generator:
+    """Where the random sets come from; with None from anywhere."""
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator
+
+
 def draw_sets(
     samples: int, variables: int, generator: torch.Generator, counts: Tensor | None = None
 ) -> Tensor:
