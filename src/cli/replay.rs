@@ -3,11 +3,11 @@
 mod compare;
 mod recomputed;
 
-use super::ran::{Ran, policies_that_ran};
+use super::ran::{Pair, Ran};
 use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::history::{History, PairRow};
-use crate::policy::{Decision, MissingMonitor, Notice, Observation, Policy, Replayed};
+use crate::policy::{Decision, MissingMonitor, Observation, Policy, Replayed};
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -67,19 +67,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let history = History::open_for_reading(&config.state)?;
     let mut pairs = history.pairs()?;
     let made: Vec<Decision> = history.decisions()?.into_iter().map(|row| row.decision).collect();
-    let mut policies = vec![config.policy.clone()];
-    policies.extend(others.iter().map(|(_, policy)| policy.clone()));
-    policies.extend(policies_that_ran(&history)?);
-    let needs_samples = policies.iter().any(Policy::needs_samples);
+    let ran = Ran::of(&history)?;
+    let given = std::iter::once(&config.policy).chain(others.iter().map(|(_, policy)| policy));
+    let needs_samples = given.chain(ran.policies()).any(Policy::needs_samples);
     let recomputed = arguments.recomputed.over(&config, &history, &mut pairs)?;
-    let observations: Vec<(Observation, f64)> = match recomputed.as_ref() {
+    let observations: Vec<Pair> = match recomputed.as_ref() {
         Some(recomputed) => recomputed.observations.clone(),
         None => pairs
             .iter()
             .map(|pair| observation(pair, &history, needs_samples))
             .collect::<anyhow::Result<_>>()?,
     };
-    let ran = Ran::of(&history, &observations)?;
     // With other settings the decisions may well be others.
     let said = history.notices()?;
     let is_it = |replayed: &Replayed| {
@@ -87,13 +85,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         notices.sort_by(|a, b| (a.step, &a.id).cmp(&(b.step, &b.id)));
         recomputed.is_none().then(|| replayed.decisions == made && notices == said)
     };
-    let as_ran = is_it(&ran.as_it_was(&config.policy));
-    let replayed = ran.under(&config.policy);
+    let as_ran = is_it(&ran.as_it_was(&observations, &config.policy));
+    let replayed = ran.under(&observations, &config.policy);
     let as_decided = is_it(&replayed);
     let mut all = vec![Candidate { file: config.source.clone(), replayed, as_decided }];
     all.extend(others.into_iter().map(|(file, policy)| Candidate {
         file: file.clone(),
-        replayed: ran.under(&policy),
+        replayed: ran.under(&observations, &policy),
         as_decided: None,
     }));
     if arguments.json {
@@ -104,7 +102,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "decided": made, "policies": policies,
             "recomputed": recomputed.as_ref().map(recomputed::Recomputed::json),
             "as_ran": {
-                "policies": ran.policies(), "interventions": ran.persons(),
+                "policies": ran.policies().count(), "interventions": ran.persons(),
                 "as_decided": as_ran,
             },
         });
@@ -112,9 +110,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     describe(&config, &pairs, recomputed.as_ref(), &all, &ran.describe(as_ran));
-    let is_bare = |(pair, _): &&(Observation, f64)| pair.finite && pair.samples.is_none();
+    let is_bare = |(pair, _): &&Pair| pair.finite && pair.samples.is_none();
     let bare = observations.iter().filter(is_bare).count();
-    if needs_samples && bare > 0 {
+    if needs_samples && bare > 0 && recomputed.is_none() {
         say(format!(
             "{bare} pairs have no samples in the history, so nothing is significant there: an earlier version \
              stored them"
@@ -124,11 +122,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
 }
 
 /// What the policy saw of a pair.
-fn observation(
-    pair: &PairRow,
-    history: &History,
-    needs_samples: bool,
-) -> anyhow::Result<(Observation, f64)> {
+fn observation(pair: &PairRow, history: &History, needs_samples: bool) -> anyhow::Result<Pair> {
     let PairRow { step, monitors, finite, .. } = pair;
     let evidence = if needs_samples { history.evidence(*step)? } else { None };
     let samples = evidence.and_then(|evidence| evidence.samples);
@@ -177,14 +171,11 @@ fn describe(
 /// Decisions and notices in the order of their steps.
 fn tell(replayed: &Replayed) {
     let mut lines: Vec<(u64, [String; 2])> = Vec::new();
-    for Decision { action, step, rule, reason, .. } in &replayed.decisions {
-        let what = format!("{action} at step {step} by rule `{rule}`");
-        lines.push((*step, [what, reason.clone()]));
+    for decision in &replayed.decisions {
+        lines.push((decision.step, [decision.headline(), decision.reason.clone()]));
     }
-    for Notice { action, step, rule, reason, message, .. } in &replayed.notices {
-        let message = message.iter().map(|message| format!(": {message}")).collect::<String>();
-        let what = format!("{action} at step {step} by rule `{rule}`{message}");
-        lines.push((*step, [what, reason.clone()]));
+    for notice in &replayed.notices {
+        lines.push((notice.step, [notice.headline(), notice.reason.clone()]));
     }
     if let Some(MissingMonitor { rule, monitor, step }) = &replayed.missing {
         let what = format!("error at step {step} by rule `{rule}`");

@@ -176,10 +176,9 @@ fn alerts<'a>(config: &'a Config, policy: &PolicyState) -> Vec<&'a str> {
 /// The newest of them, and which alerts still hold.
 fn describe_notices(notices: &[Notice], alerts: &[&str]) {
     let earlier = notices.len().saturating_sub(MOST_SHOWN);
-    for Notice { action, step, rule, reason, message, .. } in &notices[earlier..] {
-        let message = message.iter().map(|message| format!(": {message}")).collect::<String>();
-        say(format!("notice      {action} at step {step} by rule `{rule}`{message}"));
-        say(format!("            {reason}"));
+    for notice in &notices[earlier..] {
+        say(format!("notice      {}", notice.headline()));
+        say(format!("            {}", notice.reason));
     }
     if !alerts.is_empty() {
         say(format!("alerts      {}", alerts.join(", ")));
@@ -188,10 +187,7 @@ fn describe_notices(notices: &[Notice], alerts: &[&str]) {
 
 fn describe_decision(row: &DeliveryRow) {
     let decision = &row.decision;
-    say(format!(
-        "decision    {} at step {} by rule `{}`",
-        decision.action, decision.step, decision.rule
-    ));
+    say(format!("decision    {}", decision.headline()));
     say(format!("            {}", decision.reason));
     if let Some(best) = &row.document.best {
         let target = best.target.as_deref().unwrap_or("its checkpoint is gone");

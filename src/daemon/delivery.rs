@@ -24,22 +24,11 @@ impl Daemon<'_> {
             None => None,
         };
         let best = best_of(self.config, &self.history, best, pair)?;
-        let at_step = self.at_step(current.step)?;
+        let step = current.step;
+        let between_pairs = self.history.last_pair()?.map_or(step, |last| step - last.step);
+        let at_step = at_step(self.config, self.newest, step, between_pairs);
         let document = Document::of(decision, self.generation + 1, at_step, best);
         Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })
-    }
-
-    /// The step from which a decision at the pair of `step` holds. Trainings that keep pace act at one
-    /// step, the one after the newest that is known. Where one is further ahead than pairs lie apart, the
-    /// other would train on in vain for as long: both act at once. A training without a peer acts at the next.
-    fn at_step(&self, step: u64) -> Result<u64> {
-        if self.config.fixed.is_some() {
-            return Ok(self.newest[0].unwrap_or(step) + 1);
-        }
-        let [target, baseline] = self.newest.map(|newest| newest.unwrap_or(step));
-        let between_pairs = self.history.last_pair()?.map_or(step, |pair| step - pair.step);
-        let keep_pace = target.abs_diff(baseline) <= between_pairs;
-        Ok(if keep_pace { target.max(baseline) + 1 } else { step })
     }
 
     pub(super) fn announce(&mut self, decision: &Decision, document: &Document) -> Result<()> {
@@ -172,4 +161,22 @@ pub(super) fn best_of(
     let place = |role, path: &str| where_is(config, history, role, step, path, current);
     let (target, baseline) = (place(Role::Target, &target)?, place(Role::Baseline, &baseline)?);
     Ok(Some(Best { step, target, baseline }))
+}
+
+/// The step from which a decision at the pair of `step` holds, where `newest` are the newest steps that are known.
+/// Trainings that keep pace act at one step, the one after the newest. Where one is further ahead than pairs lie
+/// apart, the other would train on in vain for as long: both act at once. A training without a peer acts at the
+/// next.
+pub(super) fn at_step(
+    config: &Config,
+    newest: [Option<u64>; 2],
+    step: u64,
+    between_pairs: u64,
+) -> u64 {
+    let [target, baseline] = newest.map(|newest| newest.unwrap_or(step));
+    if config.fixed.is_some() {
+        return target + 1;
+    }
+    let keep_pace = target.abs_diff(baseline) <= between_pairs;
+    if keep_pace { target.max(baseline) + 1 } else { step }
 }

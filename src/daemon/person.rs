@@ -1,6 +1,6 @@
 //! A person's decision: made by the run itself, or where none is at work by the command.
 
-use super::delivery::best_of;
+use super::delivery::{at_step, best_of};
 use super::{Result, now};
 use crate::config::Config;
 use crate::control::Control;
@@ -50,25 +50,14 @@ impl Scene<'_> {
             None => None,
         };
         let best = best_of(self.config, self.history, best, &[])?;
-        let at_step = at_step(self.config, self.history, self.newest, step)?;
+        let between_pairs = self.history.last_distance()?.unwrap_or(0);
+        let at_step = at_step(self.config, self.newest, step, between_pairs);
         let document = Document::of(&decision, self.generation + 1, at_step, best);
         let delivery = DeliveryRow { decision, document, delivered: None };
         let number = next_number(self.history)?;
         let row = InterventionRow { number, after, time, intervention, policy };
         Ok(Ok(Decided { row, delivery }))
     }
-}
-
-/// The step from which it holds: the one after the newest that is known where the trainings keep pace, so that all
-/// ranks of both act at one step; else at once.
-fn at_step(config: &Config, history: &History, newest: [Option<u64>; 2], step: u64) -> Result<u64> {
-    let [target, baseline] = newest.map(|newest| newest.unwrap_or(step));
-    if config.fixed.is_some() {
-        return Ok(target + 1);
-    }
-    let between_pairs = history.last_distance()?.unwrap_or(0);
-    let keep_pace = target.abs_diff(baseline) <= between_pairs;
-    Ok(if keep_pace { target.max(baseline) + 1 } else { step })
 }
 
 /// The number of the next intervention.

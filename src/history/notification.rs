@@ -25,7 +25,7 @@ pub struct NotificationRow {
 }
 
 /// Rows that are looked at in one go: they are asked for at every tick while a webhook is slow.
-const MOST_AT_ONCE: usize = 1000;
+const MOST_AT_ONCE: i64 = 1000;
 const SELECT: &str =
     "SELECT webhook, id, body, ended, delivered, attempts, error FROM notification";
 
@@ -64,11 +64,7 @@ impl History {
     /// # Errors
     /// SQLite's.
     pub fn open_notifications(&self) -> Result<Vec<NotificationRow>> {
-        let mut query = self.connection.prepare_cached(&format!(
-            "{SELECT} WHERE ended IS NULL ORDER BY time, rowid LIMIT {MOST_AT_ONCE}"
-        ))?;
-        let rows = query.query_map([], read)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.read_notifications("WHERE ended IS NULL", MOST_AT_ONCE)
     }
 
     /// What was to be told and was not, oldest first.
@@ -76,10 +72,7 @@ impl History {
     /// # Errors
     /// SQLite's.
     pub fn untold(&self) -> Result<Vec<NotificationRow>> {
-        let select = format!("{SELECT} WHERE delivered IS NOT 1 ORDER BY time, rowid");
-        let mut query = self.connection.prepare_cached(&select)?;
-        let rows = query.query_map([], read)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.read_notifications("WHERE delivered IS NOT 1", i64::MAX)
     }
 
     /// All that was to be told, oldest first.
@@ -87,8 +80,13 @@ impl History {
     /// # Errors
     /// SQLite's.
     pub fn notifications(&self) -> Result<Vec<NotificationRow>> {
-        let mut query = self.connection.prepare(&format!("{SELECT} ORDER BY time, rowid"))?;
-        let rows = query.query_map([], read)?;
+        self.read_notifications("", i64::MAX)
+    }
+
+    fn read_notifications(&self, which: &str, most: i64) -> Result<Vec<NotificationRow>> {
+        let select = format!("{SELECT} {which} ORDER BY time, rowid LIMIT ?");
+        let mut query = self.connection.prepare_cached(&select)?;
+        let rows = query.query_map([most], read)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }

@@ -168,6 +168,25 @@ pub struct Notice {
     pub time: f64,
 }
 
+impl Notice {
+    /// What was said, where and by whom, in one line.
+    pub fn headline(&self) -> String {
+        let message = self.message.iter().map(|message| format!(": {message}"));
+        headline(&self.action, self.step, &self.rule) + &message.collect::<String>()
+    }
+}
+
+impl Decision {
+    /// What was decided, where and by whom, in one line.
+    pub fn headline(&self) -> String {
+        headline(&self.action, self.step, &self.rule)
+    }
+}
+
+fn headline(action: &str, step: u64, rule: &str) -> String {
+    format!("{action} at step {step} by rule `{rule}`")
+}
+
 /// What a rule decided, and why.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {

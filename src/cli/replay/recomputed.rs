@@ -1,6 +1,7 @@
 //! The pairs of a history computed again from the cached value tables, with other settings and without a network.
 
 use super::say;
+use crate::cli::ran::Pair;
 use crate::cli::{BadData, Misuse};
 use crate::config::{Config, Interactions};
 use crate::convergence::{Monitor, Monitors};
@@ -28,7 +29,7 @@ pub(super) struct FromValues {
 /// Pairs that were computed again.
 pub(super) struct Recomputed {
     /// In place of those of the history.
-    pub(super) observations: Vec<(Observation, f64)>,
+    pub(super) observations: Vec<Pair>,
     settings: Interactions,
     /// Extractions whose gap is proven, and all of them.
     certified: usize,
