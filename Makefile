@@ -87,6 +87,7 @@ bench-forward: setup ## masked inputs a second, against a bare loop and PyTorch 
 		--bench "$$(ls -t target/release/deps/forward-* | grep -v '\.d$$' | head -1)"
 
 bench-history: setup ## start, status and ticks with ten thousand pairs (5 minutes)
+	rm -rf target/bench/bad_input
 	$(BIN)/python tests/fixtures/make_bad_input.py target/bench/bad_input
 	cargo bench --locked --bench history -- --fixtures target/bench/bad_input
 
