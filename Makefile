@@ -31,7 +31,7 @@ $(READY): python/pyproject.toml requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable python
 	touch $(READY)
 
-build: setup ## target/release/convergd, which finds libtorch by itself
+build: setup ## target/release/convergd and convergd-torch, which finds libtorch by itself
 	cargo build --release --locked
 
 demo: build ## train two small networks on real digits; convergd stops them
@@ -42,13 +42,13 @@ demo-phase: build ## the same; convergd switches them to the regularised phase f
 	$(BIN)/python examples/pytorch/demo.py --convergd target/release/convergd \
 		--config config/demo-phase.yaml --run demo-phase-run
 
-test: test-core test-rust test-python ## all tests
+test: test-rust test-python ## all tests
 
 test-rust: setup
 	CONVERGD_TEST_PYTHON=1 cargo test --locked --features failpoints
 
-test-core: ## the pure core, without libtorch
-	cargo test --locked --no-default-features --lib
+test-core: ## the pure core alone: no libtorch, no SQLite, no HTTP
+	cargo test --locked -p convergd-core --no-default-features --lib
 
 test-python: setup
 	cd python && $(BIN)/python -m pytest -q tests
@@ -74,8 +74,8 @@ $(FUZZ_TOOL):
 bench-solver: build ## the solver and its peers: certification, cost, memory, rooflines (20 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
 	$(BIN)/python benches/make_tables.py target/bench
-	cargo bench --locked --no-default-features --bench transforms
-	cargo bench --locked --no-default-features --bench solver -- \
+	cargo bench --locked -p convergd-core --no-default-features --bench transforms
+	cargo bench --locked -p convergd-core --no-default-features --bench solver -- \
 		--tables target/bench --golden $(GOLDEN)
 	$(BIN)/python benches/peers.py --tables target/bench --golden $(GOLDEN) \
 		--convergd target/release/convergd --out target/bench/peers.json
@@ -95,16 +95,16 @@ bench-loss: setup ## a step of each loss, as a multiple of plain training (2 min
 	PYTHONPATH=python $(BIN)/python benches/loss.py
 
 lint: setup ## formatting and lints, Rust and Python
-	cargo fmt --check
+	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
-	cargo clippy --locked --no-default-features --lib -- -D warnings
+	cargo clippy --locked -p convergd-core --no-default-features --lib -- -D warnings
 	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz
 	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz
 
 format:
-	cargo fmt
+	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff format --config python/pyproject.toml python examples tests benches fuzz
 

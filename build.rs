@@ -7,6 +7,7 @@ fn main() {
         // Old-style tags (RPATH) are searched for the dependencies of dependencies as well.
         println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
         println!("cargo:rustc-link-arg=-Wl,-rpath,{directory}");
+        println!("cargo:rustc-env=CONVERGD_LIBTORCH={directory}");
         compile(std::path::Path::new(&directory));
     }
 }

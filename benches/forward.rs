@@ -9,12 +9,9 @@
 //! the median of the ratios of neighbours.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
-use convergd::network::device::prepare;
+use convergd::evaluation::{Baseline, Precision, Variables};
 use convergd::network::values::Forwards;
-use convergd::network::{
-    Baseline, Device, DeviceChoice, Precision, Probe, Program, Variables, precision, values,
-    variables,
-};
+use convergd::network::{Device, Probe, Program, device, precision, values, variables};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Tensor;
@@ -31,10 +28,10 @@ fn run() {
         place.map_or(default, |place| &arguments[place + 1]).to_owned()
     };
     let number = |name: &str, default: &str| -> usize { value(name, default).parse().unwrap() };
-    prepare(number("--threads", "1"));
-    let device = value("--device", "cpu").parse::<DeviceChoice>().unwrap().find().unwrap();
+    device::prepare(number("--threads", "1"));
+    let device = device::find(value("--device", "cpu").parse().unwrap()).unwrap();
     let precision: Precision = value("--precision", "fp32").parse().unwrap();
-    precision.check(device).unwrap();
+    precision::check(precision, device).unwrap();
     let (batch, rounds) = (number("--batch", "256"), number("--rounds", "7"));
     let root = PathBuf::from(value("--networks", "target/bench/networks"));
     let only = value("--only", "");
@@ -138,7 +135,7 @@ impl Network {
             }
             Ok(last)
         };
-        let last = self.precision.within(self.device, through).unwrap();
+        let last = precision::within(self.precision, self.device, through).unwrap();
         // The device has finished when this number is here.
         let number = last.unwrap().get(0).get(0).double_value(&[]);
         assert!(number.is_finite());

@@ -6,8 +6,8 @@
 #[path = "../tests/common/noisy_run.rs"]
 mod noisy_run;
 
-use convergd::convergence::Monitor;
-use convergd::policy::Smooth;
+use convergd_core::convergence::Monitor;
+use convergd_core::policy::Smooth;
 use noisy_run::{Looks, run, stops_at};
 use rayon::prelude::*;
 

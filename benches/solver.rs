@@ -8,8 +8,8 @@
 mod common;
 
 use common::{Arguments, header, heading, line, timed};
-use convergd::convergence::{Monitor, NetworkProbe, Pair, compare};
-use convergd::sparsify::{Problem, Settings, Solution, Solver};
+use convergd_core::convergence::{Monitor, NetworkProbe, Pair, compare};
+use convergd_core::sparsify::{Problem, Settings, Solution, Solver};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

@@ -22,7 +22,7 @@
 mod common;
 
 use common::{Arguments, header, heading, line, timed};
-use convergd::interaction::transform::{Row, moebius, or, zeta, zeta_adjoint};
+use convergd_core::interaction::transform::{Row, moebius, or, zeta, zeta_adjoint};
 use std::hint::black_box;
 
 const LANES: usize = 8;

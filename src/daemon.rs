@@ -15,27 +15,26 @@ mod intervention;
 mod keeping;
 mod notices;
 mod peers;
-mod person;
 mod reloading;
-pub mod requests;
 mod settings;
 mod watchers;
 
 use self::clock::RunClock;
-pub use self::person::{Outcomes, decide_alone, expect_history};
-
 use self::peers::Peers;
 use self::settings::{find_fixed, keep_settings, last_steps};
 use self::watchers::Watchers;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
+use crate::clock::now;
 use crate::config::Config;
 use crate::control::{Control, Ladder, Sighting};
+use crate::evaluation::{ValueCache, Variables};
 use crate::extractor::Extractor;
 use crate::failpoint;
 use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
-use crate::network::{Evaluated, NetworkError, ValueCache, Variables, Worker};
+use crate::network::{Evaluated, NetworkError, Worker};
+use crate::person::requests::Desk;
 use crate::policy::{Decision, LEAST_SAMPLES, MissingMonitor, Policy, PolicyState};
 use crate::role::Role;
 use crate::signal::Document;
@@ -43,7 +42,7 @@ use crate::telemetry::{Metrics, http};
 use crossbeam_channel::Receiver;
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// How often answers and ends are looked for.
@@ -268,7 +267,7 @@ struct Daemon<'a> {
     /// Decisions of persons that the loop has not taken up yet.
     manual: Vec<Decision>,
     /// Where commands ask for something.
-    desk: requests::Desk,
+    desk: Desk,
     generation: u64,
     /// Whether the last delivery failed: said once, not at every try.
     delivery_fails: bool,
@@ -357,7 +356,7 @@ impl<'a> Daemon<'a> {
             clock: RunClock::new(now(), last.as_ref().map(|pair| pair.time), Instant::now()),
             rules: config.policy.clone(),
             manual: Vec::new(),
-            desk: requests::Desk::of(&config.state),
+            desk: Desk::of(&config.state),
             generation: decided.as_ref().map_or(0, |row| row.document.generation),
             delivery_fails: false,
             newest: [last.as_ref().map(|pair| pair.step); 2],
@@ -569,10 +568,4 @@ impl<'a> Daemon<'a> {
             Stage::Following => Ok(None),
         }
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs_f64()) + failpoint::clock_offset()
 }

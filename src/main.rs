@@ -1,7 +1,8 @@
-//! convergd: starts and stops; everything else is in the library.
+//! `convergd`: what needs no libtorch is done here, the rest by `convergd-torch` beside this program.
+
+use convergd_core::cli;
 
 fn main() -> std::process::ExitCode {
-    // SAFETY: no other thread runs yet.
-    unsafe { std::env::remove_var(convergd::network::device::TF32_OVERRIDE) };
-    convergd::cli::main().into()
+    let built_against = option_env!("CONVERGD_LIBTORCH");
+    cli::main(&cli::beside::Beside { built_against }).into()
 }

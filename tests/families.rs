@@ -2,17 +2,16 @@
 //! tables at the input, a pair of two architectures. Each also as a run of the binary.
 //!
 //! `fixtures/make_families.py` makes the networks and computes the expected values.
-#![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 use convergd::convergence::Monitor;
+use convergd::evaluation::Assignment;
+use convergd::evaluation::{
+    Baseline, DeviceChoice, Precision, Settings, ValueCache, VariableRule, Variables,
+};
 use convergd::history::History;
 use convergd::layout::{Layout, Limits, Reading};
-use convergd::network::variables::Assignment;
-use convergd::network::{
-    Baseline, DeviceChoice, NetworkError, Precision, Settings, Source, ValueCache, VariableRule,
-    Variables, Worker,
-};
+use convergd::network::{NetworkError, Source, Worker};
 use convergd::role::Role;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};

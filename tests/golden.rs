@@ -1,7 +1,6 @@
 //! Known answers: value tables with optima found by an interior-point method with crossover.
 //!
 //! The tables lie beside the project and are no part of it; without them the test says so and ends.
-#![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 use convergd::interaction::naive;

@@ -2,7 +2,6 @@
 //! the trainer's own network gives for the same masked inputs.
 //!
 //! `fixtures/make_parity.py` trains the networks and computes the expected values.
-#![cfg(feature = "torch")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,12 +12,12 @@
 
 mod common;
 
-use convergd::layout::{Layout, Limits, Reading};
-use convergd::network::variables::Assignment;
-use convergd::network::{
-    Baseline, DeviceChoice, Precision, ProbeValues, Settings, Source, ValueCache, VariableRule,
-    Worker,
+use convergd::evaluation::Assignment;
+use convergd::evaluation::{
+    Baseline, DeviceChoice, Precision, ProbeValues, Settings, ValueCache, VariableRule,
 };
+use convergd::layout::{Layout, Limits, Reading};
+use convergd::network::{Source, Worker};
 use convergd::role::Role;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;

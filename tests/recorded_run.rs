@@ -3,7 +3,6 @@
 //! `fixtures/make_run.py` trains two small networks on real digits. `fixtures/oracle.py` computes
 //! from the same checkpoints, with PyTorch and HiGHS and without convergd, every monitor and the
 //! decision. The binary must agree, evaluated at once or as a daemon that is killed in the middle.
-#![cfg(feature = "torch")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -432,12 +431,10 @@ fn replayed_policies_decide_as_they_would_have(run: &Run, made: &DeliveryRow, pa
 /// The patches of every sample are the oracle's.
 fn assert_variables(run: &Run, oracle: &Oracle) {
     let text = run.history().fact("variables").unwrap().expect("variables are kept");
-    let variables: convergd::network::Variables = serde_json::from_str(&text).unwrap();
+    let variables: convergd::evaluation::Variables = serde_json::from_str(&text).unwrap();
     assert_eq!(variables.count, oracle.variables as usize);
-    let wanted = convergd::network::variables::Assignment::Patches {
-        grid: 4,
-        chosen: oracle.chosen.clone(),
-    };
+    let wanted =
+        convergd::evaluation::Assignment::Patches { grid: 4, chosen: oracle.chosen.clone() };
     assert_eq!(variables.assignment, wanted);
 }
 

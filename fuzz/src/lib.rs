@@ -5,7 +5,7 @@
 //! whole.
 
 /// The readers themselves; they need nothing else of the product.
-#[path = "../../src/layout/mod.rs"]
+#[path = "../../core/src/layout/mod.rs"]
 pub mod layout;
 
 use layout::{Layout, Limits, recognise};

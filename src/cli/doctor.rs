@@ -1,25 +1,20 @@
 //! `convergd doctor`: what works here, and what to do about the rest.
 
-use super::{Exit, of_network, say};
+use super::of_network;
 use crate::checkpoint::directory::nearest_existing;
 use crate::checkpoint::filesystem::Choice;
 use crate::checkpoint::fingerprint::Fingerprints;
 use crate::checkpoint::scan::{Candidate, Listing, scan};
 use crate::checkpoint::{Settings, foreign, left_out, notifier};
 use crate::config::Config;
-use crate::network::{Source, ValueCache, Worker, device};
+use crate::evaluation::ValueCache;
+use crate::network::{Source, Worker, device};
 use crate::role::Role;
-use clap::Args;
+use convergd_core::cli::doctor::Arguments;
+use convergd_core::cli::{Exit, say};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-#[derive(Args)]
-pub(super) struct Arguments {
-    /// Configuration file whose paths and checkpoints are looked at too
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
 
 /// Watches that the system should allow a user, at the least.
 const LEAST_WATCHES: u64 = 1024;

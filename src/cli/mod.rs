@@ -1,228 +1,67 @@
-//! The command line: one file a command, and what they share.
+//! The commands that need libtorch.
 
-mod check;
 mod doctor;
-mod export;
-mod extract;
-mod manual;
-mod ran;
-mod replay;
-mod report;
 mod run;
-mod status;
-mod told;
 
-use crate::config::{Config, Problems};
 use crate::daemon::DaemonError;
-use crate::files::write_atomically;
-use crate::history::HistoryError;
-use crate::network::NetworkError;
-use crate::tensor_solver::TensorError;
-use clap::{Args, Parser, Subcommand};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use crate::extractor::Extractor;
+use crate::network::{NetworkError, device};
+use crate::sparsify::Settings;
+use crate::tensor_solver;
+use convergd_core::cli::{self, Exit, Torch, doctor as doctor_arguments, run as run_arguments};
+use convergd_core::evaluation::DeviceChoice;
+use std::error::Error;
 
-/// How a command ended; the codes are part of the interface (DESIGN section 11).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Exit {
-    /// Done; training ended.
-    Done = 0,
-    /// A rule stopped the training.
-    Stopped = 10,
-    /// Bad usage or configuration.
-    Usage = 64,
-    /// Bad data.
-    Data = 65,
-    /// A device or library is missing.
-    Device = 69,
-    /// An internal error.
-    Internal = 70,
-    /// Another instance holds the state.
-    Held = 75,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// Stops the training of two neural networks when their interactions have converged.
-#[derive(Parser)]
-#[command(name = "convergd", version, max_term_width = 100)]
-#[command(
-    after_help = "Exit codes: 0 done, 10 early-stopped, 64 bad usage or configuration, 65 bad \
-data, 69 device or library missing, 70 internal error, 75 another instance holds the state."
-)]
-pub struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Follow two trainings and act on the policy
-    Run(run::Arguments),
-    /// Check a configuration file and say every mistake in it
-    Check(check::Arguments),
-    /// Show the state of a running or finished run
-    Status(status::Arguments),
-    /// Say what a policy would have decided over the history of a run, and when
-    Replay(replay::Arguments),
-    /// Stop the trainings of a run by hand
-    Stop(manual::Stop),
-    /// Switch the trainings of a run to another phase by hand
-    Phase(manual::Phase),
-    /// Have a run at work read its policy, webhooks and ladder anew
-    Reload(manual::Reload),
-    /// Take a stop back: the next `run` goes on
-    Resume(manual::Resume),
-    /// Extract the sparsest AND-OR interactions of value tables
-    Extract(extract::Arguments),
-    /// Write the history of a run for other programs: CSV or JSON
-    Export(export::Arguments),
-    /// Write a self-contained page of a run
-    Report(report::Arguments),
-    /// Say what works here and what to do about the rest
-    Doctor(doctor::Arguments),
-}
-
-/// The configuration file that most commands take.
-#[derive(Args)]
-struct ConfigArgument {
-    /// Configuration file
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
-}
-
-impl ConfigArgument {
-    fn load(&self) -> anyhow::Result<Config> {
-        Ok(Config::load(&self.config)?)
-    }
-}
-
-/// Runs the command; errors are printed once, here, with their chain.
+/// Runs any command.
 pub fn main() -> Exit {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // A closed terminal is no reason to fail differently.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
-        }
-    };
-    let result = match arguments.command {
-        Command::Run(arguments) => run::run(&arguments),
-        Command::Check(arguments) => check::run(&arguments),
-        Command::Status(arguments) => status::run(&arguments),
-        Command::Replay(arguments) => replay::run(&arguments),
-        Command::Stop(arguments) => manual::stop(&arguments),
-        Command::Phase(arguments) => manual::phase(&arguments),
-        Command::Reload(arguments) => manual::reload(&arguments),
-        Command::Resume(arguments) => manual::resume(&arguments),
-        Command::Extract(arguments) => extract::run(&arguments),
-        Command::Export(arguments) => export::run(&arguments),
-        Command::Report(arguments) => report::run(&arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
-    };
-    result.unwrap_or_else(|error| {
-        let _ = writeln!(std::io::stderr(), "error: {}", describe(&error));
-        exit_of(&error)
-    })
+    cli::main(&Here)
 }
 
-/// The error and its causes; a cause that the message quotes already is left out.
-fn describe(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        match text.as_str() {
-            "" => text = cause,
-            said if said.contains(&cause) => {}
-            _ => text = format!("{text}: {cause}"),
-        }
+/// libtorch is in this program.
+struct Here;
+
+impl Torch for Here {
+    fn run(&self, arguments: &run_arguments::Arguments) -> anyhow::Result<Exit> {
+        run::run(arguments)
     }
-    text
-}
 
-fn exit_of(error: &anyhow::Error) -> Exit {
-    let of_history = |error: &HistoryError| match error {
-        HistoryError::Held { .. } => Exit::Held,
-        HistoryError::Mixed { .. } => Exit::Usage,
-        _ => Exit::Data,
-    };
-    for cause in error.chain() {
-        if cause.is::<Problems>() || cause.is::<Misuse>() {
-            return Exit::Usage;
-        } else if cause.is::<BadData>() {
-            return Exit::Data;
-        } else if let Some(error) = cause.downcast_ref::<NetworkError>() {
-            return of_network(error);
-        } else if let Some(TensorError::Torch(_)) = cause.downcast_ref() {
-            return Exit::Device;
-        } else if let Some(error) = cause.downcast_ref::<HistoryError>() {
-            return of_history(error);
-        } else if let Some(error) = cause.downcast_ref::<DaemonError>() {
-            return match error {
-                DaemonError::History(error) => of_history(error),
-                DaemonError::Network(error) => of_network(error),
-                DaemonError::NothingThere { .. }
-                | DaemonError::NothingCame { .. }
-                | DaemonError::NothingEvaluated { .. }
-                | DaemonError::Missing(_)
-                | DaemonError::OtherLayout { .. } => Exit::Data,
-                DaemonError::Listen { .. } | DaemonError::ControlAhead { .. } => Exit::Usage,
-                DaemonError::Internal(_) => Exit::Internal,
-            };
-        }
+    fn doctor(&self, arguments: &doctor_arguments::Arguments) -> anyhow::Result<Exit> {
+        doctor::run(arguments)
     }
-    Exit::Internal
+
+    fn extractor(
+        &self,
+        variables: usize,
+        settings: Settings,
+        device: DeviceChoice,
+        threads: usize,
+    ) -> anyhow::Result<Extractor> {
+        let device = device::find(device)?;
+        Ok(tensor_solver::extractor(variables, settings, device, threads)?)
+    }
+
+    fn exit_of(&self, cause: &(dyn Error + 'static)) -> Option<Exit> {
+        if let Some(error) = cause.downcast_ref() {
+            return Some(of_network(error));
+        }
+        Some(match cause.downcast_ref::<DaemonError>()? {
+            DaemonError::History(error) => cli::of_history(error),
+            DaemonError::Network(error) => of_network(error),
+            DaemonError::NothingThere { .. }
+            | DaemonError::NothingCame { .. }
+            | DaemonError::NothingEvaluated { .. }
+            | DaemonError::Missing(_)
+            | DaemonError::OtherLayout { .. } => Exit::Data,
+            DaemonError::Listen { .. } | DaemonError::ControlAhead { .. } => Exit::Usage,
+            DaemonError::Internal(_) => Exit::Internal,
+        })
+    }
 }
-
-/// An argument of a command that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Misuse(String);
-
-/// Input of a command that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct BadData(String);
 
 fn of_network(error: &NetworkError) -> Exit {
     match error {
         NetworkError::Device(_) => Exit::Device,
         NetworkError::Died => Exit::Internal,
         _ => Exit::Data,
-    }
-}
-
-/// Writes what a command has made, and says where.
-fn write_output(output: &Path, text: &str) -> anyhow::Result<()> {
-    let output = std::path::absolute(output)?;
-    write_atomically(&output, text.as_bytes())
-        .map_err(|error| BadData(format!("`{}` cannot be written: {error}", output.display())))?;
-    say(output.display().to_string());
-    Ok(())
-}
-
-/// Prints to standard output; a closed pipe ends the output, not the command.
-fn say(text: impl AsRef<str>) {
-    let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use anyhow::Context;
-
-    #[test]
-    fn a_device_that_gives_up_ends_with_its_own_code() {
-        let gave_up = || Err::<(), _>(TensorError::Torch("CUDA out of memory".to_owned()));
-        let error = gave_up().context("`values.safetensors`").unwrap_err();
-        assert_eq!(exit_of(&error), Exit::Device);
-        let said = describe(&error);
-        assert!(said.contains("CUDA out of memory") && said.contains("`cpu`"), "{said}");
     }
 }

@@ -1,29 +1,17 @@
 //! `convergd run`: the daemon.
 
-use super::{ConfigArgument, Exit, report};
 use crate::config::Config;
 use crate::daemon::{self, End, Options};
 use crate::telemetry::http::Page;
 use anyhow::Context;
-use clap::Args;
+use convergd_core::cli::run::Arguments;
+use convergd_core::cli::{Exit, report};
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
-
-#[derive(Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    config: ConfigArgument,
-    /// Evaluate the checkpoints that are there, and end
-    #[arg(long)]
-    once: bool,
-    /// Decide and record, and tell nobody
-    #[arg(long)]
-    dry_run: bool,
-}
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     start_logging();

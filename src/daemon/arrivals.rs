@@ -1,8 +1,9 @@
 //! What the watchers report: checkpoints that wait, and those that are set aside with a reason.
 
 use super::watchers::Watchers;
-use super::{Daemon, DaemonError, End, Result, Stage, TICK, now};
+use super::{Daemon, DaemonError, End, Result, Stage, TICK};
 use crate::checkpoint::{self, Checkpoint, Event, Mode};
+use crate::clock::now;
 use crate::failpoint;
 use crate::history::{CheckpointRow, Outcome};
 use crate::role::Role;

@@ -1,14 +1,14 @@
 //! A decision on its way to the trainers, and their answers.
 
-use super::best::where_is;
-use super::{Daemon, Result, now};
+use super::{Daemon, Result};
+use crate::best::best_of;
 use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use crate::clock::now;
 use crate::failpoint;
-use crate::history::{DeliveryRow, History, PairRow};
+use crate::history::{DeliveryRow, PairRow};
 use crate::policy::Decision;
 use crate::role::Role;
-use crate::signal::{Best, Document};
+use crate::signal::{Document, at_step};
 
 impl Daemon<'_> {
     /// The control document of a decision.
@@ -26,7 +26,7 @@ impl Daemon<'_> {
         let best = best_of(self.config, &self.history, best, pair)?;
         let step = current.step;
         let between_pairs = self.history.last_pair()?.map_or(step, |last| step - last.step);
-        let at_step = at_step(self.config, self.newest, step, between_pairs);
+        let at_step = at_step(self.newest, step, between_pairs, self.config.fixed.is_some());
         let document = Document::of(decision, self.generation + 1, at_step, best);
         Ok(DeliveryRow { decision: decision.clone(), document, delivered: None })
     }
@@ -145,38 +145,4 @@ impl Daemon<'_> {
         let alone = self.options.once || self.options.dry_run;
         Ok(alone || (self.is_delivered()? && self.is_answered()?))
     }
-}
-
-/// The best pair for trainers. Nobody restores weights whose outputs are not finite, or that are gone.
-pub(super) fn best_of(
-    config: &Config,
-    history: &History,
-    best: Option<PairRow>,
-    current: &[Checkpoint],
-) -> Result<Option<Best>> {
-    let Some(PairRow { step, paths: [target, baseline], .. }) = best.filter(|pair| pair.finite)
-    else {
-        return Ok(None);
-    };
-    let place = |role, path: &str| where_is(config, history, role, step, path, current);
-    let (target, baseline) = (place(Role::Target, &target)?, place(Role::Baseline, &baseline)?);
-    Ok(Some(Best { step, target, baseline }))
-}
-
-/// The step from which a decision at the pair of `step` holds, where `newest` are the newest steps that are known.
-/// Trainings that keep pace act at one step, the one after the newest. Where one is further ahead than pairs lie
-/// apart, the other would train on in vain for as long: both act at once. A training without a peer acts at the
-/// next.
-pub(super) fn at_step(
-    config: &Config,
-    newest: [Option<u64>; 2],
-    step: u64,
-    between_pairs: u64,
-) -> u64 {
-    let [target, baseline] = newest.map(|newest| newest.unwrap_or(step));
-    if config.fixed.is_some() {
-        return target + 1;
-    }
-    let keep_pace = target.abs_diff(baseline) <= between_pairs;
-    if keep_pace { target.max(baseline) + 1 } else { step }
 }

@@ -4,7 +4,8 @@
 //! rung is due as it would have been, at the earliest now, and those behind it keep their distances: a sidecar that
 //! was away for an hour does not do all at once.
 
-use super::{Daemon, Result, now};
+use super::{Daemon, Result};
+use crate::clock::now;
 use crate::control::{Measure, Process, Ran, Rung, Sighting, Signal, Task, look_at_pid_file};
 use crate::history::{DeliveryRow, EscalationRow};
 use crate::role::Role;

@@ -3,20 +3,20 @@
 use super::arrivals::checkpoint_row;
 use super::keeping::RETRY;
 use super::watchers::Watchers;
-use super::{Daemon, DaemonError, Result, now};
+use super::{Daemon, DaemonError, Result};
 use crate::checkpoint::{self, Checkpoint, Next};
+use crate::clock::now;
 use crate::convergence::Monitor;
-use crate::extractor::Extractor;
+use crate::evaluation::{ProbeValues, Variables};
+use crate::extractor::ExtractError;
 use crate::failpoint;
 use crate::history::{DeliveryRow, Evidence, HistoryError, Outcome, PairRecord, PairRow};
 use crate::network::device;
-use crate::network::{
-    Answer, Device, Evaluated, NetworkError, ProbeValues, Source, Variables, Worker,
-};
+use crate::network::{Answer, Device, Evaluated, NetworkError, Source, Worker};
 use crate::pipeline::{self, Analysis};
 use crate::policy::{self, Decision, MissingMonitor, Notice, Severity};
 use crate::role::Role;
-use crate::tensor_solver::TensorError;
+use crate::tensor_solver::extractor;
 use crossbeam_channel::bounded;
 use std::time::{Duration, Instant};
 
@@ -245,7 +245,7 @@ impl Daemon<'_> {
     ) -> Result<Analysis> {
         let device = self.worker.device();
         let analysis = match self.analyse_on(device, watchers, values, variables)? {
-            Err(error @ TensorError::Torch(_)) if !device.is_cpu() => {
+            Err(error @ ExtractError::Device(_)) if !device.is_cpu() => {
                 tracing::warn!(%device, "extraction moves to the CPU until the next start: {error}");
                 self.extractor = None;
                 self.analyse_on(Device::CPU, watchers, values, variables)?
@@ -262,12 +262,12 @@ impl Daemon<'_> {
         watchers: &Watchers,
         values: [&ProbeValues; 2],
         variables: &Variables,
-    ) -> Result<std::result::Result<Analysis, TensorError>> {
+    ) -> Result<std::result::Result<Analysis, ExtractError>> {
         let (settings, threads) = (self.config.interactions, self.config.network.threads);
         let has_labels = self.worker.labels().is_some();
         let made = match self.extractor.take() {
             Some(extractor) => Ok(extractor),
-            None => Extractor::new(variables.count, settings.solver, device, threads),
+            None => extractor(variables.count, settings.solver, device, threads),
         };
         let extractor = match made {
             Ok(extractor) => extractor,
@@ -277,7 +277,7 @@ impl Daemon<'_> {
         let answer = std::thread::scope(|scope| {
             let extraction = scope.spawn(move || {
                 let analysis =
-                    pipeline::analyse(values, variables, has_labels, &settings, &extractor);
+                    pipeline::analyse(values, variables, has_labels, &settings, &*extractor);
                 // Nobody waits any more where the history has failed.
                 let _ = done.send((extractor, analysis));
             });

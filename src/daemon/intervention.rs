@@ -1,9 +1,10 @@
 //! Requests to the run: decisions of a person, and another configuration.
 
-use super::person::{Decided, Scene};
-use super::requests::{Reply, Request, Wish};
-use super::{Daemon, Result, now};
+use super::{Daemon, Result};
+use crate::clock::now;
 use crate::history::DeliveryRow;
+use crate::person::requests::{Reply, Request, Wish};
+use crate::person::{Decided, Scene};
 use crate::policy::Intervention;
 use std::time::Instant;
 

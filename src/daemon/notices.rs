@@ -1,6 +1,7 @@
 //! What webhooks are told. It stands in the history before it is sent, and until it is delivered or given up.
 
-use super::{Daemon, Result, now};
+use super::{Daemon, Result};
+use crate::clock::now;
 use crate::history::{DeliveryRow, HistoryError, NotificationRow};
 use crate::notify::{Event, Message, Report, Sender, Topic, Webhook, key};
 use crate::policy::{Decision, Notice};

@@ -1,11 +1,12 @@
 //! Another policy, other webhooks, another ladder, while the run is at work; and which policies ran.
 
 use super::notices::Notices;
-use super::person::next_number;
-use super::requests::Reply;
-use super::{Daemon, Result, now};
+use super::{Daemon, Result};
+use crate::clock::now;
 use crate::config::{Config, RELOADABLE};
 use crate::history::InterventionRow;
+use crate::person::next_number;
+use crate::person::requests::Reply;
 use crate::policy::{Intervention, Policy, adopt};
 use std::path::Path;
 

@@ -1,36 +1,7 @@
 //! The device, and libtorch's threads.
 
 use super::NetworkError;
-
-/// What the configuration asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// CUDA where there is a device, else the CPU.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// One CUDA device, by index.
-    Cuda(usize),
-}
-
-/// A text that names no device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write `auto`, `cpu`, `cuda` or `cuda:N`")]
-pub struct UnknownDevice;
-
-impl std::str::FromStr for DeviceChoice {
-    type Err = UnknownDevice;
-
-    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
-        match (text, text.strip_prefix("cuda:")) {
-            ("auto", _) => Ok(Self::Auto),
-            ("cpu", _) => Ok(Self::Cpu),
-            ("cuda", _) => Ok(Self::Cuda(0)),
-            (_, Some(index)) => index.parse().map(Self::Cuda).map_err(|_| UnknownDevice),
-            _ => Err(UnknownDevice),
-        }
-    }
-}
+use crate::evaluation::DeviceChoice;
 
 /// A device that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,23 +26,21 @@ impl std::fmt::Display for Device {
     }
 }
 
-impl DeviceChoice {
-    /// Finds the device.
-    ///
-    /// # Errors
-    /// A CUDA device that is asked for and not there.
-    pub fn find(self) -> Result<Device, NetworkError> {
-        let devices = if self == Self::Cpu { 0 } else { cuda_devices() };
-        match self {
-            Self::Cpu => Ok(Device::CPU),
-            Self::Auto if devices == 0 => Ok(Device::CPU),
-            Self::Auto => Ok(Device(tch::Device::Cuda(0))),
-            Self::Cuda(index) if index < devices => Ok(Device(tch::Device::Cuda(index))),
-            Self::Cuda(index) => Err(NetworkError::Device(format!(
-                "cuda:{index} is asked for, but libtorch sees {devices} CUDA devices; \
-                 `convergd doctor` says more, the device `auto` takes what is there"
-            ))),
-        }
+/// Finds the device that is asked for.
+///
+/// # Errors
+/// A CUDA device that is not there.
+pub fn find(choice: DeviceChoice) -> Result<Device, NetworkError> {
+    let devices = if choice == DeviceChoice::Cpu { 0 } else { cuda_devices() };
+    match choice {
+        DeviceChoice::Cpu => Ok(Device::CPU),
+        DeviceChoice::Auto if devices == 0 => Ok(Device::CPU),
+        DeviceChoice::Auto => Ok(Device(tch::Device::Cuda(0))),
+        DeviceChoice::Cuda(index) if index < devices => Ok(Device(tch::Device::Cuda(index))),
+        DeviceChoice::Cuda(index) => Err(NetworkError::Device(format!(
+            "cuda:{index} is asked for, but libtorch sees {devices} CUDA devices; \
+             `convergd doctor` says more, the device `auto` takes what is there"
+        ))),
     }
 }
 
@@ -168,25 +137,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_read_from_their_names() {
-        let named = [
-            ("auto", DeviceChoice::Auto),
-            ("cpu", DeviceChoice::Cpu),
-            ("cuda", DeviceChoice::Cuda(0)),
-            ("cuda:3", DeviceChoice::Cuda(3)),
-        ];
-        for (text, device) in named {
-            assert_eq!(text.parse(), Ok(device));
-        }
-        for text in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", "cpu:0"] {
-            assert_eq!(text.parse::<DeviceChoice>(), Err(UnknownDevice), "{text}");
-        }
-    }
-
-    #[test]
     fn a_cuda_device_that_is_not_there_says_what_to_try() {
         let missing = cuda_devices();
-        let error = DeviceChoice::Cuda(missing).find().unwrap_err();
+        let error = find(DeviceChoice::Cuda(missing)).unwrap_err();
         assert!(matches!(error, NetworkError::Device(_)));
         let text = error.to_string();
         assert!(text.contains(&format!("cuda:{missing}")) && text.contains("auto"), "{text}");

@@ -2,7 +2,8 @@
 
 use super::values::{Sample, refuse};
 use super::variables::Layout;
-use super::{NetworkError, Probe, Variables, variables};
+use super::{NetworkError, Probe, variables};
+use crate::evaluation::{Baseline, Variables};
 use tch::{Kind, Tensor};
 
 /// Of an int32.
@@ -69,13 +70,13 @@ impl Masked {
         sample: Sample,
         probe: &Probe,
         chosen: &Variables,
-        baseline: variables::Baseline,
+        baseline: Baseline,
     ) -> Result<Self, NetworkError> {
         let layout = Layout::of(&sample.features).map_err(refuse(index))?;
-        let of_position = chosen.of_sample(index, &layout).map_err(refuse(index))?;
+        let of_position = variables::of_sample(chosen, index, &layout).map_err(refuse(index))?;
         let absent = absent_value(&sample.features, &layout, &of_position, probe, baseline)
             .map_err(refuse(index))?;
-        let is_zero = baseline == variables::Baseline::Zero;
+        let is_zero = baseline == Baseline::Zero;
         let features = Features::new(&sample.features, absent, is_zero);
         // The bit beyond the last variable is set throughout: positions that always stay.
         let bit =
@@ -132,10 +133,10 @@ pub(super) fn check(
     features: &Tensor,
     probe: &Probe,
     chosen: &Variables,
-    baseline: variables::Baseline,
+    baseline: Baseline,
 ) -> Result<(), String> {
     let layout = Layout::of(features)?;
-    let of_position = chosen.of_sample(0, &layout)?;
+    let of_position = variables::of_sample(chosen, 0, &layout)?;
     absent_value(features, &layout, &of_position, probe, baseline).map(|_| ())
 }
 
@@ -144,17 +145,17 @@ fn absent_value(
     layout: &Layout,
     of_position: &[i64],
     probe: &Probe,
-    baseline: variables::Baseline,
+    baseline: Baseline,
 ) -> Result<Tensor, String> {
     match (baseline, &probe.baseline) {
-        (variables::Baseline::Zero, _) => Ok(features.zeros_like()),
-        (variables::Baseline::Mean, _) => {
+        (Baseline::Zero, _) => Ok(features.zeros_like()),
+        (Baseline::Mean, _) => {
             let weight: Vec<f32> =
                 of_position.iter().map(|&v| if v < 0 { 0.0 } else { 1.0 }).collect();
             let weight = Tensor::from_slice(&weight).to_device(features.device());
             Ok(layout.mean(features, &weight).expand_as(features))
         }
-        (variables::Baseline::File, Some(given)) => {
+        (Baseline::File, Some(given)) => {
             let given = given.to_device(features.device());
             given.f_expand(features.size(), false).map_err(|_| {
                 format!(
@@ -164,7 +165,7 @@ fn absent_value(
                 )
             })
         }
-        (variables::Baseline::File, None) => {
+        (Baseline::File, None) => {
             Err("has no tensor `baseline`, but `probe.baseline` is `file`; write it with \
                  `convergd.make_probe`, or take `zero` or `mean`"
                 .to_owned())

@@ -3,9 +3,8 @@
 //! A [`program`] is a TorchScript file with `features` and `head` (DESIGN section 4); [`weights`] copies
 //! a checkpoint into it by name; [`probe`] is the held-out samples, [`variables`] says what is masked;
 //! `masked` makes the copies that lack variables, and [`values`] computes v(S) for every S, in a
-//! [`precision`]; [`cache`] keeps them. [`worker`] owns all of it on one thread.
+//! [`precision`]; a cache keeps them. [`worker`] owns all of it on one thread.
 
-pub mod cache;
 pub mod device;
 mod masked;
 pub mod precision;
@@ -16,43 +15,13 @@ pub mod variables;
 pub mod weights;
 pub mod worker;
 
-pub use cache::ValueCache;
-pub use device::{Device, DeviceChoice, UnknownDevice};
-pub use precision::{Precision, UnknownPrecision};
+pub use device::Device;
 pub use probe::Probe;
 pub use program::Program;
-pub use values::ProbeValues;
-pub use variables::{Baseline, VariableRule, Variables};
-pub use worker::{Answer, Cached, Evaluated, Source, Worker};
+pub use worker::{Answer, Evaluated, Source, Worker};
 
-use crate::layout::Reading;
 use std::path::PathBuf;
 use thiserror::Error;
-
-/// What is evaluated, and where.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// TorchScript files, (target, baseline).
-    pub programs: [PathBuf; 2],
-    /// How checkpoints are read, (target, baseline).
-    pub reading: [Reading; 2],
-    /// safetensors file of the probe.
-    pub probe: PathBuf,
-    /// Only the first so many samples.
-    pub samples: Option<usize>,
-    /// How variables are chosen where the probe file does not say.
-    pub variables: Option<VariableRule>,
-    /// What replaces an absent variable.
-    pub baseline: Baseline,
-    /// The device.
-    pub device: DeviceChoice,
-    /// The precision of the forwards.
-    pub precision: Precision,
-    /// Threads of libtorch. Its idle threads spin, so this is set explicitly.
-    pub threads: usize,
-    /// Masked inputs in one forward; by default what suits the device.
-    pub batch: Option<usize>,
-}
 
 /// Why a network cannot be evaluated.
 #[derive(Debug, Error)]

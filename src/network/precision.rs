@@ -5,83 +5,44 @@
 //! ([`ProbeValues::reference`](super::ProbeValues)).
 
 use super::{Device, NetworkError};
+use crate::evaluation::Precision;
 
-/// Samples that are evaluated in float32 too where the precision is lower.
-pub const REFERENCE_SAMPLES: usize = 4;
-
-/// How matrix products and convolutions are computed; weights, features and everything else stay float32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// float32, TF32 forbidden.
-    #[default]
-    Float32,
-    /// TF32 on NVIDIA's tensor cores: 10 bits of mantissa.
-    Tf32,
-    /// bfloat16 by libtorch's autocast: 7 bits of mantissa.
-    Bf16,
-}
-
-/// A text that names no precision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("write `fp32`, `tf32` or `bf16`")]
-pub struct UnknownPrecision;
-
-impl std::str::FromStr for Precision {
-    type Err = UnknownPrecision;
-
-    fn from_str(text: &str) -> Result<Self, UnknownPrecision> {
-        let all = [Self::Float32, Self::Tf32, Self::Bf16];
-        all.into_iter().find(|precision| precision.name() == text).ok_or(UnknownPrecision)
+/// Whether the device can compute so.
+///
+/// # Errors
+/// TF32 on a CPU.
+pub fn check(precision: Precision, device: Device) -> Result<(), NetworkError> {
+    match precision == Precision::Tf32 && device.is_cpu() {
+        true => Err(NetworkError::Device(
+            "`compute.precision: tf32` is of NVIDIA GPUs, but the networks run on the CPU; take `fp32`"
+                .to_owned(),
+        )),
+        false => Ok(()),
     }
 }
 
-impl Precision {
-    /// The name in a configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Float32 => "fp32",
-            Self::Tf32 => "tf32",
-            Self::Bf16 => "bf16",
+/// Does the work in this precision, and leaves float32 behind.
+///
+/// # Errors
+/// The work's, and libtorch's.
+pub fn within<T>(
+    precision: Precision,
+    device: tch::Device,
+    work: impl FnOnce() -> Result<T, NetworkError>,
+) -> Result<T, NetworkError> {
+    /// Also where the work panics.
+    struct Restore(tch::Device);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let _ = use_float32(self.0);
         }
     }
-
-    /// Whether the device can compute so.
-    ///
-    /// # Errors
-    /// TF32 on a CPU.
-    pub fn check(self, device: Device) -> Result<(), NetworkError> {
-        match self == Self::Tf32 && device.is_cpu() {
-            true => Err(NetworkError::Device(
-                "`compute.precision: tf32` is of NVIDIA GPUs, but the networks run on the CPU; take `fp32`"
-                    .to_owned(),
-            )),
-            false => Ok(()),
-        }
-    }
-
-    /// Does the work in this precision, and leaves float32 behind.
-    ///
-    /// # Errors
-    /// The work's, and libtorch's.
-    pub fn within<T>(
-        self,
-        device: tch::Device,
-        work: impl FnOnce() -> Result<T, NetworkError>,
-    ) -> Result<T, NetworkError> {
-        /// Also where the work panics.
-        struct Restore(tch::Device);
-        impl Drop for Restore {
-            fn drop(&mut self) {
-                let _ = use_float32(self.0);
-            }
-        }
-        set(self, device)?;
-        let _restore = Restore(device);
-        work()
-    }
+    set(precision, device)?;
+    let _restore = Restore(device);
+    work()
 }
 
-/// What holds outside of [`Precision::within`]; libtorch by itself allows TF32 in convolutions.
+/// What holds outside of [`within`]; libtorch by itself allows TF32 in convolutions.
 ///
 /// # Errors
 /// libtorch's.
@@ -111,20 +72,10 @@ mod tests {
     use tch::{Kind, Tensor};
 
     #[test]
-    fn precisions_are_read_from_their_names() {
-        for precision in [Precision::Float32, Precision::Tf32, Precision::Bf16] {
-            assert_eq!(precision.name().parse(), Ok(precision));
-        }
-        for text in ["", "float32", "BF16", "fp16"] {
-            assert_eq!(text.parse::<Precision>(), Err(UnknownPrecision), "{text}");
-        }
-    }
-
-    #[test]
     fn tf32_is_refused_on_a_cpu() {
-        let error = Precision::Tf32.check(Device::CPU).expect_err("refused").to_string();
+        let error = check(Precision::Tf32, Device::CPU).expect_err("refused").to_string();
         assert!(error.contains("tf32") && error.contains("fp32"), "{error}");
-        assert!(Precision::Bf16.check(Device::CPU).is_ok());
+        assert!(check(Precision::Bf16, Device::CPU).is_ok());
     }
 
     #[test]
@@ -134,11 +85,11 @@ mod tests {
         let value = |tensor: Tensor| tensor.to_kind(Kind::Double).double_value(&[0, 0]);
         let cpu = tch::Device::Cpu;
         let exact = (1.0 + 1.0 / 1024.0f64).powi(2);
-        let low = Precision::Bf16.within(cpu, product).expect("a product");
+        let low = within(Precision::Bf16, cpu, product).expect("a product");
         assert_eq!(low.kind(), Kind::BFloat16);
         assert_eq!(value(low), 1.0);
         for precision in [Precision::Float32, Precision::Tf32] {
-            let high = value(precision.within(cpu, product).expect("a product"));
+            let high = value(within(precision, cpu, product).expect("a product"));
             assert!((high - exact).abs() < 1e-7, "{high}");
         }
     }
@@ -146,10 +97,10 @@ mod tests {
     #[test]
     fn work_that_fails_leaves_float32_behind() {
         let cpu = tch::Device::Cpu;
-        let failed = Precision::Bf16.within(cpu, || Err::<(), _>(NetworkError::Died));
+        let failed = within(Precision::Bf16, cpu, || Err::<(), _>(NetworkError::Died));
         assert!(failed.is_err());
         let panicked = std::panic::catch_unwind(|| {
-            Precision::Bf16.within(cpu, || -> Result<(), NetworkError> { panic!("as tch does") })
+            within(Precision::Bf16, cpu, || -> Result<(), NetworkError> { panic!("as tch does") })
         });
         assert!(panicked.is_err());
         let one = Tensor::ones([1, 1], (Kind::Float, cpu));

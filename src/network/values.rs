@@ -1,8 +1,9 @@
 //! v(S) for every S: the masked forwards (DESIGN section 1).
 
 use super::masked::{Masked, subsets};
-use super::precision::REFERENCE_SAMPLES;
-use super::{NetworkError, Precision, Probe, Program, Variables, variables};
+use super::{NetworkError, Probe, Program, precision};
+use crate::evaluation::precision::REFERENCE_SAMPLES;
+use crate::evaluation::{Baseline, Precision, ProbeValues, Variables};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -17,18 +18,6 @@ const LEAST_BATCH: usize = 16;
 const LARGEST_BATCH: usize = 256;
 /// Probe samples that go through the lower part at a time.
 const SAMPLES_AT_ONCE: usize = 32;
-
-/// What one network gives for the probe, before any extraction. This is what the cache holds.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ProbeValues {
-    /// v(S) by sample and bitmask, [P][2^n], in log-odds. May hold NaN when the weights do.
-    pub values: Vec<Vec<f64>>,
-    /// Logits of the unmasked samples, [P][classes].
-    pub logits: Vec<Vec<f64>>,
-    /// v(S) of the first samples in float32, [at most [`REFERENCE_SAMPLES`]][2^n]; empty where `values`
-    /// are in float32 themselves.
-    pub reference: Vec<Vec<f64>>,
-}
 
 /// How masked inputs go through a network.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +104,7 @@ pub fn evaluate(
     program: &Program,
     probe: &Probe,
     chosen: &Variables,
-    baseline: variables::Baseline,
+    baseline: Baseline,
     forwards: Forwards,
 ) -> Result<ProbeValues, NetworkError> {
     let Forwards { batch, device, precision } = forwards;
@@ -127,11 +116,11 @@ pub fn evaluate(
     let batch = batch.unwrap_or_else(|| suitable_batch(&masked, device));
     let through = |masked: &[Masked]| through(program, masked, &subsets, &chosen.classes, batch);
     if precision == Precision::Float32 {
-        return precision.within(device, || through(&masked));
+        return precision::within(precision, device, || through(&masked));
     }
-    let result = precision.within(device, || through(&masked))?;
+    let result = precision::within(precision, device, || through(&masked))?;
     let first = &masked[..masked.len().min(REFERENCE_SAMPLES)];
-    let reference = Precision::Float32.within(device, || through(first))?.values;
+    let reference = precision::within(Precision::Float32, device, || through(first))?.values;
     Ok(ProbeValues { reference, ..result })
 }
 

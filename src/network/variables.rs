@@ -1,75 +1,8 @@
 //! Which positions of the features form which variable; chosen once a run.
 
+use crate::evaluation::{Assignment, VariableRule, Variables};
 use crate::role::Role;
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
-
-/// How variables are chosen where the probe file does not say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VariableRule {
-    /// A grid × grid of patches of the feature map; of those at least `margin` from the border, the
-    /// `select` with the largest L1 norm of the features, summed over the two networks.
-    ImagePatches {
-        /// Patches a side.
-        grid: usize,
-        /// Patches at the border that are never chosen.
-        margin: usize,
-        /// Number of variables n.
-        select: usize,
-    },
-    /// Of the tokens that are there and not excluded, a random sample (paper, Appendix J.3: ten
-    /// words with a meaning, drawn at random). See [`draw_tokens`].
-    Tokens {
-        /// Number of variables n.
-        select: usize,
-        /// Ids that are never chosen: special tokens, punctuation, stop words.
-        exclude_ids: Vec<i64>,
-    },
-    /// Position j belongs to variable j mod `groups`.
-    Columns {
-        /// Number of variables n.
-        groups: usize,
-    },
-}
-
-/// What replaces an absent variable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Baseline {
-    /// Zero.
-    Zero,
-    /// Mean of the features over all variable positions of the sample.
-    Mean,
-    /// The tensor of the probe file.
-    File,
-}
-
-/// The variables of a run: the same for both networks and every step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Variables {
-    /// Number of variables n.
-    pub count: usize,
-    /// Class y* of each sample whose log-odds is v.
-    pub classes: Vec<i64>,
-    /// How positions belong to variables.
-    pub assignment: Assignment,
-}
-
-/// How positions belong to variables.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Assignment {
-    /// Variable i of a sample is its i-th chosen patch of a grid × grid.
-    Patches {
-        /// Patches a side.
-        grid: usize,
-        /// Chosen patches of each sample, ascending, row by row from the top left.
-        chosen: Vec<Vec<usize>>,
-    },
-    /// Variable of every position, −1 where always present, by sample.
-    Positions(Vec<Vec<i64>>),
-    /// Position j belongs to variable j mod n.
-    Columns,
-}
 
 /// The part of a feature tensor [1, …] that is masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,25 +73,27 @@ impl Layout {
     }
 }
 
-impl Variables {
-    /// The variable of each position of one sample, −1 where always present.
-    pub fn of_sample(&self, sample: usize, layout: &Layout) -> Result<Vec<i64>, String> {
-        let positions = layout.positions();
-        match &self.assignment {
-            Assignment::Columns => {
-                Ok((0..positions).map(|position| (position % self.count) as i64).collect())
-            }
-            Assignment::Positions(all) if all[sample].len() == positions => Ok(all[sample].clone()),
-            Assignment::Positions(all) => Err(format!(
-                "has `variables` for {} positions, but the features have {positions}; give the variable \
-                 of each, -1 where it always stays",
-                all[sample].len()
-            )),
-            Assignment::Patches { grid, chosen } => {
-                let variable = |patch: usize| chosen[sample].iter().position(|&c| c == patch);
-                let of = |patch: usize| variable(patch).map_or(-1, |variable| variable as i64);
-                Ok(layout.patches(*grid).into_iter().map(of).collect())
-            }
+/// The variable of each position of one sample, −1 where always present.
+pub fn of_sample(
+    variables: &Variables,
+    sample: usize,
+    layout: &Layout,
+) -> Result<Vec<i64>, String> {
+    let positions = layout.positions();
+    match &variables.assignment {
+        Assignment::Columns => {
+            Ok((0..positions).map(|position| (position % variables.count) as i64).collect())
+        }
+        Assignment::Positions(all) if all[sample].len() == positions => Ok(all[sample].clone()),
+        Assignment::Positions(all) => Err(format!(
+            "has `variables` for {} positions, but the features have {positions}; give the variable \
+             of each, -1 where it always stays",
+            all[sample].len()
+        )),
+        Assignment::Patches { grid, chosen } => {
+            let variable = |patch: usize| chosen[sample].iter().position(|&c| c == patch);
+            let of = |patch: usize| variable(patch).map_or(-1, |variable| variable as i64);
+            Ok(layout.patches(*grid).into_iter().map(of).collect())
         }
     }
 }
@@ -339,7 +274,7 @@ mod tests {
             classes: vec![0],
             assignment: Assignment::Patches { grid: 2, chosen: vec![vec![1, 2]] },
         };
-        let positions = variables.of_sample(0, &layout.expect("an image"));
+        let positions = of_sample(&variables, 0, &layout.expect("an image"));
         let wanted = [-1, -1, 0, 0, -1, -1, 0, 0, 1, 1, -1, -1, 1, 1, -1, -1];
         assert_eq!(positions.as_deref(), Ok(&wanted[..]));
     }

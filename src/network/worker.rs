@@ -1,11 +1,12 @@
 //! The thread that owns the device: programs, probe and every tensor live there.
 
-use super::cache::{Found, ValueCache};
 use super::values::Forwards;
-use super::variables::Assignment;
 use super::{
-    Device, NetworkError, Probe, ProbeValues, Program, Settings, VariableRule, Variables, device,
-    masked, precision, values, variables, weights,
+    Device, NetworkError, Probe, Program, device, masked, precision, values, variables, weights,
+};
+use crate::evaluation::cache::Found;
+use crate::evaluation::{
+    Assignment, Cached, ProbeValues, Settings, ValueCache, VariableRule, Variables,
 };
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -24,19 +25,6 @@ pub struct Evaluated {
     pub key: String,
     /// What became of it in the cache.
     pub cached: Cached,
-}
-
-/// What an evaluation found in the cache, and left there.
-#[derive(Clone, Copy, Debug)]
-pub struct Cached {
-    /// `hit`, `miss` or `damaged`.
-    pub lookup: &'static str,
-    /// Whether its values are there now.
-    pub is_kept: bool,
-    /// Entries that had to go for it.
-    pub evicted: u64,
-    /// Bytes of all entries.
-    pub bytes: u64,
 }
 
 /// A checkpoint file.
@@ -179,8 +167,8 @@ struct Networks {
 impl Networks {
     fn load(settings: Settings, cache: ValueCache) -> Result<Self, NetworkError> {
         device::prepare(settings.threads);
-        let device = settings.device.find()?;
-        settings.precision.check(device)?;
+        let device = device::find(settings.device)?;
+        precision::check(settings.precision, device)?;
         precision::use_float32(device.0)?;
         let probe = Probe::read(&settings.probe, settings.samples)?;
         let load = |role: Role| Program::load(&settings.programs[role.index()], device, &probe);

@@ -22,6 +22,7 @@
 
 mod basis;
 mod batch;
+mod extractor;
 mod metric;
 mod plan;
 mod projection;
@@ -29,6 +30,9 @@ mod projection;
 mod tests;
 mod transform;
 
+pub use extractor::extractor;
+
+use crate::extractor::{ExtractError, refuse_other_variables};
 use crate::interaction::subset::{MAX_VARIABLES, MIN_VARIABLES};
 use crate::network::first_lines;
 use crate::sparsify::problem::Costs;
@@ -49,33 +53,11 @@ pub enum TensorError {
     #[error("tables have from 2 to 16 variables, not {0}")]
     Variables(usize),
     /// A problem is none of this solver's.
-    #[error("problem {index} has {variables} variables, but the solver was made for {wanted}")]
-    Mixed {
-        /// Its place among the problems.
-        index: usize,
-        /// Its number of variables.
-        variables: usize,
-        /// The solver's number of variables.
-        wanted: usize,
-    },
+    #[error(transparent)]
+    Refused(#[from] ExtractError),
     /// libtorch refused something; mostly there is not enough memory.
-    #[error(
-        "the device gave up: {0}; where others fill its memory, the device `cpu` gives the same exact answers"
-    )]
+    #[error("{0}")]
     Torch(String),
-    /// The threads of the CPU's part cannot be started.
-    #[error("the solver's threads: {0}")]
-    Threads(#[from] rayon::ThreadPoolBuildError),
-}
-
-impl TensorError {
-    /// The first problem that does not have n variables, as an error.
-    pub(crate) fn refuse_other_variables(wanted: usize, problems: &[Problem]) -> Result<(), Self> {
-        match problems.iter().position(|problem| problem.variables != wanted) {
-            Some(index) => Err(Self::Mixed { index, variables: problems[index].variables, wanted }),
-            None => Ok(()),
-        }
-    }
 }
 
 impl From<tch::TchError> for TensorError {
@@ -154,7 +136,7 @@ impl TensorSolver {
         pool: &ThreadPool,
         problems: &[Problem],
     ) -> Result<Vec<Solution>, TensorError> {
-        TensorError::refuse_other_variables(self.variables(), problems)?;
+        refuse_other_variables(self.variables(), problems)?;
         let solutions = problems.iter().map(|_| None).collect();
         let mut answers = Answers { solutions, fits: HashMap::new() };
         tch::no_grad(|| self.run(pool, problems, &mut answers))?;

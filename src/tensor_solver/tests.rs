@@ -3,6 +3,7 @@
 
 use super::plan::Plan;
 use super::{TensorError, TensorSolver};
+use crate::extractor::ExtractError;
 use crate::interaction::subset::order;
 use crate::interaction::{Interactions, naive};
 use crate::network::device::{cuda_devices, prepare};
@@ -341,7 +342,9 @@ fn what_does_not_fit_is_an_error() {
     let problems = [problems(&tables(3, 1, 1), 0.0), problems(&tables(4, 1, 1), 0.0)].concat();
     let solver = TensorSolver::new(3, Settings::default(), Device::Cpu, 8).unwrap();
     let mixed = solver.solve(&pool(), &problems);
-    let Err(TensorError::Mixed { index: 1, variables: 4, wanted: 3 }) = mixed else {
+    let Err(TensorError::Refused(ExtractError::Mixed { index: 1, variables: 4, wanted: 3 })) =
+        mixed
+    else {
         panic!("a table of 4 variables was accepted")
     };
     assert!(solver.solve(&pool(), &[]).unwrap().is_empty());

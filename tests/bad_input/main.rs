@@ -3,7 +3,6 @@
 //!
 //! `tests/fixtures/make_bad_input.py` makes a small run and everything that can be wrong with its
 //! files. Without the virtual environment the tests say so and end.
-#![cfg(feature = "torch")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -2,7 +2,6 @@
 //!
 //! The trainers are processes without a network (`tests/fixtures/trainer.py`); checkpoints are copied. Without the
 //! virtual environment the tests say so and end.
-#![cfg(feature = "torch")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

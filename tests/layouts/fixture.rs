@@ -1,11 +1,11 @@
 //! The checkpoints of `make_layouts.py`, and networks that load them.
 
 use crate::common;
-use convergd::layout::{Flaw, Layout, Limits, Reading, Weights};
-use convergd::network::{
-    Baseline, DeviceChoice, NetworkError, Precision, ProbeValues, Settings, Source, ValueCache,
-    VariableRule, Variables, Worker,
+use convergd::evaluation::{
+    Baseline, DeviceChoice, Precision, ProbeValues, Settings, ValueCache, VariableRule, Variables,
 };
+use convergd::layout::{Flaw, Layout, Limits, Reading, Weights};
+use convergd::network::{NetworkError, Source, Worker};
 use convergd::role::Role;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
 //! Checkpoints in every layout, written by the libraries that trainers use: each is loaded by the
 //! product's own path, and its values are PyTorch's. Damaged and hostile ones are refused with a reason.
 
-#![cfg(feature = "torch")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

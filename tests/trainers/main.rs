@@ -3,7 +3,6 @@
 //!
 //! `fixtures/train.py` is the training; what it wrote it says itself, with the values that PyTorch
 //! computes from the same weights. Without the virtual environment the tests say so and end.
-#![cfg(feature = "torch")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,4 @@
 //! Watching, in simulated worlds with their own clock and with the real threads.
-#![cfg(feature = "torch")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

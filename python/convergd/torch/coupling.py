@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import weakref
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 # What a message is about: its first number.
 _VALUES, _DECISION = 0, 1
 
-# Seconds after an error in which gloo's thread lets go of the tensors. That may need the
-# interpreter, and a thread that asks for it while the process ends aborts the process.
-_GRACE = 0.2
+# Seconds that gloo's thread is given to let go of tensors at the end; it takes less than one
+# thousandth unless the machine stands still.
+_PATIENCE = 2.0
 
 _HINTS = {
     "call": "each must call the loss and `share` in the same order",
@@ -73,8 +74,9 @@ class Coupling:
         backend = str(distributed.get_backend(group))
         self._device = torch.device("cuda" if "nccl" in backend else "cpu")
         self._shared: Decision | None = None
-        # Kept until the next one, so that a thread of gloo does not free its tensors (`_GRACE`).
-        self._work: distributed.Work | None = None
+        self._held: list[object] = []
+        """The last collective and its tensors, until the next one or the end, see `_let_go`."""
+        weakref.finalize(self, _let_go, self._held)
 
     def exchange(self, own: Tensor, step: int, lambda_: float, draw: int) -> Tensor:
         """The partner's values for one's own, [B].
@@ -128,20 +130,34 @@ class Coupling:
 
     def _gather(self, own: Tensor) -> list[Tensor]:
         """The tensors of both, by rank; they pass on the device of the backend."""
-        own = own.to(self._device)
+        own = own.to(self._device, copy=True)
         both = [torch.empty_like(own), torch.empty_like(own)]
         timeout = timedelta(seconds=self.timeout)
         try:
-            self._work = self.group.allgather([both], [own], _options(timeout))
+            work = self.group.allgather([both], [own], _options(timeout))
+            self._held[:] = [work, own, *both]
             # gloo ends the collective itself in time, and is to be done with it; nccl does not.
-            self._work.wait(timeout if self._device.type == "cuda" else 2 * timeout)
+            work.wait(timeout if self._device.type == "cuda" else 2 * timeout)
         except RuntimeError as error:
-            time.sleep(_GRACE)
             raise PartnerError(
                 f"the other process of the pair has died or did not answer within {self.timeout:g} "
                 f"s: {error}"
             ) from error
         return both
+
+
+def _let_go(held: list[object]) -> None:
+    """Wait until gloo's thread has let go of the tensors of the last collective.
+
+    It does so a moment after the collective has ended, and needs the interpreter for it: a thread
+    that asks for the interpreter while that ends aborts the process.
+    """
+    tensors = [own for own in held if isinstance(own, Tensor)]
+    # Without the collective itself, only a thread that is not done yet holds them too.
+    held.clear()
+    deadline = time.monotonic() + _PATIENCE
+    while any(own._use_count() > 1 for own in tensors) and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def _group(group: distributed.ProcessGroup | None) -> distributed.ProcessGroup:

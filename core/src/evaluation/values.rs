@@ -1,0 +1,13 @@
+//! What a network gave.
+
+/// What one network gives for the probe, before any extraction. This is what the cache holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProbeValues {
+    /// v(S) by sample and bitmask, [P][2^n], in log-odds. May hold NaN when the weights do.
+    pub values: Vec<Vec<f64>>,
+    /// Logits of the unmasked samples, [P][classes].
+    pub logits: Vec<Vec<f64>>,
+    /// v(S) of the first samples in float32, [at most [`REFERENCE_SAMPLES`](super::precision::REFERENCE_SAMPLES)][2^n]; empty where `values`
+    /// are in float32 themselves.
+    pub reference: Vec<Vec<f64>>,
+}

@@ -1,0 +1,159 @@
+//! A person's decision: made by the run itself, or where none is at work by the command.
+
+pub mod requests;
+
+use crate::best::best_of;
+use crate::clock::now;
+use crate::config::Config;
+use crate::control::Control;
+use crate::history::{DeliveryRow, History, HistoryError, InterventionRow, Outcome, StateLock};
+use crate::policy::{Decision, Intervention, Policy, PolicyState, Refused, intervene};
+use crate::role::Role;
+use crate::signal::{Document, at_step};
+use std::path::Path;
+
+type Result<T> = std::result::Result<T, HistoryError>;
+
+/// What a person's decision is made from.
+pub struct Scene<'a> {
+    /// As it is now.
+    pub config: &'a Config,
+    /// What has been.
+    pub history: &'a History,
+    /// The rules as they are now.
+    pub policy: &'a Policy,
+    /// What they remember.
+    pub state: PolicyState,
+    /// The newest generation before it.
+    pub generation: u64,
+    /// Newest step seen of each network.
+    pub newest: [Option<u64>; 2],
+}
+
+/// A decision that is to be stored.
+pub struct Decided {
+    /// What the person has done.
+    pub row: InterventionRow,
+    /// What trainers are told.
+    pub delivery: DeliveryRow,
+}
+
+impl Scene<'_> {
+    /// Decides; nothing is stored yet.
+    pub fn decide(
+        self,
+        intervention: Intervention,
+    ) -> Result<std::result::Result<Decided, Refused>> {
+        let after = self.history.last_pair()?.map(|pair| pair.step);
+        let rows = self.history.interventions()?;
+        let is_person =
+            |row: &&InterventionRow| !matches!(row.intervention, Intervention::Policy { .. });
+        let persons = rows.iter().filter(is_person).count() as u64;
+        let (step, time) = (after.unwrap_or(0), now());
+        let decided = intervene(self.policy, self.state, &intervention, persons + 1, step, time);
+        let (policy, decision) = match decided {
+            Ok(decided) => decided,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let best = match decision.best_step {
+            Some(step) => self.history.pair(step)?,
+            None => None,
+        };
+        let best = best_of(self.config, self.history, best, &[])?;
+        let between_pairs = self.history.last_distance()?.unwrap_or(0);
+        let at_step = at_step(self.newest, step, between_pairs, self.config.fixed.is_some());
+        let document = Document::of(&decision, self.generation + 1, at_step, best);
+        let delivery = DeliveryRow { decision, document, delivered: None };
+        let number = next_number(self.history)?;
+        let row = InterventionRow { number, after, time, intervention, policy };
+        Ok(Ok(Decided { row, delivery }))
+    }
+}
+
+/// The number of the next intervention.
+pub fn next_number(history: &History) -> Result<u64> {
+    Ok(history.last_intervention()?.map_or(1, |row| row.number + 1))
+}
+
+/// What became of a person's decision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcomes {
+    /// It.
+    pub decision: Decision,
+    /// Its generation.
+    pub generation: u64,
+    /// Whether the control file says so.
+    pub delivered: bool,
+}
+
+/// Makes a person's decision where no run is at work. The lock is held meanwhile.
+///
+/// # Errors
+/// A state that is held or cannot be used; within, what would change nothing.
+pub fn decide_alone(
+    config: &Config,
+    intervention: Intervention,
+    _lock: &StateLock,
+) -> Result<std::result::Result<Outcomes, Refused>> {
+    let mut history = History::open(&config.state)?;
+    let control = Control::new(config.control.clone());
+    let is_dry = history.fact("mode")?.as_deref() == Some("dry run");
+    let decided = history.last_decision()?.map_or(0, |row| row.document.generation);
+    let told = if is_dry { 0 } else { control.next_generation().saturating_sub(1) };
+    let last = history.last_pair()?;
+    // That of the file runs from the next start on.
+    let ran = history.last_policy()?;
+    let ran = ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
+    let newest = Role::BOTH.map(|role| newest_step(&history, role));
+    let [target, baseline] = newest;
+    let scene = Scene {
+        config,
+        history: &history,
+        policy: ran.as_ref().unwrap_or(&config.policy),
+        state: history.policy_state(last.as_ref())?,
+        generation: decided.max(told),
+        newest: [target?, baseline?],
+    };
+    let Decided { row, delivery } = match scene.decide(intervention)? {
+        Ok(decided) => decided,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    history.record_intervention(&row, Some(&delivery))?;
+    let DeliveryRow { decision, document, .. } = delivery;
+    if !is_dry {
+        deliver_alone(&mut history, &control, &document)?;
+    }
+    let generation = document.generation;
+    let delivered = history.last_decision()?.is_some_and(|row| row.delivered.is_some());
+    Ok(Ok(Outcomes { decision, generation, delivered }))
+}
+
+fn deliver_alone(history: &mut History, control: &Control, document: &Document) -> Result<()> {
+    if document.action == "continue" {
+        control.forget_ends();
+    }
+    match control.deliver(document) {
+        Ok(()) => history.record_delivery(document.generation, now()),
+        // It is in the history, and the next start writes the file.
+        Err(error) => {
+            tracing::error!("{error}; the decision is kept, and the next start tries again");
+            Ok(())
+        }
+    }
+}
+
+fn newest_step(history: &History, role: Role) -> Result<Option<u64>> {
+    let mut newest = None;
+    for outcome in [Outcome::Waiting, Outcome::Evaluated, Outcome::Skipped] {
+        newest = newest.max(history.last_step(role, outcome)?);
+    }
+    Ok(newest)
+}
+
+/// Whether there is a history that a decision can be written into.
+///
+/// # Errors
+/// None yet, or one that cannot be read.
+pub fn expect_history(state: &Path) -> std::result::Result<(), HistoryError> {
+    History::open_for_reading(state).map(|_| ())
+}
