@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
+WHEELS := target/wheels
+INSTALLED := target/installed
 # Value tables with known optima; the benches do without where the file is not there.
 GOLDEN ?= $(CURDIR)/../shared/golden/values.safetensors
 # Seconds of `make fuzz` for each reader.
@@ -18,7 +20,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build demo demo-phase test test-rust test-core test-python fuzz bench-solver bench-forward bench-history bench-loss lint format clean
+.PHONY: help setup build demo demo-phase test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-loss lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,7 +30,8 @@ setup: $(READY) ## the virtual environment with PyTorch (5 GB) and the Python pa
 $(READY): python/pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable python
+	# The package as it lies here; `make wheel` makes one to install.
+	$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_paths()["purelib"], "convergd.pth").write_text("$(CURDIR)/python\n")'
 	touch $(READY)
 
 build: setup ## target/release/convergd and convergd-torch, which finds libtorch by itself
@@ -50,8 +53,18 @@ test-rust: setup
 test-core: ## the pure core alone: no libtorch, no SQLite, no HTTP
 	cargo test --locked -p convergd-core --no-default-features --lib
 
-test-python: setup
-	cd python && $(BIN)/python -m pytest -q tests
+# Against the wheel as it is installed, not the package as it lies here.
+test-python: wheel
+	rm -rf $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
+		--target $(INSTALLED) $(WHEELS)/*.whl
+	cd python/tests && CONVERGD_WHEEL_FILE=$$(echo $(CURDIR)/$(WHEELS)/*.whl) \
+		PYTHONPATH=$(CURDIR)/$(INSTALLED) $(BIN)/python -m pytest -q .
+
+wheel: setup ## the Python package with both programs, under target/wheels
+	rm -rf $(WHEELS)
+	CONVERGD_WHEEL=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
+		--no-build-isolation --no-deps --wheel-dir $(WHEELS) ./python
 
 # A crash, a hang of 10 s or 64 MiB at once fails; what caused it is under fuzz/artifacts.
 fuzz: setup $(FUZZ_TOOL) ## random bytes for each reader of checkpoints, FUZZ_SECONDS=30 each

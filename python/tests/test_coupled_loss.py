@@ -9,6 +9,7 @@ import pair_training
 import pytest
 import torch
 
+import convergd
 from convergd import Best, Decision
 from convergd.torch import (
     CoupledInteractionLoss,
@@ -32,7 +33,7 @@ def pair(tmp_path):
     processes = []
 
     def start(mode):
-        package = str(Path(__file__).parents[1])
+        package = str(Path(convergd.__file__).parents[1])
         for rank in (0, 1):
             processes.append(
                 subprocess.Popen(

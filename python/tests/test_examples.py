@@ -10,13 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import convergd
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "pytorch"
 
 pytest.importorskip("sklearn")
 
 
 def run(script, *arguments):
-    package = str(Path(__file__).parents[1])
+    package = str(Path(convergd.__file__).parents[1])
     result = subprocess.run(
         [sys.executable, EXAMPLES / script, *map(str, arguments)],
         capture_output=True,

@@ -369,7 +369,7 @@ impl serde::de::Visitor<'_> for SizeVisitor {
     }
 }
 
-/// A share, as a number such as `0.05` or with its unit: `5%`.
+/// A share, as a number such as `0.05` or with its unit: `5%`. Above 1 it needs the unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share(pub f64);
 
@@ -388,16 +388,23 @@ impl serde::de::Visitor<'_> for ShareVisitor {
         f.write_str("a share, such as `0.05` or `5%`")
     }
 
-    fn visit_f64<E>(self, share: f64) -> Result<Share, E> {
-        Ok(Share(share))
+    fn visit_f64<E: serde::de::Error>(self, share: f64) -> Result<Share, E> {
+        // Who writes 5 may mean either.
+        match share > 1.0 {
+            true => Err(E::custom(format!(
+                "{share} without a unit is more than all of it; write `{share}%`, or `{}%` if that is meant",
+                100.0 * share
+            ))),
+            false => Ok(Share(share)),
+        }
     }
 
-    fn visit_u64<E>(self, share: u64) -> Result<Share, E> {
-        Ok(Share(share as f64))
+    fn visit_u64<E: serde::de::Error>(self, share: u64) -> Result<Share, E> {
+        self.visit_f64(share as f64)
     }
 
-    fn visit_i64<E>(self, share: i64) -> Result<Share, E> {
-        Ok(Share(share as f64))
+    fn visit_i64<E: serde::de::Error>(self, share: i64) -> Result<Share, E> {
+        self.visit_f64(share as f64)
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Share, E> {

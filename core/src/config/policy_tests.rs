@@ -43,6 +43,7 @@ fn epochs_are_steps_and_need_their_number() {
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found.iter().all(|message| message.contains("give `policy.steps_per_epoch`")));
     let found = lines(&rules("  steps_per_epoch: 0\n"));
+    assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].contains("policy.steps_per_epoch: is 0"), "{found:#?}");
 }
 
@@ -162,4 +163,58 @@ fn a_phase_without_settings_is_one_and_may_be_led_to_by_a_person() {
     );
     let config = Config::parse(Path::new("dir/run.yaml"), &text).expect("good");
     assert!(config.policy.transitions.is_empty());
+}
+
+#[test]
+fn mistakes_beside_each_other_are_all_told() {
+    let found = lines(&policy(
+        "  phases:
+    plain: {to: [one, other]}
+  rules:
+    - id: a
+      phase: nowhere
+      when:
+        declined: {metric: probe_loss, leave: {absolute: -1}}
+      then:
+        stop: {}
+    - id: b
+      when:
+        declined: {metric: probe_loss, drop: {relative: 5}}
+      then:
+        stop: {}
+    - id: c
+      when:
+        not_finite: {}
+      then: stop
+",
+    ));
+    let wanted = [
+        "policy.phases.plain.to: names `one`",
+        "policy.phases.plain.to: names `other`",
+        "rules[0].when.declined.drop: is missing",
+        "rules[0].when.declined.leave.absolute: is -1",
+        "relative: 5 without a unit is more than all of it; write `5%`, or `500%` if that is meant",
+        "rules[2].then: is a name alone; write it as a map, such as `{stop: {}}`",
+    ];
+    for part in wanted {
+        assert!(found.iter().any(|message| message.contains(part)), "{part}: {found:#?}");
+    }
+    // What the last rule leads to is not known.
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+}
+
+#[test]
+fn a_phase_that_nothing_leads_to_is_told_beside_other_mistakes() {
+    let found = lines(&policy(
+        "  rules:
+    - id: a
+      phase: nowhere
+      when:
+        below: {metric: probe_loss}
+      then:
+        stop: {}
+",
+    ));
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(found.iter().any(|message| message.contains("rules[0].phase: is `nowhere`")));
 }

@@ -41,7 +41,7 @@ impl JsonSchema for Share {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^-?[0-9.]+ *%$"}], "description": "A share, such as 0.05 or 5%" })
+        json_schema!({ "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": r"^[0-9.]+ *%$"}], "description": "A share, such as 0.05 or 5%; above 1 with its unit" })
     }
 }
 

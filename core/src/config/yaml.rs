@@ -236,6 +236,9 @@ fn display(path: &[Segment]) -> String {
 
 /// serde's message, with the nearest known name where one was misspelt.
 fn explain(message: &str) -> String {
+    if message == "invalid type: unit variant, expected newtype variant" {
+        return "is a name alone; write it as a map, such as `{stop: {}}`".to_owned();
+    }
     let misspelt = ["unknown field `", "unknown variant `"];
     if !misspelt.iter().any(|start| message.starts_with(start)) {
         return message.to_owned();

@@ -14,6 +14,12 @@ pub(super) fn print(pairs: &[PairRow], all: &[Candidate]) {
     say(format!("\n{:<28}{:>8}{:>8}{:>8}{names}", "policy", "action", "at", "best"));
     for candidate in all {
         let name = candidate.file.file_name().unwrap_or_default().to_string_lossy();
+        // It ends the run, whatever was decided before.
+        if let Some(missing) = &candidate.replayed.missing {
+            let step = missing.step;
+            say(format!("{name:<28}{:>8}{step:>8}", "error"));
+            continue;
+        }
         let Some(last) = candidate.last() else {
             say(format!("{name:<28}{:>8}", "none"));
             continue;

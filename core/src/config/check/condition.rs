@@ -236,8 +236,8 @@ impl Check {
         let drop =
             drop.and_then(|drop| self.margin(&format!("{at}.drop"), Some(drop), Margin::NONE));
         let confirm = self.confirm(at, file.confirm);
-        let drop = drop?;
-        let leave = self.margin(&format!("{at}.leave"), file.leave, drop)?;
+        let leave = self.margin(&format!("{at}.leave"), file.leave, drop.unwrap_or(Margin::NONE));
+        let (drop, leave) = (drop?, leave?);
         let fits = match (leave, drop) {
             (Margin::Absolute(leave), Margin::Absolute(drop))
             | (Margin::Relative(leave), Margin::Relative(drop))

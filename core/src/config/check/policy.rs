@@ -24,7 +24,8 @@ impl Check {
         if policy.steps_per_epoch == Some(0) {
             self.checked.report("policy.steps_per_epoch", "is 0, but must be at least 1");
         }
-        self.steps_per_epoch = policy.steps_per_epoch.filter(|&steps| steps > 0);
+        // With a mistaken number epochs are no mistakes of their own.
+        self.steps_per_epoch = policy.steps_per_epoch.map(|steps| steps.max(1));
         let phases = self.phases(policy.phases.unwrap_or_default());
         let Some(files) = policy.rules.filter(|rules| !rules.is_empty()) else {
             self.checked.report("policy.rules", "is missing: give at least one rule");
@@ -36,6 +37,7 @@ impl Check {
             // Unless it is known why.
             self.checked.report(&format!("policy.rules[{index}]"), "is empty: give a rule");
         }
+        self.phases_exist(&files, &phases);
         let rules: Vec<Rule> = files
             .into_iter()
             .enumerate()
@@ -60,7 +62,6 @@ impl Check {
                  100000}}, then: {stop: {}}}`",
             );
         }
-        self.phases_exist(&rules, &phases);
         let allowed = |(name, phase): (String, PhaseOfTraining)| Some((name, phase.to?));
         let transitions = phases.into_iter().filter_map(allowed).collect();
         let policy = Policy { rules, missing, transitions };
@@ -79,8 +80,7 @@ impl Check {
             // Nothing behind the colon is nothing said of it.
             let file::PhaseOfTraining { lambda, ramp, to } = phase.unwrap_or_default();
             let at = format!("policy.phases.{name}");
-            let unknown = to.iter().flatten().find(|to| !names.contains(to));
-            if let Some(unknown) = unknown {
+            for unknown in to.iter().flatten().filter(|to| !names.contains(to)) {
                 let message = format!("names `{unknown}`, but the phases are {}", names.join(", "));
                 self.checked.report(&format!("{at}.to"), message);
             }
@@ -115,17 +115,22 @@ impl Check {
     }
 
     /// A rule for a phase that no rule leads to would never hold.
-    fn phases_exist(&mut self, rules: &[Rule], phases: &Phases) {
-        let leads_to = |rule: &Rule| match &rule.then {
-            Action::Phase { to, .. } => Some(to.clone()),
+    fn phases_exist(&mut self, rules: &[Option<file::Rule>], phases: &Phases) {
+        let leads_to = |rule: &file::Rule| match &rule.then {
+            Some(file::Action::Phase(file::Phase { to, .. })) => to.clone(),
             _ => None,
         };
-        let mut known: Vec<String> = rules.iter().filter_map(leads_to).collect();
+        let mut known: Vec<String> = rules.iter().flatten().filter_map(leads_to).collect();
+        if known.len() < rules.iter().filter(|rule| may_switch(rule.as_ref())).count() {
+            // What a mistaken rule leads to is not known.
+            return;
+        }
         known.push(FIRST_PHASE.to_owned());
         // A person may lead to these.
         known.extend(phases.keys().cloned());
         for (index, rule) in rules.iter().enumerate() {
-            if let Some(phase) = rule.phase.as_ref().filter(|phase| !known.contains(phase)) {
+            let phase = rule.as_ref().and_then(|rule| rule.phase.as_ref());
+            if let Some(phase) = phase.filter(|phase| !known.contains(phase)) {
                 let message = format!(
                     "is `{phase}`, but the run only knows the phases {}; the rule would never hold",
                     known.join(", ")
@@ -243,4 +248,10 @@ impl Check {
             min_output_scale: scale?,
         })
     }
+}
+
+/// Whether a rule switches the phase, or might, were it not mistaken.
+fn may_switch(rule: Option<&file::Rule>) -> bool {
+    let then = rule.and_then(|rule| rule.then.as_ref());
+    then.is_none_or(|then| matches!(then, file::Action::Phase(_)))
 }

@@ -1,0 +1,134 @@
+"""The wheel as it is installed: the console command, and the libtorch that it finds."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import convergd
+
+WHEEL = os.environ.get("CONVERGD_WHEEL_FILE")
+SITE = Path(sysconfig.get_paths()["purelib"])
+"""Where torch is."""
+
+if WHEEL is None:
+    pytest.skip("no wheel; `make test-python` builds one", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """A virtual environment with the wheel and nothing else."""
+    directory = tmp_path_factory.mktemp("environment") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", directory / "bin/python", "install", "--quiet"]
+    # What these tests import must not count as installed.
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([*pip, "--no-deps", "--no-index", WHEEL], check=True, env=alone)
+    return directory
+
+
+def run(environment, *arguments, **variables):
+    """The command as a shell would find it in that environment alone."""
+    kept = {name: os.environ[name] for name in ("HOME", "OMP_WAIT_POLICY") if name in os.environ}
+    path = f"{environment / 'bin'}:/usr/bin:/bin"
+    return subprocess.run(
+        [arguments[0], *arguments[1:]],
+        env=kept | {"PATH": path} | variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def torch_of(environment):
+    (python,) = (environment / "lib").glob("python3*")
+    return python / "site-packages/torch"
+
+
+@pytest.fixture
+def torch(environment):
+    """The torch of the tests, for as long as one lasts."""
+    link = torch_of(environment)
+    link.symlink_to(SITE / "torch")
+    yield link
+    link.unlink()
+
+
+def test_these_tests_are_of_the_wheel():
+    assert Path(convergd.__file__).parent.parent != Path(__file__).parents[1]
+    assert (Path(convergd.__file__).parent / "py.typed").exists()
+
+
+def test_the_command_is_there_and_has_the_version_of_the_package(environment):
+    said = run(environment, "convergd", "--version")
+    assert (said.returncode, said.stdout) == (0, f"convergd {convergd.__version__}\n")
+    asked = "import importlib.metadata as m; print(m.version('convergd'))"
+    assert run(environment, "python", "-c", asked).stdout == f"{convergd.__version__}\n"
+
+
+def test_the_client_needs_no_torch(environment):
+    code = (
+        "import sys, convergd; c = convergd.Control('nowhere', network='target'); "
+        "assert not c.poll(1).stop; assert 'torch' not in sys.modules; print('fine')"
+    )
+    said = run(environment, "python", "-c", code)
+    assert said.stdout == "fine\n", said.stderr
+
+
+def test_without_torch_every_place_that_was_searched_is_told(environment, tmp_path):
+    said = run(environment, "convergd", "doctor", VIRTUAL_ENV=str(tmp_path), LIBTORCH="/nowhere")
+    assert said.returncode == 69
+    for part in (
+        "no libtorch of PyTorch 2.11 was found",
+        "/nowhere/lib (LIBTORCH): not there",
+        f"environment {environment}: no lib/python3.*/site-packages/torch there",
+        f"environment {tmp_path}: no lib/python3.*/site-packages/torch there",
+        f"torch of {environment / 'bin/python3'}: it has none",
+    ):
+        assert part in said.stderr, said.stderr
+
+
+def test_commands_that_need_no_torch_work_without(environment, tmp_path):
+    said = run(environment, "convergd", "check", "--schema")
+    assert said.returncode == 0 and '"$schema"' in said.stdout
+    said = run(environment, "convergd", "status", "-c", str(tmp_path / "none.yaml"))
+    assert said.returncode == 64 and "none.yaml" in said.stderr
+
+
+def test_the_torch_of_its_own_environment_is_found(environment, torch):
+    said = run(environment, "convergd", "doctor")
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert "libtorch_cpu.so" in said.stdout and str(SITE) in said.stdout
+
+
+def test_a_torch_that_only_python_knows_of_is_found(environment):
+    (python,) = (environment / "lib").glob("python3*")
+    path = python / "site-packages/elsewhere.pth"
+    path.write_text(f"{SITE}\n")
+    try:
+        said = run(environment, "convergd", "doctor")
+    finally:
+        path.unlink()
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_another_version_of_torch_is_refused_with_its_number(environment, tmp_path):
+    torch = tmp_path / "lib/python3.11/site-packages/torch"
+    (torch / "lib").mkdir(parents=True)
+    (torch / "lib/libtorch_cpu.so").touch()
+    (torch / "version.py").write_text("__version__ = '2.7.1+cpu'\n")
+    said = run(environment, "convergd", "doctor", VIRTUAL_ENV=str(tmp_path))
+    assert said.returncode == 69 and "PyTorch 2.7.1+cpu" in said.stderr, said.stderr
+
+
+def test_a_program_that_is_not_there_is_told_with_its_places(environment, torch):
+    program = environment / "bin/convergd-torch"
+    aside = program.rename(program.with_suffix(".aside"))
+    try:
+        said = run(environment, "convergd", "doctor")
+    finally:
+        aside.rename(program)
+    assert said.returncode == 69 and f"`{program}`" in said.stderr, said.stderr
