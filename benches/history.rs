@@ -8,7 +8,7 @@
 //! for each checkpoint. The program and the probe come from `tests/fixtures/make_bad_input.py DIR`.
 //!
 //! `start` is the time of `convergd run` until its first look at a checkpoint directory; beside it stands that
-//! of a history without any pair. `--version` is a process that only loads libtorch: what is there without a history. `tick` is CPU time while nothing happens.
+//! of a history without any pair. `--version` is a process that does nothing. `tick` is CPU time while nothing happens.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use convergd::convergence::{Estimate, Monitor, Samples, Strength, Totals};
