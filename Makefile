@@ -6,6 +6,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 WHEELS := target/wheels
 INSTALLED := target/installed
+SENTENCES := target/sentences/movieReviewSnippets_GroundTruth.txt
 # Value tables with known optima; the benches do without where the file is not there.
 GOLDEN ?= $(CURDIR)/../shared/golden/values.safetensors
 # Seconds of `make fuzz` for each reader.
@@ -20,7 +21,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build demo demo-phase test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-loss lint format clean
+.PHONY: help setup build demo demo-phase test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-loss experiments lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,8 +64,10 @@ test-python: wheel
 
 wheel: setup ## the Python package with both programs, under target/wheels
 	rm -rf $(WHEELS)
-	CONVERGD_WHEEL=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
 		--no-build-isolation --no-deps --wheel-dir $(WHEELS) ./python
+	# Its programs have taken the place of those that find libtorch by themselves.
+	cargo build --release --locked
 
 # A crash, a hang of 10 s or 64 MiB at once fails; what caused it is under fuzz/artifacts.
 fuzz: setup $(FUZZ_TOOL) ## random bytes for each reader of checkpoints, FUZZ_SECONDS=30 each
@@ -106,6 +109,19 @@ bench-history: setup ## start, status and ticks with ten thousand pairs (5 minut
 
 bench-loss: setup ## a step of each loss, as a multiple of plain training (2 minutes)
 	PYTHONPATH=python $(BIN)/python benches/loss.py
+
+experiments: build $(SENTENCES) ## what each loss does after the phase switch, docs/experiments.md (30 minutes)
+	PYTHONPATH=python $(BIN)/python examples/pytorch/experiments/phase.py \
+		--convergd target/release/convergd --out target/experiments --sentences $(SENTENCES)
+
+# 10,605 movie sentences with their ratings, which the source of a package brings along.
+$(SENTENCES): $(READY)
+	mkdir -p $(@D)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: \
+		--dest $(@D) vaderSentiment==3.3.2
+	tar -xzOf $(@D)/vaderSentiment-3.3.2.tar.gz \
+		vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz | tar -xz -C $(@D)
+	find $(@D) -mindepth 2 -name $(@F) -exec cp {} $@ \;
 
 lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --all --check

@@ -1,17 +1,13 @@
 //! Tells the programs where the libtorch is that `torch-sys` linked against, and compiles what tch does not
 //! offer of it.
 
-/// Set where a wheel is built: it goes to other machines, where that place is not there.
-const WHEEL: &str = "CONVERGD_WHEEL";
-
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-env-changed={WHEEL}");
     if let Ok(directory) = std::env::var("DEP_TCH_LIBTORCH_LIB") {
-        if std::env::var_os(WHEEL).is_none() {
-            // An rpath: its libraries are found without `LD_LIBRARY_PATH`. Old-style tags (RPATH) are searched for
-            // the dependencies of dependencies as well.
-            println!("cargo:rustc-link-arg=-Wl,--disable-new-dtags");
+        // A wheel goes to other machines, where that place is not there.
+        if std::env::var_os("CARGO_FEATURE_WHEEL").is_none() {
+            // For tests, and for whoever starts `convergd-torch` by itself. As RUNPATH, `LD_LIBRARY_PATH` comes before it.
+            println!("cargo:rustc-link-arg=-Wl,--enable-new-dtags");
             println!("cargo:rustc-link-arg=-Wl,-rpath,{directory}");
             println!("cargo:rustc-env=CONVERGD_LIBTORCH={directory}");
         }

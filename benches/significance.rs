@@ -1,4 +1,4 @@
-//! How often a flat curve is stopped, and how often a decline is found: `cargo bench --no-default-features
+//! How often a flat curve is stopped, and how often a decline is found: `cargo bench -p convergd-core --no-default-features
 //! --bench significance`. The table of docs/policy.md.
 
 #![allow(clippy::expect_used, clippy::print_stdout, missing_docs)]

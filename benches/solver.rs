@@ -1,7 +1,7 @@
 //! The solver on one thread: certification, cost against n, linearity and memory.
 //!
 //! `make bench-solver`, or
-//! `cargo bench --no-default-features --bench solver -- --tables DIR [--golden FILE]
+//! `cargo bench -p convergd-core --no-default-features --bench solver -- --tables DIR [--golden FILE]
 //! [--only certification|cost|linear|memory|monitors]`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 

@@ -1,6 +1,6 @@
 //! The subset transforms against the roofline of this machine, one thread, eight lanes of f64.
 //!
-//! `make bench-solver`, or `cargo bench --no-default-features --bench transforms`.
+//! `make bench-solver`, or `cargo bench -p convergd-core --no-default-features --bench transforms`.
 //!
 //! Three bounds hold for a table of W = 64·2^n bytes, and the largest one binds:
 //!

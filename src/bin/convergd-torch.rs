@@ -2,6 +2,9 @@
 
 fn main() -> std::process::ExitCode {
     // SAFETY: no other thread runs yet.
-    unsafe { std::env::remove_var(convergd::network::device::TF32_OVERRIDE) };
+    unsafe {
+        std::env::remove_var(convergd::network::device::TF32_OVERRIDE);
+        convergd_core::cli::beside::restore_environment();
+    }
     convergd::cli::main().into()
 }

@@ -1,203 +1,40 @@
-//! `convergd doctor`: what works here, and what to do about the rest.
+//! What `convergd doctor` says of libtorch and of the networks.
 
 use super::of_network;
-use crate::checkpoint::directory::nearest_existing;
-use crate::checkpoint::filesystem::Choice;
-use crate::checkpoint::fingerprint::Fingerprints;
-use crate::checkpoint::scan::{Candidate, Listing, scan};
-use crate::checkpoint::{Settings, foreign, left_out, notifier};
 use crate::config::Config;
 use crate::evaluation::ValueCache;
 use crate::network::{Source, Worker, device};
 use crate::role::Role;
-use convergd_core::cli::doctor::Arguments;
-use convergd_core::cli::{Exit, say};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use convergd_core::cli::Exit;
+use convergd_core::cli::doctor::{Findings, Networks};
+use std::path::PathBuf;
 
-/// Watches that the system should allow a user, at the least.
-const LEAST_WATCHES: u64 = 1024;
-/// Bytes that must find room where something is to be written.
-const ROOM: usize = 1 << 20;
-/// Damaged checkpoints of a network that are named.
-const MOST_SAID: usize = 5;
+/// libtorch is in this program.
+pub(super) struct Here;
 
-pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    let mut findings = Findings { exit: Exit::Done };
-    findings.good("convergd", env!("CARGO_PKG_VERSION"));
-    findings.libtorch();
-    findings.devices();
-    findings.watches();
-    if let Some(path) = &arguments.config {
-        let config = Config::load(path)?;
-        findings.good("configuration", &path.display().to_string());
-        findings.paths(&config);
-    }
-    Ok(findings.exit)
-}
-
-struct Findings {
-    exit: Exit,
-}
-
-impl Findings {
-    fn good(&self, what: &str, found: &str) {
-        say(format!("ok    {what}: {found}"));
-    }
-
-    fn warn(&self, what: &str, found: &str) {
-        say(format!("warn  {what}: {found}"));
-    }
-
-    fn bad(&mut self, what: &str, found: &str, exit: Exit) {
-        say(format!("BAD   {what}: {found}"));
-        if self.exit == Exit::Done {
-            self.exit = exit;
-        }
-    }
-
-    fn libtorch(&mut self) {
+impl Networks for Here {
+    fn libtorch(&self, findings: &mut Findings) {
         match (device::self_test(), device::libtorch_path()) {
-            (true, Some(path)) => self.good("libtorch", &path.display().to_string()),
-            (true, None) => self.good("libtorch", "linked"),
-            (false, _) => self.bad("libtorch", "1.5 + 2.5 is not 4", Exit::Device),
+            (true, Some(path)) => findings.good("libtorch", &path.display().to_string()),
+            (true, None) => findings.good("libtorch", "linked"),
+            (false, _) => findings.bad("libtorch", "1.5 + 2.5 is not 4", Exit::Device),
         }
-    }
-
-    fn devices(&self) {
         match device::cuda_devices() {
-            0 => self.warn("CUDA", "libtorch sees no device; networks run on the CPU"),
-            count => self.good("CUDA", &format!("{count} devices")),
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        self.good("CPU", &format!("{cores} cores"));
-    }
-
-    fn watches(&self) {
-        let limit = "/proc/sys/fs/inotify/max_user_watches";
-        let allowed: Option<u64> =
-            std::fs::read_to_string(limit).ok().and_then(|text| text.trim().parse().ok());
-        match allowed {
-            Some(count) if count >= LEAST_WATCHES => {
-                self.good("inotify", &format!("{count} watches"))
-            }
-            Some(count) => self.warn(
-                "inotify",
-                &format!("{count} watches; directories are polled beyond that (sysctl fs.inotify)"),
-            ),
-            None => self.warn("inotify", "not here; directories are polled"),
+            0 => findings.warn("CUDA", "libtorch sees no device; networks run on the CPU"),
+            count => findings.good("CUDA", &format!("{count} devices")),
         }
     }
 
-    fn paths(&mut self, config: &Config) {
-        let mut newest = [None, config.fixed.clone()];
-        for watched in &config.watch {
-            let what = format!("{} checkpoints", watched.role);
-            match nearest_existing(&watched.directory) {
-                Some(there) if there == watched.directory => {
-                    newest[watched.role.index()] = self.checkpoints(&what, watched);
-                }
-                Some(_) => {
-                    let directory = watched.directory.display();
-                    self.warn(
-                        &what,
-                        &format!("`{directory}` is not there yet; `run` waits for it"),
-                    );
-                }
-                None => self.bad(&what, &watched.directory.display().to_string(), Exit::Data),
-            }
-            if nearest_existing(&watched.directory).is_some() {
-                let (directory, wanted) = (&watched.directory, watched.watching.mode);
-                let Choice { mode, reason, .. } = notifier::choose(directory, wanted);
-                self.good(
-                    &format!("{} watching", watched.role),
-                    &format!("{}: {reason}", mode.name()),
-                );
-            }
-        }
-        let mut files = vec![
-            ("target program", &config.network.programs[0]),
-            ("baseline program", &config.network.programs[1]),
-            ("probe", &config.network.probe),
-        ];
-        files.extend(config.fixed.as_ref().map(|fixed| ("fixed baseline", fixed)));
-        for (what, path) in files {
-            match std::fs::File::open(path) {
-                Ok(_) => self.good(what, &path.display().to_string()),
-                Err(error) => self.bad(what, &format!("`{}`: {error}", path.display()), Exit::Data),
-            }
-        }
-        self.networks(config, newest);
-        self.writable("state", &config.state);
-        self.writable("control", &config.control.directory);
-    }
-
-    /// What `run` would find in a directory that is there, and say of it.
-    /// Gives the newest that is complete.
-    fn checkpoints(&mut self, what: &str, watched: &Settings) -> Option<PathBuf> {
-        let directory = watched.directory.display();
-        let Listing { candidates, others } =
-            match scan(watched, &mut Fingerprints::default(), SystemTime::now()) {
-                Ok(listing) => listing,
-                Err(error) => {
-                    self.bad(what, &format!("`{directory}`: {error}"), Exit::Data);
-                    return None;
-                }
-            };
-        let flaw = |candidate: &Candidate| {
-            let flaw = watched.layout.check(&candidate.path, &watched.limits).err()?;
-            Some(format!("`{}` {flaw}", candidate.path.display()))
-        };
-        let flaws: Vec<Option<String>> = candidates.iter().map(flaw).collect();
-        let complete = candidates.iter().zip(&flaws).rev().find(|(_, flaw)| flaw.is_none());
-        let newest = complete.map(|(candidate, _)| candidate.path.clone());
-        let flaws: Vec<String> = flaws.into_iter().flatten().collect();
-        let found = match candidates.len() {
-            0 => match foreign(watched, &others) {
-                Some(reason) => {
-                    self.bad(what, &reason, Exit::Data);
-                    return None;
-                }
-                None => format!("`{directory}` holds none yet; `run` waits for them"),
-            },
-            count => format!(
-                "{} of {count} in `{directory}` are complete, of `layout: {}`{}",
-                count - flaws.len(),
-                watched.layout.name(),
-                left_out(watched, &others).map_or_else(String::new, |what| format!("; {what}"))
-            ),
-        };
-        // One may be being written; where none is whole, the layout may be another.
-        let is_any_whole = flaws.len() < candidates.len() || candidates.is_empty();
-        if is_any_whole {
-            self.good(what, &found);
-        } else {
-            self.bad(what, &found, Exit::Data);
-        }
-        for flaw in flaws.iter().take(MOST_SAID) {
-            match is_any_whole {
-                true => self.warn(what, flaw),
-                false => self.bad(what, flaw, Exit::Data),
-            }
-        }
-        if flaws.len() > MOST_SAID {
-            self.warn(what, &format!("{} more are incomplete or damaged", flaws.len() - MOST_SAID));
-        }
-        newest
-    }
-
-    /// Whether programs, probe, variables and device fit each other, and the newest checkpoints the programs.
-    fn networks(&mut self, config: &Config, newest: [Option<PathBuf>; 2]) {
+    fn fit(&self, config: &Config, newest: [Option<PathBuf>; 2], findings: &mut Findings) {
         let what = "networks";
         // Nothing is evaluated, so nothing is cached.
         let worker = match Worker::start(config.network.clone(), ValueCache::new(PathBuf::new(), 0))
         {
             Ok(worker) => worker,
-            Err(error) => return self.bad(what, &error.to_string(), of_network(&error)),
+            Err(error) => return findings.bad(what, &error.to_string(), of_network(&error)),
         };
         let (device, samples) = (worker.device(), worker.samples());
-        self.good(
+        findings.good(
             what,
             &format!("programs and {samples} probe samples fit each other on {device}"),
         );
@@ -205,27 +42,9 @@ impl Findings {
         let source = |role, file: PathBuf| Source { role, name: file.clone(), file };
         let pair = [source(Role::Target, target), source(Role::Baseline, baseline)];
         match worker.choose(pair).wait() {
-            Ok(Some(_)) => self.good(what, "the newest checkpoints load and give outputs"),
-            Ok(None) => self.warn(what, "the outputs of the newest checkpoints are not finite"),
-            Err(error) => self.bad(what, &error.to_string(), of_network(&error)),
-        }
-    }
-
-    fn writable(&mut self, what: &str, directory: &Path) {
-        let Some(there) = nearest_existing(directory) else {
-            return self.bad(
-                what,
-                &format!("nothing above `{}` exists", directory.display()),
-                Exit::Data,
-            );
-        };
-        // As much as a history needs for its next pairs: an empty file fits on a full disk.
-        let written = tempfile::tempfile_in(there).and_then(|mut file| file.write_all(&[1; ROOM]));
-        match written {
-            Ok(()) => self.good(what, &format!("`{}` can be written", directory.display())),
-            Err(error) => {
-                self.bad(what, &format!("`{}`: {error}", directory.display()), Exit::Data);
-            }
+            Ok(Some(_)) => findings.good(what, "the newest checkpoints load and give outputs"),
+            Ok(None) => findings.warn(what, "the outputs of the newest checkpoints are not finite"),
+            Err(error) => findings.bad(what, &error.to_string(), of_network(&error)),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::extractor::Extractor;
 use crate::network::{NetworkError, device};
 use crate::sparsify::Settings;
 use crate::tensor_solver;
-use convergd_core::cli::{self, Exit, Torch, doctor as doctor_arguments, run as run_arguments};
+use convergd_core::cli::{self, Exit, Torch};
 use convergd_core::evaluation::DeviceChoice;
 use std::error::Error;
 
@@ -21,12 +21,12 @@ pub fn main() -> Exit {
 struct Here;
 
 impl Torch for Here {
-    fn run(&self, arguments: &run_arguments::Arguments) -> anyhow::Result<Exit> {
+    fn run(&self, arguments: &cli::run::Arguments) -> anyhow::Result<Exit> {
         run::run(arguments)
     }
 
-    fn doctor(&self, arguments: &doctor_arguments::Arguments) -> anyhow::Result<Exit> {
-        doctor::run(arguments)
+    fn doctor(&self, arguments: &cli::doctor::Arguments) -> anyhow::Result<Exit> {
+        cli::doctor::run(arguments, &doctor::Here)
     }
 
     fn extractor(

@@ -2,12 +2,14 @@
 //! process over, so signals, exit codes and the number of the process are those of one program.
 
 use super::{Exit, Torch, doctor, run};
+use crate::config::Config;
 use crate::evaluation::DeviceChoice;
-use crate::extractor::Extractor;
-use crate::libtorch::{Found, Search};
+use crate::extractor::{CpuExtractor, Extractor};
+use crate::libtorch::Search;
 use crate::sparsify::Settings;
-use anyhow::Context;
+use std::convert::Infallible;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,6 +18,8 @@ use std::process::Command;
 const PROGRAM: &str = "convergd-torch";
 /// Where the loader looks for libraries.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
+/// What it was before.
+const FORMER: &str = "CONVERGD_FORMER_LD_LIBRARY_PATH";
 
 /// The way to it.
 pub struct Beside {
@@ -23,7 +27,7 @@ pub struct Beside {
     pub built_against: Option<&'static str>,
 }
 
-/// What is missing.
+/// What is missing or in the way.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
     /// The program.
@@ -36,67 +40,114 @@ pub enum NotFound {
     /// libtorch.
     #[error(transparent)]
     Libtorch(#[from] crate::libtorch::NotFound),
+    /// libtorch, where the loader cannot be told of it.
+    #[error(
+        "`{}` has a colon in its path, which the loader of libraries takes for two places; move or link it", .0.display()
+    )]
+    Colon(PathBuf),
+    /// The program does not start.
+    #[error("`{}` cannot be started: {source}; install convergd anew", program.display())]
+    Start {
+        /// It.
+        program: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
 }
 
 impl Beside {
     /// Becomes that program, with the same arguments; returns only where that fails.
-    fn become_it(&self) -> anyhow::Result<std::convert::Infallible> {
-        let own = std::env::current_exe().context("where this program lies cannot be told")?;
+    fn become_it(&self) -> Result<Infallible, NotFound> {
+        let own = own_paths();
         let program = program(&own)?;
+        let libraries = Search::here(&own, self.built_against).find()?;
+        let before = std::env::var_os(LIBRARY_PATH);
+        let all = std::iter::once(libraries.clone())
+            .chain(before.iter().flat_map(std::env::split_paths))
+            .filter(|place| !place.as_os_str().is_empty());
+        let all = std::env::join_paths(all).map_err(|_| NotFound::Colon(libraries))?;
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1));
-        // A link may lie in an environment, and the file elsewhere.
-        match Search::here(&invoked().unwrap_or(own), self.built_against)
-            .find()
-            .map_err(NotFound::from)?
-        {
-            Found::BuiltAgainst(_) => {}
-            Found::Elsewhere(directory) => {
-                let before = std::env::var_os(LIBRARY_PATH).unwrap_or_default();
-                let all = std::iter::once(directory).chain(std::env::split_paths(&before));
-                let all = all.filter(|place| !place.as_os_str().is_empty());
-                command.env(LIBRARY_PATH, std::env::join_paths(all)?);
-            }
-        }
-        let error = command.exec();
-        Err(error).with_context(|| format!("`{}` cannot be started", program.display()))
+        command.env(FORMER, before.unwrap_or_default()).env(LIBRARY_PATH, all);
+        Err(NotFound::Start { source: command.exec(), program })
     }
 }
 
-/// Beside the file, and beside what it links to.
-fn program(own: &Path) -> Result<PathBuf, NotFound> {
-    let mut places: Vec<PathBuf> = vec![own.with_file_name(PROGRAM)];
-    let real = std::fs::canonicalize(own).map(|real| real.with_file_name(PROGRAM));
-    places.extend(real.ok().filter(|real| *real != places[0]));
+/// Gives the variables back that were set for the loader: programs that are started later are none of it.
+///
+/// # Safety
+/// No other thread may run.
+pub unsafe fn restore_environment() {
+    let Some(former) = std::env::var_os(FORMER) else { return };
+    // SAFETY: the caller's.
+    unsafe {
+        std::env::remove_var(FORMER);
+        match former.is_empty() {
+            true => std::env::remove_var(LIBRARY_PATH),
+            false => std::env::set_var(LIBRARY_PATH, former),
+        }
+    }
+}
+
+/// The paths of this program: by which it was started, which may be a link in an environment, and at which it lies.
+fn own_paths() -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    let started = std::env::args_os().next().map(PathBuf::from);
+    let started = started.and_then(|name| match name.components().count() {
+        0 | 1 => on_path(&name, &std::env::var_os("PATH")?),
+        _ => std::path::absolute(&name).ok(),
+    });
+    for path in started.into_iter().chain(std::env::current_exe()) {
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
+fn on_path(name: &Path, path: &OsStr) -> Option<PathBuf> {
+    let mut places = std::env::split_paths(path).map(|place| place.join(name));
+    places.find(|file| file.is_file()).and_then(|file| std::path::absolute(file).ok())
+}
+
+/// Beside the first path where it is.
+fn program(own: &[PathBuf]) -> Result<PathBuf, NotFound> {
+    let places: Vec<PathBuf> = own.iter().map(|path| path.with_file_name(PROGRAM)).collect();
     match places.iter().find(|place| place.is_file()) {
         Some(found) => Ok(found.clone()),
         None => Err(NotFound::Program(places)),
     }
 }
 
-/// The path that this program was started by, where it was one.
-fn invoked() -> Option<PathBuf> {
-    let first = PathBuf::from(std::env::args_os().next()?);
-    (first.components().count() > 1).then(|| std::path::absolute(&first).ok())?
-}
-
 impl Torch for Beside {
-    fn run(&self, _: &run::Arguments) -> anyhow::Result<Exit> {
+    fn run(&self, arguments: &run::Arguments) -> anyhow::Result<Exit> {
+        // Its mistakes are told where libtorch is missing too.
+        Config::load_to_run(&arguments.config.config)?;
         match self.become_it()? {}
     }
 
-    fn doctor(&self, _: &doctor::Arguments) -> anyhow::Result<Exit> {
-        match self.become_it()? {}
+    fn doctor(&self, arguments: &doctor::Arguments) -> anyhow::Result<Exit> {
+        match self.become_it() {
+            Ok(never) => match never {},
+            Err(missing) => doctor::run(arguments, &Without(missing.to_string())),
+        }
     }
 
     fn extractor(
         &self,
-        _: usize,
-        _: Settings,
-        _: DeviceChoice,
-        _: usize,
+        variables: usize,
+        settings: Settings,
+        device: DeviceChoice,
+        threads: usize,
     ) -> anyhow::Result<Extractor> {
-        match self.become_it()? {}
+        match (self.become_it(), device) {
+            (Ok(never), _) => match never {},
+            // No CUDA without libtorch.
+            (Err(_), DeviceChoice::Auto) => {
+                Ok(Box::new(CpuExtractor::new(variables, settings, threads)?))
+            }
+            (Err(missing), _) => Err(missing.into()),
+        }
     }
 
     fn exit_of(&self, _: &(dyn Error + 'static)) -> Option<Exit> {
@@ -104,28 +155,38 @@ impl Torch for Beside {
     }
 }
 
+/// What `doctor` says of networks where libtorch is missing.
+struct Without(String);
+
+impl doctor::Networks for Without {
+    fn libtorch(&self, findings: &mut doctor::Findings) {
+        findings.bad("libtorch", &self.0, Exit::Device);
+    }
+
+    fn fit(&self, _: &Config, _: [Option<PathBuf>; 2], _: &mut doctor::Findings) {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_program_is_found_beside_this_one_or_beside_what_it_links_to() {
+    fn the_program_is_found_beside_the_link_or_beside_what_it_links_to() {
         let directory = tempfile::tempdir().expect("a directory");
         let [real, linked] = ["real", "linked"].map(|name| directory.path().join(name));
         for place in [&real, &linked] {
             std::fs::create_dir(place).expect("made");
         }
-        let link = linked.join("convergd");
-        std::fs::write(real.join("convergd"), "").expect("written");
-        std::os::unix::fs::symlink(real.join("convergd"), &link).expect("linked");
-        let said = program(&link).expect_err("not there").to_string();
+        let own = [linked.join("convergd"), real.join("convergd")];
+        let said = program(&own).expect_err("not there").to_string();
         for place in [&real, &linked] {
             assert!(said.contains(&place.join(PROGRAM).display().to_string()), "{said}");
         }
-        std::fs::write(real.join(PROGRAM), "").expect("written");
-        assert_eq!(
-            program(&link).expect("there"),
-            real.canonicalize().expect("real").join(PROGRAM)
-        );
+        for place in [real, linked] {
+            std::fs::write(place.join(PROGRAM), "").expect("written");
+            assert_eq!(program(&own).expect("there"), place.join(PROGRAM));
+        }
+        let found = on_path(Path::new(PROGRAM), directory.path().join("linked").as_os_str());
+        assert_eq!(found, Some(directory.path().join("linked").join(PROGRAM)));
     }
 }

@@ -27,7 +27,6 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
 }
 
 /// The page of a run as it stands.
-/// The page of a run.
 ///
 /// # Errors
 /// A history that cannot be read.

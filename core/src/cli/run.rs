@@ -6,8 +6,8 @@ use clap::Args;
 /// How to run.
 #[derive(Args)]
 pub struct Arguments {
-    #[command(flatten)]
     /// The file.
+    #[command(flatten)]
     pub config: ConfigArgument,
     /// Evaluate the checkpoints that are there, and end
     #[arg(long)]

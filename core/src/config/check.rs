@@ -350,8 +350,9 @@ impl Check {
             return Some(value);
         }
         let (least, most) = range.into_inner();
-        let range = match most {
-            f64::MAX => format!("must be a number of {least} or more"),
+        let range = match (least, most) {
+            (f64::MIN, f64::MAX) => "must be a number".to_owned(),
+            (_, f64::MAX) => format!("must be a number of {least} or more"),
             _ => format!("must lie between {least} and {most}"),
         };
         self.checked.report(at, format!("is {value}, but {range}"));

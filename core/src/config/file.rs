@@ -390,11 +390,12 @@ impl serde::de::Visitor<'_> for ShareVisitor {
 
     fn visit_f64<E: serde::de::Error>(self, share: f64) -> Result<Share, E> {
         // Who writes 5 may mean either.
-        match share > 1.0 {
+        match share > 1.0 && share.is_finite() {
             true => Err(E::custom(format!(
                 "{share} without a unit is more than all of it; write `{share}%`, or `{}%` if that is meant",
-                100.0 * share
+                (1e4 * share).round() / 100.0
             ))),
+            // What is no number is told where the share is used.
             false => Ok(Share(share)),
         }
     }

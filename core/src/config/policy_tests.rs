@@ -189,12 +189,11 @@ fn mistakes_beside_each_other_are_all_told() {
 ",
     ));
     let wanted = [
-        "policy.phases.plain.to: names `one`",
-        "policy.phases.plain.to: names `other`",
+        "policy.phases.plain.to: names `one`, `other`, but the phases are plain",
         "rules[0].when.declined.drop: is missing",
         "rules[0].when.declined.leave.absolute: is -1",
         "relative: 5 without a unit is more than all of it; write `5%`, or `500%` if that is meant",
-        "rules[2].then: is a name alone; write it as a map, such as `{stop: {}}`",
+        "rules[2].then: is a name alone; write it with what belongs to it, such as `{stop: {}}`",
     ];
     for part in wanted {
         assert!(found.iter().any(|message| message.contains(part)), "{part}: {found:#?}");

@@ -282,7 +282,7 @@ fn mistakes_within_conditions_are_all_reported_where_they_stand() {
           - plateaued: {metric: probe_loss, patience: {checks: 0}}
           - k_of: {k: 3, of: [not_finite: {}]}
           - declined: {metric: convergent_ratio, drop: {relative: -5%}, confirm: 0}
-          - peaked: {metric: convergence_score, smooth: {ema: 1.5}, significance: 0.1%}
+          - peaked: {metric: convergence_score, smooth: {ema: 150%}, significance: 0.1%}
           - diverged: {metric: probe_loss, worse_than: .inf}",
     );
     let found = lines(&text);
@@ -295,7 +295,7 @@ fn mistakes_within_conditions_are_all_reported_where_they_stand() {
         (22, "any[3].declined.confirm: is 0, but must be at least 1 check"),
         (23, "any[4].peaked.smooth.ema: is 1.5, but must lie between"),
         (23, "any[4].peaked.significance: is 0.001, but must lie between 0.01 and 0.5"),
-        (24, "any[5].diverged.worse_than: is inf, but must"),
+        (24, "any[5].diverged.worse_than: is inf, but must be a number"),
     ] {
         let start = format!("{line} policy.rules[0].when.{part}");
         assert!(found.iter().any(|l| l.starts_with(&start)), "{start}\nis not in\n{found:#?}");

@@ -69,19 +69,18 @@ impl Document {
                     let mut path: Vec<Segment> = track.path().iter().cloned().collect();
                     let message = error.to_string();
                     name_unknown_field(&mut path, &message, &value);
-                    self.record(&path, explain(&message));
+                    let given = descend(&value, &path).and_then(Value::as_str);
+                    let explained = explain(&message, given);
+                    self.record(&path, explained);
                     if !cut(&mut value, &path) {
                         break;
                     }
-                    // A choice that is no longer there would be a second mistake, and so would be one around it.
+                    // What held nothing but that: as a choice it would be a second mistake, and so would be one around it.
                     let mut above = &path[..path.len() - 1];
                     let holds_nothing = |value: &Value| {
                         value.as_mapping().is_some_and(serde_yaml::Mapping::is_empty)
                     };
-                    while message.starts_with("unknown variant `")
-                        && descend(&value, above).is_some_and(holds_nothing)
-                        && cut(&mut value, above)
-                    {
+                    while descend(&value, above).is_some_and(holds_nothing) && cut(&mut value, above) {
                         above = &above[..above.len() - 1];
                     }
                 }
@@ -235,9 +234,10 @@ fn display(path: &[Segment]) -> String {
 }
 
 /// serde's message, with the nearest known name where one was misspelt.
-fn explain(message: &str) -> String {
+fn explain(message: &str, given: Option<&str>) -> String {
     if message == "invalid type: unit variant, expected newtype variant" {
-        return "is a name alone; write it as a map, such as `{stop: {}}`".to_owned();
+        let name = given.unwrap_or("stop");
+        return format!("is a name alone; write it with what belongs to it, such as `{{{name}: {{}}}}`");
     }
     let misspelt = ["unknown field `", "unknown variant `"];
     if !misspelt.iter().any(|start| message.starts_with(start)) {

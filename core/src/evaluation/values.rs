@@ -7,7 +7,7 @@ pub struct ProbeValues {
     pub values: Vec<Vec<f64>>,
     /// Logits of the unmasked samples, [P][classes].
     pub logits: Vec<Vec<f64>>,
-    /// v(S) of the first samples in float32, [at most [`REFERENCE_SAMPLES`](super::precision::REFERENCE_SAMPLES)][2^n]; empty where `values`
-    /// are in float32 themselves.
+    /// v(S) of the first samples (at most [`REFERENCE_SAMPLES`](super::precision::REFERENCE_SAMPLES)) in float32,
+    /// [samples][2^n]; empty where `values` are in float32 themselves.
     pub reference: Vec<Vec<f64>>,
 }

@@ -23,7 +23,6 @@ pub enum Flaw {
 
 impl Flaw {
     /// A flaw in words.
-    /// With what is wrong.
     pub fn new(message: impl Into<String>) -> Self {
         Self::Wrong(message.into())
     }

@@ -10,11 +10,13 @@
 
 pub mod certificate;
 mod crossover;
+#[doc(hidden)] // For the other form of the solver.
 pub mod metric;
 pub mod problem;
 mod rotations;
 pub mod settings;
 pub mod solver;
+#[doc(hidden)] // For the other form of the solver.
 pub mod splitting;
 mod symmetry;
 #[cfg(test)]

@@ -29,12 +29,14 @@ const TABLES_A_THREAD: usize = 64;
 /// answer with its dual.
 const TABLES_KEPT: usize = 9;
 /// Beyond the common schedule a table is looked at again after 15 % more iterations.
+#[doc(hidden)]
 pub const CHECK_GROWTH: f64 = 1.15;
 /// Exchanges after which a crossover gives up: a hundred is usual, 600 the most on golden tables; games
 /// that are symmetric in all variables take thousands from n = 9 on.
 const MOST_PIVOTS: usize = 5_000;
 
 /// Whether a crossover is worth a try: at first, and each time that the iterations have doubled.
+#[doc(hidden)]
 pub fn is_due(tried: usize, iterations: usize) -> bool {
     iterations >= 2 * tried
 }
@@ -97,6 +99,7 @@ struct Table<'p> {
 type Fresh<'p> = (usize, &'p Problem);
 
 /// Effects that give every value exactly.
+#[doc(hidden)]
 pub struct Fit {
     /// They.
     pub effects: Interactions,
@@ -148,6 +151,7 @@ impl Solver {
     }
 
     /// The same with all iterations in double precision, as on a device.
+    #[doc(hidden)]
     pub fn solve_in_double(&self, problems: &[Problem]) -> Vec<Solution> {
         self.solve_from::<LANES, { LANES / 2 }, _>(&self.plan.exact, problems)
     }
@@ -372,7 +376,7 @@ impl Solver {
 
     /// Optimal vertices from where a splitting stands after so many iterations, in parallel on the
     /// current rayon pool; `None` where none is found.
-    #[cfg(feature = "sidecar")]
+    #[doc(hidden)]
     pub fn finish_all(
         &self,
         tables: Vec<(&Problem, Iterate)>,
@@ -387,7 +391,7 @@ impl Solver {
 
     /// Where there is no noise, effects on the support where a splitting stands that give every value
     /// exactly, with their cost, in parallel; `None` where there are none such.
-    #[cfg(feature = "sidecar")]
+    #[doc(hidden)]
     pub fn fit_all(&self, tables: Vec<(&Problem, Iterate)>) -> Vec<Option<Fit>> {
         let crossover = || Crossover::new(self.variables(), self.costs());
         let fit = |crossover: &mut Crossover, (problem, near): (&Problem, Iterate)| {
@@ -440,6 +444,7 @@ impl Solver {
     }
 
     /// A feasible answer with what its certificate proves.
+    #[doc(hidden)]
     pub fn certify(
         &self,
         problem: &Problem,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import sys
 import time
-import weakref
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 # What a message is about: its first number.
 _VALUES, _DECISION = 0, 1
+
+_HELD: list[list[object]] = []
+"""What each coupling has passed last: a few numbers."""
 
 # Seconds that gloo's thread is given to let go of tensors at the end; it takes less than one
 # thousandth unless the machine stands still.
@@ -76,7 +80,7 @@ class Coupling:
         self._shared: Decision | None = None
         self._held: list[object] = []
         """The last collective and its tensors, until the next one or the end, see `_let_go`."""
-        weakref.finalize(self, _let_go, self._held)
+        _HELD.append(self._held)
 
     def exchange(self, own: Tensor, step: int, lambda_: float, draw: int) -> Tensor:
         """The partner's values for one's own, [B].
@@ -91,7 +95,8 @@ class Coupling:
             PartnerError: if the partner does not answer in time, or answers for something else.
         """
         self._agree([_VALUES, len(own), step, lambda_, draw])
-        return self._gather(own.cpu().double())[1 - self.rank].to(own)
+        # A copy: what is waited for at the end is in nobody's hands.
+        return self._gather(own.cpu().double())[1 - self.rank].to(own, copy=True)
 
     def share(self, decision: Decision) -> Decision:
         """The decision of rank 0, for both: call it on both sides after each poll.
@@ -146,18 +151,30 @@ class Coupling:
         return both
 
 
-def _let_go(held: list[object]) -> None:
-    """Wait until gloo's thread has let go of the tensors of the last collective.
+@atexit.register
+def _let_go() -> None:
+    """Wait until gloo's threads have let go of the tensors of the last collectives.
 
-    It does so a moment after the collective has ended, and needs the interpreter for it: a thread
+    They do so a moment after a collective has ended, and need the interpreter for it: a thread
     that asks for the interpreter while that ends aborts the process.
     """
-    tensors = [own for own in held if isinstance(own, Tensor)]
-    # Without the collective itself, only a thread that is not done yet holds them too.
-    held.clear()
+    tensors = [own for held in _HELD for own in held if isinstance(own, Tensor)]
+    # Without the collectives themselves, only a thread that is not done yet holds them too.
+    for held in _HELD:
+        held.clear()
     deadline = time.monotonic() + _PATIENCE
-    while any(own._use_count() > 1 for own in tensors) and time.monotonic() < deadline:
+    while _are_held(tensors) and time.monotonic() < deadline:
         time.sleep(0.001)
+
+
+def _are_held(tensors: list[Tensor]) -> bool:
+    """Whether somebody beside the list has one of the tensors.
+
+    A thread first gives its share of the data back, and then, with the interpreter, that of the
+    object. What the list itself and the counting take is seen in a tensor that nobody else has.
+    """
+    counts = [sys.getrefcount(tensor) for tensor in [*tensors, torch.empty(0)]]
+    return any(tensor._use_count() > 1 for tensor in tensors) or max(counts) > 1 + counts[-1]
 
 
 def _group(group: distributed.ProcessGroup | None) -> distributed.ProcessGroup:

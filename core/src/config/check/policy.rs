@@ -80,8 +80,11 @@ impl Check {
             // Nothing behind the colon is nothing said of it.
             let file::PhaseOfTraining { lambda, ramp, to } = phase.unwrap_or_default();
             let at = format!("policy.phases.{name}");
-            for unknown in to.iter().flatten().filter(|to| !names.contains(to)) {
-                let message = format!("names `{unknown}`, but the phases are {}", names.join(", "));
+            let unknown = to.iter().flatten().filter(|to| !names.contains(to));
+            let unknown: Vec<String> = unknown.map(|to| format!("`{to}`")).collect();
+            if !unknown.is_empty() {
+                let (unknown, names) = (unknown.join(", "), names.join(", "));
+                let message = format!("names {unknown}, but the phases are {names}");
                 self.checked.report(&format!("{at}.to"), message);
             }
             let lambda = lambda.and_then(|lambda| {

@@ -18,7 +18,6 @@ mod answer;
 mod point;
 
 pub(super) use answer::Best;
-#[cfg(feature = "sidecar")]
 pub use answer::{DUAL_ROUNDS, NO_WORSE};
 pub(super) use point::Paused;
 
