@@ -9,6 +9,9 @@ needs from this package:
 - `export_program` and `make_probe`, once before the run, to describe the network and the data;
 - `InteractionPenalty`, the loss of the regularised phase.
 
+`convergd.lightning` and `convergd.transformers` have callbacks that do all of this in the trainers
+of these frameworks.
+
 `Control` and `Decision` import without torch; every other name imports its module on first use.
 """
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -48,7 +49,10 @@ def save_checkpoint(
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{prefix}{step:08d}.safetensors"
     with replacing(path) as temporary:
-        save_file(_separate(state), temporary, metadata={"format": "pt", "step": str(step)})
+        try:
+            save_file(_separate(state), temporary, metadata={"format": "pt", "step": str(step)})
+        except SafetensorError as error:
+            raise OSError(f"`{path}` cannot be written: {error}") from error
     return path
 
 

@@ -23,9 +23,12 @@ The rules:
    the disk. What could not be written is logged as a warning; an acknowledgement is tried again at
    the next poll.
 
-With several ranks, either rank 0 polls and broadcasts the decision (it can be pickled), or every
-rank polls a shared directory; `at_step` in the future makes the ranks act at the same step. Only
-rank 0 acknowledges.
+With several ranks, `Control(..., distributed=True)` reads on rank 0 and broadcasts: every rank has
+the same decision at the same poll. Without it each rank that polls reads the file itself, at its
+own moment. Only rank 0 acknowledges.
+
+A process that a trainer has forked, such as a worker of a data loader, may poll too: it reads, and
+neither broadcasts nor acknowledges nor tells the end.
 """
 
 from __future__ import annotations
@@ -34,13 +37,19 @@ import json
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._atomic import replacing
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+    from ._ranks import Ranks
 
 SCHEMA = 1
 """The version of the control file that this client reads and of the files that it writes."""
@@ -103,19 +112,36 @@ class Control:
         directory: where the sidecar writes `control.json`. It need not exist.
         network: name of this trainer's network, `target` or `baseline`; part of file names.
         rank: rank of this process; only rank 0 acknowledges by itself.
+        distributed: rank 0 of `torch.distributed` reads and broadcasts, and `rank` is taken from
+            there. Every rank must then make this object and call `poll` equally often. Where
+            `torch.distributed` is not initialised, this changes nothing.
+        group: the ranks that train this network, a group of the backend gloo that the caller
+            destroys at the end; None is all of them.
 
     Raises:
-        ValueError: if `network` cannot be part of a file name.
+        ValueError: if `network` cannot be part of a file name, or `group` has another backend.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], network: str = "target", rank: int = 0
+        self,
+        directory: str | os.PathLike[str],
+        network: str = "target",
+        rank: int = 0,
+        *,
+        distributed: bool = False,
+        group: ProcessGroup | None = None,
     ) -> None:
         if not network or network != os.path.basename(network) or "\0" in network:
             raise ValueError(f"`network` must be usable in a file name, got {network!r}")
         self.directory = Path(directory)
         self.network = network
-        self.rank = rank
+        self.ranks: Ranks | None = None
+        """The ranks that poll together."""
+        if distributed:
+            from ._ranks import Ranks
+
+            self.ranks = Ranks.of(group)
+        self.rank = rank if self.ranks is None else self.ranks.rank
         self._path = os.fspath(self.directory / "control.json")
         self._signature: tuple[int, int, int] | None = None
         self._effective = Decision()
@@ -124,7 +150,8 @@ class Control:
         self._unacknowledged = False
         self._warned: set[str] = set()
         self._step: int | None = None
-        if rank == 0:
+        self._trainer: int | None = None
+        if self.rank == 0 and not _is_data_worker():
             self._remove_old_end()
 
     @property
@@ -135,23 +162,43 @@ class Control:
     def poll(self, step: int, acknowledge: bool = True) -> Decision:
         """The decision that holds at `step`.
 
-        Costs one `os.stat` while the file is unchanged, so it may be called at every step.
+        Costs one `os.stat` while the file is unchanged, so it may be called at every step; between
+        ranks, also a broadcast of one number on the CPU.
 
         Args:
             step: the trainer's step, in the unit in which its checkpoints are numbered.
             acknowledge: on rank 0, write the acknowledgement when a generation takes effect.
         """
         self._step = step
-        self._read_if_changed()
-        if self._waiting is not None and step >= self._waiting.at_step:
-            self._effective, self._waiting = self._waiting, None
-            self._unacknowledged = True
-        if acknowledge and self._unacknowledged and self.rank == 0:
+        ranks = self.ranks if self._is_trainer() else None
+        if ranks is None or ranks.rank == 0:
+            self._read_if_changed()
+            if self._waiting is not None and step >= self._waiting.at_step:
+                self._effective, self._waiting = self._waiting, None
+                self._unacknowledged = True
+        if ranks is not None:
+            self.adopt(ranks.share(self._effective))
+        if acknowledge and self.unacknowledged:
             self.ack(step)
         return self._effective
 
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether the sidecar waits for this process to acknowledge the decision that holds."""
+        return self._unacknowledged and self.rank == 0 and self._is_trainer()
+
+    def adopt(self, decision: Decision) -> None:
+        """Take a decision that another rank or the partner has read, if it is another one."""
+        if decision == self._effective:
+            return
+        self._effective = decision
+        self._newest = max(self._newest, decision.generation)
+        self._unacknowledged = decision != Decision()
+
     def ack(self, step: int) -> None:
-        """Write `ack-<network>.json` for the decision that holds."""
+        """Write `ack-<network>.json` for the decision that holds; nothing in a forked process."""
+        if not self._is_trainer():
+            return
         record = {
             "schema": SCHEMA,
             "generation": self._effective.generation,
@@ -167,10 +214,28 @@ class Control:
     def done(self, step: int | None = None) -> None:
         """Write `done-<network>`: this training has ended, nothing more is to come.
 
+        Only rank 0 writes, but with `distributed=True` every rank must call this, which ends their
+        communication. A forked process does nothing.
+
         Args:
             step: the last step; the last polled one if None.
         """
-        self._write(f"done-{self.network}", {"step": self._step if step is None else step})
+        if not self._is_trainer():
+            return
+        if self.ranks is not None:
+            self.ranks.close()
+            self.ranks = None
+        if self.rank == 0:
+            self._write(f"done-{self.network}", {"step": self._step if step is None else step})
+
+    def _is_trainer(self) -> bool:
+        """Whether this process trains, and is not one that the trainer has forked.
+
+        It is the first that polls, not the one that made this object: launchers fork too.
+        """
+        if self._trainer is None and not _is_data_worker():
+            self._trainer = os.getpid()
+        return self._trainer == os.getpid()
 
     def _remove_old_end(self) -> None:
         """A `done` file of an earlier training would end the sidecar's run at once."""
@@ -209,6 +274,12 @@ class Control:
         return True
 
 
+def _is_data_worker() -> bool:
+    """Whether this is a worker process of a PyTorch data loader."""
+    data = sys.modules.get("torch.utils.data")
+    return data is not None and data.get_worker_info() is not None
+
+
 def _process() -> dict[str, Any] | None:
     """This process, told from a later one with its number; None where there is no `/proc`.
 
@@ -222,6 +293,18 @@ def _process() -> dict[str, Any] | None:
         return {"pid": os.getpid(), "start": int(fields[19]), "boot": boot, "namespace": namespace}
     except (OSError, ValueError, IndexError):
         return None
+
+
+def pack(decision: Decision) -> bytes:
+    """A decision as it is sent between processes."""
+    return json.dumps(asdict(decision)).encode()
+
+
+def unpack(content: bytes) -> Decision:
+    """The decision that `pack` made these bytes of."""
+    record = json.loads(content)
+    best = record.pop("best")
+    return Decision(**record, best=None if best is None else Best(**best))
 
 
 def _parse(content: bytes) -> Decision | None:

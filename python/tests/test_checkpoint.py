@@ -1,5 +1,7 @@
 """Checkpoints: everything is in the file, and the file is whole."""
 
+import resource
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -94,4 +96,16 @@ def test_a_step_is_a_whole_number(tmp_path, step):
 def test_an_entry_that_is_no_tensor_is_named(tmp_path):
     with pytest.raises(TypeError, match="`epoch` is int"):
         save_checkpoint({"a": torch.zeros(1), "epoch": 3}, tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_os_error_and_leaves_nothing(tmp_path):
+    """A limit on the size of files stands in for the full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"step-00000001.*cannot be written"):
+            save_checkpoint({"a": torch.zeros(1000)}, tmp_path, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []

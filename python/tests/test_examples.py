@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from attached import NETWORKS, run_attached, write_config
 from safetensors.torch import load_file
 
 import convergd
@@ -85,3 +86,43 @@ def test_both_networks_in_one_process_follow_the_control_file(tmp_path):
         assert len(list((tmp_path / name).glob("*.safetensors"))) == 4
         assert (tmp_path / "control" / f"done-{name}").exists()
         assert json.loads((tmp_path / "control" / f"ack-{name}.json").read_text())["step"] == 2
+
+
+def test_the_plain_loop_is_ten_lines():
+    text = (EXAMPLES / "plain_loop.py").read_text()
+    loop = text.split("control = Control")[1].split("control.done()")[0]
+    assert len(loop.splitlines()) == 10
+
+
+def test_the_plain_loop_stops_when_told(tmp_path):
+    decide(tmp_path, action="stop", at_step=2)
+    assert run("plain_loop.py", "--run", tmp_path, "--epochs", 9) == "ended after epoch 2\n"
+    assert len(list((tmp_path / "target").glob("*.safetensors"))) == 2
+    assert json.loads((tmp_path / "control" / "ack-target.json").read_text())["step"] == 2
+    assert json.loads((tmp_path / "control" / "done-target").read_text()) == {"step": 2}
+
+
+def test_the_plain_loop_goes_on_without_a_sidecar(tmp_path):
+    assert run("plain_loop.py", "--run", tmp_path, "--epochs", 2) == "ended after epoch 2\n"
+
+
+def test_two_plain_loops_attached_to_convergd_are_stopped(tmp_path):
+    run("prepare.py", "--out", tmp_path, "--samples", 6)
+    write_config(
+        tmp_path,
+        "{image_patches: {grid: 4, margin: 0, select: 4}}",
+        ["{id: end, when: {reached: {step: 3}}, then: {stop: {}}}"],
+    )
+
+    def command(network, seed):
+        options = ["--network", network, "--seed", seed, "--epochs", 2000]
+        return [sys.executable, EXAMPLES / "plain_loop.py", "--run", tmp_path, *options]
+
+    status = run_attached(tmp_path, command)
+    (stop,) = status["decisions"]
+    assert stop["action"] == "stop" and stop["step"] >= 3
+    for network in NETWORKS:
+        epoch = int((tmp_path / f"{network}.log").read_text().split()[-1])
+        assert stop["step"] <= epoch < 2000
+        ack = json.loads((tmp_path / "control" / f"ack-{network}.json").read_text())
+        assert ack["step"] == epoch

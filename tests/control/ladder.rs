@@ -45,7 +45,7 @@ fn rungs(bench: &Bench) -> Vec<Vec<String>> {
 fn a_trainer_that_never_acknowledges_climbs_the_ladder_in_order() {
     let ladder = "exec: true, escalate: [\
         {after: 2s, do: {signal: {name: SIGUSR2}}}, \
-        {after: 2300ms, do: {exec: {command: [sh, -c, 'env | grep CONVERGD_ | sort > told']}}}, \
+        {after: 2300ms, do: {exec: {command: [sh, -c, 'env | grep -e CONVERGD_ -e LD_LIBRARY_PATH | sort > told']}}}, \
         {after: 2600ms, do: {signal: {name: SIGTERM, group: true}}}, \
         {after: 6s, do: {signal: {name: SIGKILL, group: true}}}]";
     let Some(bench) = bench(ladder) else { return };
@@ -69,6 +69,11 @@ fn a_trainer_that_never_acknowledges_climbs_the_ladder_in_order() {
     for line in ["CONVERGD_ACTION=stop", "CONVERGD_DECISION=budget@1", "CONVERGD_SILENT=target"] {
         assert!(told.lines().any(|said| said == line), "{line}: {told}");
     }
+    // What was set for the loader of libtorch is none of a program's.
+    assert!(!told.contains("CONVERGD_FORMER"), "{told}");
+    let own = std::env::var("LD_LIBRARY_PATH").ok();
+    let line = told.lines().find_map(|line| line.strip_prefix("LD_LIBRARY_PATH="));
+    assert_eq!(line, own.as_deref(), "{told}");
     let status = bench.status();
     assert_eq!(status["escalations"][3]["after"], json!(6.0));
     let answer = &status["acknowledged"][0];

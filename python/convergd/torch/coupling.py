@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import atexit
-import json
-import sys
-import time
-from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, distributed
 
-from ..control import Best, Decision
+from .._gloo import LastCollective
+from ..control import Decision, pack, unpack
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import AllgatherOptions
 
 # What a message is about: its first number.
 _VALUES, _DECISION = 0, 1
-
-_HELD: list[list[object]] = []
-"""What each coupling has passed last: a few numbers."""
-
-# Seconds that gloo's thread is given to let go of tensors at the end; it takes less than one
-# thousandth unless the machine stands still.
-_PATIENCE = 2.0
 
 _HINTS = {
     "call": "each must call the loss and `share` in the same order",
@@ -78,9 +67,7 @@ class Coupling:
         backend = str(distributed.get_backend(group))
         self._device = torch.device("cuda" if "nccl" in backend else "cpu")
         self._shared: Decision | None = None
-        self._held: list[object] = []
-        """The last collective and its tensors, until the next one or the end, see `_let_go`."""
-        _HELD.append(self._held)
+        self._last = LastCollective()
 
     def exchange(self, own: Tensor, step: int, lambda_: float, draw: int) -> Tensor:
         """The partner's values for one's own, [B].
@@ -107,7 +94,7 @@ class Coupling:
         Raises:
             PartnerError: if the partner does not answer in time, or does something else.
         """
-        content = json.dumps(asdict(decision)).encode()
+        content = pack(decision)
         known = self._shared is not None and decision.generation == self._shared.generation
         size = 0 if known or self.rank != 0 else len(content)
         head = self._gather(torch.tensor([_DECISION, size, 0, 0, 0], dtype=torch.float64))
@@ -118,9 +105,7 @@ class Coupling:
         buffer = torch.zeros(size, dtype=torch.uint8)
         if self.rank == 0:
             buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        record = json.loads(bytes(self._gather(buffer)[0].tolist()))
-        best = record.pop("best")
-        self._shared = Decision(**record, best=None if best is None else Best(**best))
+        self._shared = unpack(bytes(self._gather(buffer)[0].tolist()))
         return self._shared
 
     def _agree(self, head: list[float]) -> None:
@@ -140,7 +125,7 @@ class Coupling:
         timeout = timedelta(seconds=self.timeout)
         try:
             work = self.group.allgather([both], [own], _options(timeout))
-            self._held[:] = [work, own, *both]
+            self._last.hold(work, [own, *both])
             # gloo ends the collective itself in time, and is to be done with it; nccl does not.
             work.wait(timeout if self._device.type == "cuda" else 2 * timeout)
         except RuntimeError as error:
@@ -149,32 +134,6 @@ class Coupling:
                 f"s: {error}"
             ) from error
         return both
-
-
-@atexit.register
-def _let_go() -> None:
-    """Wait until gloo's threads have let go of the tensors of the last collectives.
-
-    They do so a moment after a collective has ended, and need the interpreter for it: a thread
-    that asks for the interpreter while that ends aborts the process.
-    """
-    tensors = [own for held in _HELD for own in held if isinstance(own, Tensor)]
-    # Without the collectives themselves, only a thread that is not done yet holds them too.
-    for held in _HELD:
-        held.clear()
-    deadline = time.monotonic() + _PATIENCE
-    while _are_held(tensors) and time.monotonic() < deadline:
-        time.sleep(0.001)
-
-
-def _are_held(tensors: list[Tensor]) -> bool:
-    """Whether somebody beside the list has one of the tensors.
-
-    A thread first gives its share of the data back, and then, with the interpreter, that of the
-    object. What the list itself and the counting take is seen in a tensor that nobody else has.
-    """
-    counts = [sys.getrefcount(tensor) for tensor in [*tensors, torch.empty(0)]]
-    return any(tensor._use_count() > 1 for tensor in tensors) or max(counts) > 1 + counts[-1]
 
 
 def _group(group: distributed.ProcessGroup | None) -> distributed.ProcessGroup:

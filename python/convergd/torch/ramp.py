@@ -29,6 +29,16 @@ class Ramp:
             return self._to
         return self._from + (self._to - self._from) * self._elapsed / self._length
 
+    @property
+    def target(self) -> float:
+        """The value that λ moves to."""
+        return self._to
+
+    @property
+    def remaining(self) -> int:
+        """Steps until it is reached."""
+        return self._length - self._elapsed
+
     def to(self, lambda_: float, steps: int | None = None) -> None:
         """Move from the present value to `lambda_`; nothing if it moves there already.
 
