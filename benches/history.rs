@@ -103,6 +103,7 @@ impl Run {
             let decision = (number == pairs / 2).then(|| decision(step));
             let checkpoints = Role::BOTH.map(|role| checkpoint(root, role, step));
             let record = PairRecord {
+                notifications: &[],
                 pair: &pair(root, step),
                 evidence: &evidence(),
                 checkpoints: &checkpoints,

@@ -6,7 +6,6 @@
 
 mod arrivals;
 mod best;
-mod clock;
 mod delivery;
 mod ending;
 mod escalation;
@@ -19,7 +18,6 @@ mod reloading;
 mod settings;
 mod watchers;
 
-use self::clock::RunClock;
 use self::peers::Peers;
 use self::settings::{find_fixed, keep_settings, last_steps};
 use self::watchers::Watchers;
@@ -37,6 +35,7 @@ use crate::network::{Evaluated, NetworkError, Worker};
 use crate::person::requests::Desk;
 use crate::policy::{Decision, LEAST_SAMPLES, MissingMonitor, Policy, PolicyState};
 use crate::role::Role;
+use crate::run_clock::RunClock;
 use crate::signal::Document;
 use crate::telemetry::{Metrics, http};
 use crossbeam_channel::Receiver;
@@ -184,7 +183,7 @@ pub fn run(
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
     let recovered =
-        daemon.keep(|history| history.record_end(None)).and_then(|()| daemon.recover_pins());
+        daemon.keep(|history| history.forget_end()).and_then(|()| daemon.recover_pins());
     if daemon.is_interrupted {
         return Ok(End::Interrupted);
     }
@@ -342,10 +341,7 @@ impl<'a> Daemon<'a> {
             ladder: config.control.escalate.clone(),
             climb: None,
             programs: Vec::new(),
-            notices: notices::Notices::start(match options.dry_run {
-                true => &[],
-                false => &config.notify,
-            }),
+            notices: notices::Notices::default(),
             sightings: [None, None],
             metrics,
             server,
@@ -353,7 +349,7 @@ impl<'a> Daemon<'a> {
             variables,
             extractor: None,
             policy,
-            clock: RunClock::new(now(), last.as_ref().map(|pair| pair.time), Instant::now()),
+            clock: RunClock::of(&history)?,
             rules: config.policy.clone(),
             manual: Vec::new(),
             desk: Desk::of(&config.state),
@@ -372,21 +368,19 @@ impl<'a> Daemon<'a> {
             was_same: false,
             history,
         };
+        daemon.take_webhooks(&config.notify)?;
         daemon.take_policy(&config.policy, config.written.policy())?;
         daemon.metrics.control.show_reload(true, now());
         daemon.show_start(last.as_ref(), decided.as_ref())?;
         Ok(daemon)
     }
 
-    /// Shows what an earlier life left, and delivers what it could not.
+    /// Shows what an earlier life left, and delivers what it could not: to trainers first, then to people.
     fn show_start(&mut self, last: Option<&PairRow>, decision: Option<&DeliveryRow>) -> Result<()> {
         self.desk.sweep();
         self.metrics.show_phase(&self.policy.phase, self.policy.lambda);
         if let Some(pair) = last {
             self.show_pair(pair);
-            for notice in self.history.notices_at(pair.step)? {
-                self.tell_rule(&notice)?;
-            }
         }
         match decision {
             _ if self.options.dry_run => {}
@@ -403,16 +397,18 @@ impl<'a> Daemon<'a> {
             // Undelivered, or lost since: a trainer that starts again must find it.
             Some(row) => {
                 self.refuse_newer(row.document.generation)?;
-                self.tell_decision(&row.decision, &row.document)?;
                 if row.decision.action == "continue" && row.delivered.is_none() {
                     // A crash may have come before these were taken away.
                     self.control.forget_ends();
                 }
-                if self.control.current().as_ref() != Some(&row.document) {
+                let is_there = self.control.current().as_ref() == Some(&row.document);
+                if row.delivered.is_none() || !is_there {
                     self.deliver(&row.document)?;
                 }
             }
         }
+        self.tell_last_decision()?;
+        self.take_up_requests()?;
         if let Some(server) = &self.server {
             server.set_ready();
         }
@@ -507,8 +503,7 @@ impl<'a> Daemon<'a> {
                 Stage::Following => {
                     let Some(why) = self.training_ended() else { continue };
                     tracing::info!("training has ended: {why}");
-                    self.tell_notice(format!("training has ended: {why}"))?;
-                    self.keep(|history| history.record_end(Some(&why)))?;
+                    self.record_end(&why)?;
                     watchers.rescan();
                     stage = Stage::drain(End::Done, self.config);
                 }

@@ -6,8 +6,8 @@
 
 pub use convergd_core::{
     best, checkpoint, clock, config, control, convergence, evaluation, extractor, failpoint, files,
-    history, interaction, layout, libtorch, notify, person, pipeline, policy, role, signal,
-    sparsify, tables, telemetry,
+    history, interaction, layout, libtorch, notify, outbox, person, pipeline, policy, role,
+    run_clock, signal, sparsify, tables, telemetry,
 };
 
 pub mod cli;

@@ -5,7 +5,7 @@
 //! the second time; `FAILPOINTS='clock=return(FILE)'` adds the seconds in FILE to the clock.
 
 /// Every place, in the order of a pair's way through the daemon.
-pub const PLACES: [&str; 20] = [
+pub const PLACES: [&str; 27] = [
     "settings-kept",
     "control-begun",
     "pins-recovered",
@@ -26,6 +26,13 @@ pub const PLACES: [&str; 20] = [
     "target-unpinned",
     "pair-unpinned",
     "acknowledged",
+    "request-taken",
+    "intervention-recorded",
+    "request-answered",
+    "rung-begun",
+    "rung-ended",
+    "notification-added",
+    "notification-ended",
 ];
 
 /// Passes a place; where a test says so, nothing comes after it.

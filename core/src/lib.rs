@@ -57,9 +57,13 @@ pub mod libtorch;
 #[cfg(feature = "sidecar")]
 pub mod notify;
 #[cfg(feature = "sidecar")]
+pub mod outbox;
+#[cfg(feature = "sidecar")]
 pub mod person;
 #[cfg(feature = "sidecar")]
 pub mod pipeline;
+#[cfg(feature = "sidecar")]
+pub mod run_clock;
 #[cfg(feature = "sidecar")]
 pub mod tables;
 #[cfg(feature = "sidecar")]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .checkpoint import save_checkpoint
     from .loss import InteractionPenalty
     from .probe import ProbeError, make_probe
-    from .program import ExportError, embedding_split, export_program
+    from .program import ExportError, embedding_split, export_program, image_split
 
 __version__ = "0.1.0"
 
@@ -39,6 +39,7 @@ __all__ = [
     "ProbeError",
     "embedding_split",
     "export_program",
+    "image_split",
     "make_probe",
     "save_checkpoint",
 ]
@@ -49,6 +50,7 @@ _LAZY = {
     "ProbeError": "probe",
     "embedding_split": "program",
     "export_program": "program",
+    "image_split": "program",
     "make_probe": "probe",
     "save_checkpoint": "checkpoint",
 }

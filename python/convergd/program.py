@@ -19,7 +19,7 @@ import copy
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from ._atomic import replacing
+
+Split = str | tuple[Callable[..., Tensor], Callable[..., Tensor]] | None
+"""Where features are masked, see `export_program`."""
 
 FORMAT = 1
 """Version of the program file."""
@@ -52,7 +55,7 @@ class ExportError(RuntimeError):
 def export_program(
     model: nn.Module,
     example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
-    split: str | None = None,
+    split: Split = None,
     path: str | os.PathLike[str] = "program.ts",
     next_token: bool = False,
 ) -> Path:
@@ -76,9 +79,11 @@ def export_program(
             With names, such as what a tokenizer gives, the model is called by keyword. Real data
             is best; a single sample is doubled, as a size of one would be baked into the trace,
             and an `attention_mask` without padding gets some.
-        split: name of a submodule, such as `layer1`; `embedding_split(model)` for a Hugging Face
-            model of text. None masks at the input: `features` is the identity and `head` is the
-            whole model.
+        split: name of a submodule, such as `layer1`; `image_split(model, example_inputs)` finds
+            one for a network of images, `embedding_split(model)` for a Hugging Face model of text.
+            Or two functions that together are the model: `features(model, *inputs)` gives the
+            features, `head(model, features, *inputs[1:])` the logits. None masks at the input:
+            `features` is the identity and `head` is the whole model.
         path: the file to write; its directory is created if missing.
         next_token: the model is a causal language model with logits [B, L, K]: `head` gives those
             after the last position whose `attention_mask` is not 0, [B, K], whichever side is
@@ -124,6 +129,111 @@ def embedding_split(model: nn.Module) -> str:
         raise ExportError("the model has no `get_input_embeddings()`: name the split")
     parent = names[0].rpartition(".")[0]
     return parent if parent.rpartition(".")[2] == "embeddings" else names[0]
+
+
+def image_split(model: nn.Module, example_inputs: Tensor, side: int = 8) -> str:
+    """A `split` for a network of images: the first at which the picture has become features.
+
+    It is the first submodule that everything passes through, exactly once, whose output is a
+    feature map [C, H, W] of at most a quarter of the image's height and width, or of at most half,
+    and at least `side` of each, so that it can be divided into patches. A layer that only prepares
+    the next one (a convolution, a normalisation, an activation) counts where no block or pooling
+    does: after a block, zero means that nothing was found.
+
+    In torchvision that is `maxpool` in ResNet, `features.7` in VGG-11 with normalisation,
+    `features.2` in AlexNet, MobileNetV2 and EfficientNet, `features.pool0` in DenseNet, and
+    `conv_proj` in a vision transformer.
+
+    Args:
+        model: a network of images.
+        example_inputs: images [B, C, H, W] of the size that it takes.
+        side: least height and width of the features, in positions; as many as the patches a side.
+
+    Raises:
+        ExportError: if there is none: name one, or give `split=None` to mask the image itself.
+    """
+    call = _Call.of(example_inputs, next_token=False)
+    inputs = _examples(example_inputs, call)
+    if len(inputs) != 1 or inputs[0].dim() != 4:
+        raise ExportError(f"images are [B, C, H, W], got {[tuple(own.shape) for own in inputs]}")
+    original = _evaluated(model)
+    height, width = inputs[0].shape[2:]
+    maps = _feature_maps(original, inputs)
+    with torch.no_grad():
+        for share, leaves in ((4, False), (2, False), (4, True), (2, True), (1, False)):
+            for name, (rows, columns) in maps.items():
+                is_small = share * rows <= height + share and share * columns <= width + share
+                is_leaf = isinstance(original.get_submodule(name), _PREPARING)
+                fits = is_small and min(rows, columns) >= side and is_leaf == leaves
+                # Axes in another order give another shape.
+                fits &= abs(rows * width - columns * height) <= max(height, width)
+                if fits and _passes(original, name, inputs, call):
+                    return _outermost(name, maps)
+    raise ExportError(
+        f"no submodule gives all features of the image as a map of at least {side} × {side}; name "
+        "one as `split`, or give None to mask the image"
+    )
+
+
+_PREPARING = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Identity,
+    nn.modules.dropout._DropoutNd,
+)
+"""Layers after which features are not done."""
+
+
+def _feature_maps(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int, int]]:
+    """Height and width of what submodules give that run once, in the order in which they end."""
+    maps: dict[str, tuple[int, int]] = {}
+    several: set[str] = set()
+
+    def watch(name: str) -> Callable[..., None]:
+        def note(_module: nn.Module, _inputs: object, output: object) -> None:
+            if name in maps:
+                several.add(name)
+            elif isinstance(output, Tensor) and output.dim() == 4:
+                maps[name] = (output.shape[2], output.shape[3])
+
+        return note
+
+    handles = [
+        module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name
+    ]
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: size for name, size in maps.items() if name not in several}
+
+
+def _outermost(name: str, maps: dict[str, tuple[int, int]]) -> str:
+    """The block around a submodule whose features are as large, as its last layer gives them."""
+    above = name.rpartition(".")[0]
+    return _outermost(above, maps) if maps.get(above) == maps[name] else name
+
+
+def _passes(model: nn.Module, name: str, inputs: tuple[Tensor, ...], call: _Call) -> bool:
+    """Whether nothing flows around the submodule: other images give what the model gives."""
+    halves = _Halves(model, name, inputs, call)
+    drawn = _draw(inputs, 3, call, torch.Generator().manual_seed(0))
+    try:
+        logits = halves.head(halves.features(*drawn))
+    except (ExportError, RuntimeError):
+        return False
+    wanted = call.logits(model, drawn)
+    limit = TOLERANCE * max(1.0, wanted.abs().max().item())
+    return logits.shape == wanted.shape and (logits - wanted).abs().max().item() <= limit
 
 
 @dataclass(frozen=True)
@@ -190,7 +300,7 @@ class _Halves(nn.Module):
     """The model as two methods."""
 
     def __init__(
-        self, model: nn.Module, split: str | None, inputs: Sequence[Tensor], call: _Call
+        self, model: nn.Module, split: Split, inputs: Sequence[Tensor], call: _Call
     ) -> None:
         super().__init__()
         self.model = model
@@ -199,7 +309,7 @@ class _Halves(nn.Module):
         self._is_text = _is_text(inputs)
         # A buffer and no constant, so that it moves to the device with the module.
         self.register_buffer("example", inputs[0][:1].clone())
-        if split is not None and split not in dict(model.named_modules()):
+        if isinstance(split, str) and split not in dict(model.named_modules()):
             near = ", ".join(f"`{name}`" for name, _ in model.named_children())
             raise ExportError(f"the model has no submodule `{split}`; at the top it has {near}")
 
@@ -207,6 +317,8 @@ class _Halves(nn.Module):
         """[B, ...] -> the split's output [B, ...]."""
         if self._split is None:
             return inputs[0]
+        if not isinstance(self._split, str):
+            return _first(self._split[0](self.model, *inputs), "features")
 
         def leave(_module: nn.Module, _inputs: object, output: object) -> None:
             raise _Reached(_first(output, self._split))
@@ -222,6 +334,9 @@ class _Halves(nn.Module):
         """The split's output [B, ...], and the inputs after the first -> logits [B, K]."""
         if self._split is None:
             return self._run(hidden, rest)
+        if not isinstance(self._split, str):
+            logits = _logits(self._split[1](self.model, hidden, *rest))
+            return self._call.at_last(logits, rest)[:, 0] if self._call.next_token else logits
         runs = 0
 
         def replace(_module: nn.Module, _inputs: object, output: object) -> object:
@@ -341,7 +456,7 @@ def _trace(
         raise ExportError(f"the model cannot be traced: {error}") from error
     meta = {
         "format": FORMAT,
-        "split": halves._split,
+        "split": _name(halves._split),
         "prefix": PREFIX,
         "features_shape": list(hidden.shape[1:]),
         "input_shapes": [list(tensor.shape[1:]) for tensor in inputs],
@@ -364,6 +479,13 @@ def _aliases(model: nn.Module) -> list[list[str]]:
     return [names for names in groups.values() if len(names) > 1]
 
 
+def _name(split: Split) -> str | None:
+    """How the split is called in messages and in the file."""
+    if split is None or isinstance(split, str):
+        return split
+    return ", ".join(getattr(part, "__name__", type(part).__name__) for part in split)
+
+
 def _first(output: object, split: str | None) -> Tensor:
     output = output[0] if isinstance(output, tuple) and output else output
     if not isinstance(output, Tensor):
@@ -384,7 +506,7 @@ def _logits(output: object) -> Tensor:
 def _check(
     program: torch.jit.ScriptModule,
     model: nn.Module,
-    split: str | None,
+    split: Split,
     inputs: tuple[Tensor, ...],
     call: _Call,
 ) -> None:
@@ -405,7 +527,7 @@ def _check(
 def _compare(
     program: torch.jit.ScriptModule,
     model: nn.Module,
-    split: str | None,
+    split: Split,
     inputs: tuple[Tensor, ...],
     call: _Call,
     generator: torch.Generator,
@@ -428,7 +550,7 @@ def _compare(
             ) from error
         error = (logits - wanted).abs().max().item() if logits.shape == wanted.shape else None
         if error is None or not error <= TOLERANCE * max(1.0, wanted.abs().max().item()):
-            raise ExportError(_mismatch(split, _size(drawn), error, changed))
+            raise ExportError(_mismatch(_name(split), _size(drawn), error, changed))
 
 
 def _mismatch(split: str | None, size: str, error: float | None, changed: bool) -> str:

@@ -3,7 +3,6 @@
 use super::{Daemon, Result};
 use crate::best::best_of;
 use crate::checkpoint::Checkpoint;
-use crate::clock::now;
 use crate::failpoint;
 use crate::history::{DeliveryRow, PairRow};
 use crate::policy::Decision;
@@ -48,7 +47,6 @@ impl Daemon<'_> {
         if self.options.dry_run {
             return Ok(());
         }
-        self.tell_decision(decision, document)?;
         self.deliver(document)
     }
 
@@ -58,7 +56,8 @@ impl Daemon<'_> {
                 self.metrics.count_delivery(true);
                 self.delivery_fails = false;
                 failpoint::reach("control-written");
-                self.keep(|history| history.record_delivery(document.generation, now()))?;
+                let time = self.clock.now();
+                self.keep(|history| history.record_delivery(document.generation, time))?;
                 failpoint::reach("delivery-recorded");
             }
             // It stays undelivered in the history, and the next tick or start tries again.
@@ -97,8 +96,9 @@ impl Daemon<'_> {
         }
         for role in self.config.trainings() {
             let Some(ack) = self.control.acknowledgement(role) else { continue };
+            let seen = self.clock.now();
             if ack.generation == self.generation
-                && self.keep(|history| history.record_acknowledgement(role, &ack, now()))?
+                && self.keep(|history| history.record_acknowledgement(role, &ack, seen))?
             {
                 self.note_acknowledgement(role, ack.step)?;
                 failpoint::reach("acknowledged");

@@ -40,6 +40,17 @@ impl Daemon<'_> {
             .then(|| format!("no new checkpoint for `end.idle` {idle:?}"))
     }
 
+    /// Stores that training has ended, and tells of it.
+    pub(super) fn record_end(&mut self, why: &str) -> Result<()> {
+        let step = self.newest[Role::Target.index()].unwrap_or(0);
+        let outbox = self.notices.outbox();
+        let rows = outbox.map(|outbox| outbox.end(step, why, self.clock.now())).transpose()?;
+        let rows = rows.unwrap_or_default();
+        self.keep(|history| history.record_end(why, &rows))?;
+        self.notices.wake();
+        Ok(())
+    }
+
     /// A run that has evaluated nothing is no success.
     pub(super) fn refuse_nothing(&self) -> Result<()> {
         if self.history.count_pairs()? > 0 {

@@ -1,12 +1,13 @@
 //! Climbing the ladder: what is done while a trainer has not acknowledged, each rung once.
 //!
-//! Times count from the delivery of the control file, on the clock of the system that never jumps. After a restart the next
-//! rung is due as it would have been, at the earliest now, and those behind it keep their distances: a sidecar that
-//! was away for an hour does not do all at once.
+//! Times count from the delivery of the control file, on the clock of the system that never jumps, and across a restart
+//! on that of the run (`run_clock.rs`), which never goes back. After a restart the next rung is due as it would have
+//! been, at the earliest now, and those behind it keep their distances: a sidecar that was away for an hour does not do
+//! all at once.
 
 use super::{Daemon, Result};
-use crate::clock::now;
 use crate::control::{Measure, Process, Ran, Rung, Sighting, Signal, Task, look_at_pid_file};
+use crate::failpoint;
 use crate::history::{DeliveryRow, EscalationRow};
 use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -68,7 +69,11 @@ impl Daemon<'_> {
             return Ok(());
         }
         let silent = self.unanswered()?;
-        if silent.is_empty() { Ok(()) } else { self.tell_unacknowledged(&silent, None) }
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let rows = self.unacknowledged(&silent, None)?;
+        self.tell(&rows)
     }
 
     /// Whether the last decision is on its way up; takes it up where it is not known yet.
@@ -86,7 +91,8 @@ impl Daemon<'_> {
         // A signal goes to one process and nobody else, so one that may not have been sent is sent again.
         let is_done = |row: &&EscalationRow| row.kind != "signal" || row.result.is_some();
         let done = rows.iter().rfind(is_done).map(|row| row.after);
-        let elapsed = Duration::try_from_secs_f64(now() - delivered).unwrap_or_default();
+        let elapsed = self.clock.now() - delivered;
+        let elapsed = Duration::try_from_secs_f64(elapsed).unwrap_or_default();
         let next = self.ladder.next(&decision.action, done).map(|rung| rung.after);
         let elapsed = elapsed.min(next.unwrap_or(elapsed));
         let since = Instant::now().checked_sub(elapsed).unwrap_or_else(Instant::now);
@@ -114,29 +120,32 @@ impl Daemon<'_> {
             after: rung.after,
             kind: rung.measure.kind().to_owned(),
             measure: rung.measure.to_string(),
-            time: now(),
+            time: self.clock.now(),
             result: None,
             detail: None,
         };
+        let told = match &rung.measure {
+            Measure::Webhook { name } => self.unacknowledged(silent, Some((name, rung.after)))?,
+            _ => Vec::new(),
+        };
         if let Measure::Webhook { name } = &rung.measure {
-            // Told first: its key keeps it from being told twice, and a crash in between from not at all.
-            self.tell_unacknowledged(silent, Some((name, rung.after)))?;
+            let (result, detail) = match self.notices.is_told(name) {
+                true => ("success", "queued"),
+                false => ("failure", "it could not be started; the next start tries again"),
+            };
+            (row.result, row.detail) = (Some(result.to_owned()), Some(detail.to_owned()));
         }
-        self.keep(|history| history.begin_escalation(&row))?;
+        self.keep(|history| history.begin_escalation(&row, &told))?;
+        self.notices.wake();
+        failpoint::reach("rung-begun");
         match &rung.measure {
             Measure::Signal { signal, group } => {
                 let (result, detail) = self.signal(silent, *signal, *group);
                 (row.result, row.detail) = (Some(result.to_owned()), Some(detail));
                 self.end_rung(&row)
             }
-            Measure::Webhook { name } => {
-                let (result, detail) = match self.notices.is_told(name) {
-                    true => ("success", "queued"),
-                    false => ("failure", "it could not be started, and is told nothing"),
-                };
-                (row.result, row.detail) = (Some(result.to_owned()), Some(detail.to_owned()));
-                self.end_rung(&row)
-            }
+            // What came of it is told by the webhook's own row.
+            Measure::Webhook { .. } => self.end_rung(&row),
             Measure::Exec { command, timeout } => {
                 let task = self.task(command, *timeout, silent)?;
                 let (done, answer) = bounded(1);
@@ -245,7 +254,9 @@ impl Daemon<'_> {
             row.measure,
             row.detail.as_deref().unwrap_or_default()
         );
-        self.keep(|history| history.end_escalation(row))
+        self.keep(|history| history.end_escalation(row))?;
+        failpoint::reach("rung-ended");
+        Ok(())
     }
 
     /// Whether nothing more is to come of waiting for an answer to a stop.

@@ -62,7 +62,7 @@ impl Daemon<'_> {
             Some(missing) => {
                 let why = DaemonError::Missing(missing);
                 let said = why.to_string();
-                self.keep(|history| history.record_end(Some(&said)))?;
+                self.keep(|history| history.record_end(&said, &[]))?;
                 Err(why)
             }
             None => Ok(decision),
@@ -144,14 +144,14 @@ impl Daemon<'_> {
         self.release_former_bests();
         failpoint::reach("bests-released");
         self.warn_of_noise(pair[0].step, analysis.noise_floor);
-        self.show_notices(&outcome.notices)?;
         if let Some(DeliveryRow { decision, document, .. }) = &delivery {
             self.announce(decision, document)?;
         }
+        self.show_notices(&outcome.notices);
         Ok(Concluded { decision: outcome.decision, missing: outcome.missing })
     }
 
-    fn show_notices(&mut self, notices: &[Notice]) -> Result<()> {
+    fn show_notices(&self, notices: &[Notice]) {
         self.metrics.show_alerts(&self.rules, &self.policy);
         for notice in notices {
             let Notice { rule, action, message, severity, step, best_step, reason, .. } = notice;
@@ -159,9 +159,7 @@ impl Daemon<'_> {
             let severity = severity.map(Severity::name);
             let (message, action) = (message.as_deref(), action.as_str());
             tracing::warn!(rule, action, severity, step, best_step, message, "notice: {reason}");
-            self.tell_rule(notice)?;
         }
-        Ok(())
     }
 
     /// The values of a checkpoint; those of a fixed one are computed once.
@@ -329,7 +327,7 @@ impl Daemon<'_> {
         analysis: &Analysis,
         values: [Option<String>; 2],
     ) -> Result<(Option<DeliveryRow>, policy::Outcome)> {
-        let (step, time) = (pair[0].step, self.clock.at(Instant::now()));
+        let (step, time) = (pair[0].step, self.clock.now());
         let outcome = pipeline::decide(&self.rules, self.policy.clone(), step, analysis, time);
         let policy::Outcome { state: policy, decision, notices, .. } = &outcome;
         let (monitors, strengths) = match &analysis.convergence {
@@ -363,14 +361,19 @@ impl Daemon<'_> {
             row
         });
         let samples = analysis.convergence.as_ref().map(|c| c.samples.clone());
+        let outbox = self.notices.outbox();
+        let told =
+            outbox.map(|outbox| outbox.pair(delivery.as_ref(), notices, time)).transpose()?;
         let record = PairRecord {
             pair: &row,
             evidence: &Evidence { samples, values },
             checkpoints: &checkpoints,
             decision: delivery.as_ref(),
             notices,
+            notifications: &told.unwrap_or_default(),
         };
         self.keep(|history| history.record_pair(&record))?;
+        self.notices.wake();
         self.policy = policy.clone();
         self.show_pair(&row);
         if row.finite {

@@ -2,7 +2,8 @@
 
 use super::{Daemon, Result};
 use crate::clock::now;
-use crate::history::DeliveryRow;
+use crate::failpoint;
+use crate::history::{DeliveryRow, InterventionRecord};
 use crate::person::requests::{Reply, Request, Wish};
 use crate::person::{Decided, Scene};
 use crate::policy::Intervention;
@@ -14,28 +15,42 @@ impl Daemon<'_> {
         if self.reloads.try_recv().is_ok() {
             self.reload()?;
         }
-        for (id, Request { wish, .. }) in self.desk.take(now()) {
+        while let Some((id, Request { wish, .. })) = self.desk.take(now()) {
+            failpoint::reach("request-taken");
             let reply = match wish {
-                Wish::Decide(intervention) => self.intervene(intervention)?,
+                Wish::Decide(intervention) => self.intervene(intervention, &id)?,
                 Wish::Reload => self.reload()?,
             };
             self.desk.answer(&id, &reply);
+            failpoint::reach("request-answered");
+        }
+        Ok(())
+    }
+
+    /// Requests that an earlier life had taken and not answered: what it has done is in the history, the others are
+    /// there again.
+    pub(super) fn take_up_requests(&mut self) -> Result<()> {
+        for id in self.desk.unanswered() {
+            match self.history.decision_of(&id)? {
+                Some(row) => self.desk.answer(&id, &Reply::decided(row)),
+                None => self.desk.put_back(&id),
+            }
         }
         Ok(())
     }
 
     /// Training goes on: what told of its end counts no more, and idleness counts from now.
-    fn go_on(&mut self) -> Result<()> {
+    fn go_on(&mut self) {
         if !self.options.dry_run {
             self.control.forget_ends();
         }
         self.pairs.go_on();
         self.last_arrival = self.last_arrival.map(|_| Instant::now());
         self.gone_since = None;
-        self.keep(|history| history.record_end(None))
     }
 
-    fn intervene(&mut self, intervention: Intervention) -> Result<Reply> {
+    fn intervene(&mut self, intervention: Intervention, request: &str) -> Result<Reply> {
+        let time = self.clock.now();
         let scene = Scene {
             config: self.config,
             history: &self.history,
@@ -43,18 +58,29 @@ impl Daemon<'_> {
             state: self.policy.clone(),
             generation: self.generation,
             newest: self.newest,
+            time,
         };
         let Decided { row, delivery } = match scene.decide(intervention)? {
             Ok(decided) => decided,
             Err(refused) => return Ok(Reply::refused(refused)),
         };
-        self.keep(|history| history.record_intervention(&row, Some(&delivery)))?;
+        let outbox = self.notices.outbox();
+        let told = outbox.map(|outbox| outbox.pair(Some(&delivery), &[], time)).transpose()?;
+        let record = InterventionRecord {
+            row: &row,
+            decision: Some(&delivery),
+            request: Some(request),
+            notifications: &told.unwrap_or_default(),
+        };
+        self.keep(|history| history.record_intervention(record))?;
+        failpoint::reach("intervention-recorded");
+        self.notices.wake();
         self.policy = row.policy;
         self.metrics.show_alerts(&self.rules, &self.policy);
         let DeliveryRow { decision, document, .. } = delivery;
         self.generation = document.generation;
         if decision.action == "continue" {
-            self.go_on()?;
+            self.go_on();
         }
         self.announce(&decision, &document)?;
         let (delivered, generation) = (self.is_delivered()?, Some(document.generation));

@@ -1,237 +1,304 @@
-//! What webhooks are told. It stands in the history before it is sent, and until it is delivered or given up.
+//! What webhooks are told. It stands in the history from the transaction of what it tells of, until it is delivered or
+//! given up.
+//!
+//! A sender tries each event a few times (`retries`). What fails all of them for a reason that may pass is tried again
+//! after [`FIRST_REST`], then after twice that and so on, [`LONGEST_REST`] at most, at the end of the run, and at each
+//! start. It is given up when it fails and is older than [`LONGEST_AGE`].
 
 use super::{Daemon, Result};
-use crate::clock::now;
-use crate::history::{DeliveryRow, HistoryError, NotificationRow};
-use crate::notify::{Event, Message, Report, Sender, Topic, Webhook, key};
-use crate::policy::{Decision, Notice};
+use crate::failpoint;
+use crate::history::NotificationRow;
+use crate::notify::{Message, Report, Sender, Webhook};
+use crate::outbox::{Outbox, run_id};
 use crate::role::Role;
-use crate::signal::Document;
-use crossbeam_channel::{Receiver, bounded};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long the end of a run waits for what is still to be told.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(20);
-/// Reports that wait to be written down.
-const REPORTS: usize = 64;
 const POLL: Duration = Duration::from_millis(50);
+const FIRST_REST: Duration = Duration::from_secs(10);
+const LONGEST_REST: Duration = Duration::from_secs(3600);
+const LONGEST_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// The threads of the webhooks.
+#[derive(Default)]
 pub(super) struct Notices {
     webhooks: Vec<Webhook>,
-    senders: Vec<(Webhook, Sender)>,
-    reports: Receiver<Report>,
-    /// Webhook and key of what is queued.
-    queued: HashSet<(String, String)>,
+    told: Vec<Told>,
+    /// Nothing where nobody is told.
+    outbox: Option<Outbox>,
     /// Whether something may wait in the history.
     has_more: bool,
 }
 
-impl Notices {
-    /// Starts them. One that cannot be started is said and left out: it is no reason to end a run.
-    pub(super) fn start(webhooks: &[Webhook]) -> Self {
-        let (reporter, reports) = bounded(REPORTS);
-        let start = |webhook: &Webhook| match Sender::start(webhook, reporter.clone()) {
-            Ok(sender) => Some((webhook.clone(), sender)),
-            Err(error) => {
-                tracing::error!("{error}; it is told nothing");
-                None
-            }
-        };
-        let senders = webhooks.iter().filter_map(start).collect();
-        Self {
-            webhooks: webhooks.to_vec(),
-            senders,
-            reports,
-            queued: HashSet::new(),
-            has_more: true,
-        }
-    }
+/// A webhook that can be told.
+struct Told {
+    webhook: Webhook,
+    sender: Sender,
+    /// What is on its way to it, by key.
+    places: HashMap<String, Place>,
+}
 
+/// Where something is on its way.
+#[derive(Clone, Copy)]
+struct Place {
+    /// When it happened, by the clock of the run.
+    time: f64,
+    /// How often it has failed with all retries.
+    failures: u32,
+    /// When it is tried again; nothing while the sender has it.
+    rests: Option<Instant>,
+}
+
+impl Notices {
     /// Whom it tells, also those that could not be started.
     pub(super) fn webhooks(&self) -> &[Webhook] {
         &self.webhooks
     }
 
-    /// Whether there is anybody to tell.
-    fn is_any(&self) -> bool {
-        !self.senders.is_empty()
+    /// What makes events of what happens; nothing where nobody is told.
+    pub(super) fn outbox(&self) -> Option<&Outbox> {
+        self.outbox.as_ref()
     }
 
     /// Whether a webhook can be told.
     pub(super) fn is_told(&self, name: &str) -> bool {
-        self.sender(name).is_some()
+        self.told.iter().any(|told| told.webhook.name == name)
     }
 
-    fn sender(&self, name: &str) -> Option<&Sender> {
-        self.senders.iter().find(|(webhook, _)| webhook.name == name).map(|(_, sender)| sender)
+    /// Something has been stored that is to be told.
+    pub(super) fn wake(&mut self) {
+        self.has_more = true;
+    }
+
+    /// Tells these webhooks from now on. The threads of those that are sent to as before stay, with what they have. One
+    /// that cannot be started is said and left out: it is no reason to end a run.
+    fn change(&mut self, webhooks: &[Webhook], outbox: Option<Outbox>) {
+        let mut before = std::mem::take(&mut self.told);
+        for webhook in webhooks {
+            let is_it =
+                |told: &Told| told.webhook.name == webhook.name && told.webhook.is_sent_as(webhook);
+            if let Some(at) = before.iter().position(is_it) {
+                self.told.push(Told { webhook: webhook.clone(), ..before.swap_remove(at) });
+                continue;
+            }
+            match Sender::start(webhook) {
+                Ok(sender) => {
+                    let (webhook, places) = (webhook.clone(), HashMap::new());
+                    self.told.push(Told { webhook, sender, places });
+                }
+                Err(error) => tracing::error!("{error}; the next start tries again"),
+            }
+        }
+        self.webhooks = webhooks.to_vec();
+        self.outbox = outbox;
+        self.has_more = true;
+    }
+
+    /// Whether the history may hold something that can be offered now.
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let mut places = self.told.iter().flat_map(|told| told.places.values());
+        let is_rested = places.any(|place| place.rests.is_some_and(|until| until <= now));
+        std::mem::take(&mut self.has_more) || is_rested
+    }
+
+    /// What rests is tried now.
+    fn end_rests(&mut self) {
+        let now = Instant::now();
+        for place in self.told.iter_mut().flat_map(|told| told.places.values_mut()) {
+            place.rests = place.rests.map(|_| now);
+        }
+    }
+
+    /// Whether nothing is with a sender or waits for one.
+    fn is_idle(&self) -> bool {
+        let mut places = self.told.iter().flat_map(|told| told.places.values());
+        !self.has_more && places.all(|place| place.rests.is_some())
     }
 }
 
-impl Daemon<'_> {
-    /// Tells of a decision; of one that is known already nothing happens.
-    pub(super) fn tell_decision(&mut self, decision: &Decision, document: &Document) -> Result<()> {
-        if !self.notices.is_any() {
-            return Ok(());
+impl Told {
+    /// Offers what is not on its way yet; whether there was room for all of it.
+    fn offer(&mut self, rows: Vec<NotificationRow>) -> bool {
+        let now = Instant::now();
+        for NotificationRow { id, body, time, .. } in rows {
+            let place = self.places.get(&id).copied();
+            if place.is_some_and(|place| place.rests.is_none_or(|until| until > now)) {
+                continue;
+            }
+            // What was stored by a later version may be no event of this one.
+            let Ok(event) = serde_json::from_str(&body) else { continue };
+            if !self.sender.offer(Message { id: id.clone(), event }) {
+                return false;
+            }
+            let failures = place.map_or(0, |place| place.failures);
+            self.places.insert(id, Place { time, failures, rests: None });
         }
-        let Decision { action, step, rule, reason, .. } = decision;
-        let words = match action.as_str() {
-            "phase" => format!("phase `{}` (λ = {})", decision.phase, decision.lambda),
-            action => action.to_owned(),
+        true
+    }
+}
+
+/// How long something rests that has failed so often.
+fn rest(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    (FIRST_REST * (1 << doublings)).min(LONGEST_REST)
+}
+
+impl Daemon<'_> {
+    /// Tells these webhooks from now on, or nobody in a dry run.
+    pub(super) fn take_webhooks(&mut self, webhooks: &[Webhook]) -> Result<()> {
+        let webhooks = if self.options.dry_run { &[] } else { webhooks };
+        let outbox = match webhooks.is_empty() {
+            true => None,
+            false => {
+                let state = &self.config.state;
+                let id = self.keep(|history| run_id(history, state))?;
+                Some(Outbox::new(id, &self.config.name, webhooks))
+            }
         };
-        let best =
-            decision.best_step.map(|best| format!(" Best step: {best}.")).unwrap_or_default();
-        let text = format!("{words} at step {step} by rule `{rule}`: {reason}.{best}");
-        let generation = document.generation.to_string();
-        let event = self.event(Topic::Decision, &[&decision.id, &generation], text)?;
-        self.tell(Topic::Decision, &event.about(decision, document))
+        if !self.options.dry_run {
+            let known: Vec<&str> = webhooks.iter().map(|webhook| webhook.name.as_str()).collect();
+            let now = self.clock.now();
+            let since = now - LONGEST_AGE.as_secs_f64();
+            self.keep(|history| history.give_up_unknown(&known, since, now))?;
+        }
+        // What a sender has told before it ends is not to be told again.
+        self.take_reports()?;
+        self.notices.change(webhooks, outbox);
+        Ok(())
     }
 
-    /// Tells that a decision has not been acknowledged; one webhook as a rung of the ladder, or all who want to know.
-    pub(super) fn tell_unacknowledged(
-        &mut self,
+    /// Tells the last decision to who has not heard of it: a webhook that is new.
+    pub(super) fn tell_last_decision(&mut self) -> Result<()> {
+        let Some(last) = self.history.last_decision()? else { return Ok(()) };
+        let Some(outbox) = self.notices.outbox() else { return Ok(()) };
+        let rows = outbox.decision(&last.decision, &last.document, self.clock.now())?;
+        self.tell(&rows)
+    }
+
+    /// What tells that the last decision has not been acknowledged; one webhook as a rung of the ladder, or all who
+    /// want to know.
+    pub(super) fn unacknowledged(
+        &self,
         silent: &[Role],
         rung: Option<(&str, Duration)>,
-    ) -> Result<()> {
-        if !self.notices.is_any() {
-            return Ok(());
-        }
-        let Some(DeliveryRow { decision, document, .. }) = self.history.last_decision()? else {
-            return Ok(());
-        };
-        let silent: Vec<String> = silent.iter().map(|role| role.name().to_owned()).collect();
-        let text = format!(
-            "{} at step {} has not been acknowledged by: {}",
-            decision.action,
-            decision.step,
-            silent.join(", ")
-        );
-        let generation = document.generation.to_string();
-        let which = match rung {
-            Some((_, after)) => format!("after {}s", after.as_secs_f64()),
-            None => "unacknowledged".to_owned(),
-        };
-        let topic = Topic::Unacknowledged;
-        let event = self.event(topic, &[&decision.id, &generation, &which], text)?;
-        let event = Event { silent, ..event.about(&decision, &document) };
-        match rung {
-            Some((webhook, _)) => self.tell_one(webhook, &event),
-            None => self.tell(topic, &event),
-        }
+    ) -> Result<Vec<NotificationRow>> {
+        let Some(last) = self.history.last_decision()? else { return Ok(Vec::new()) };
+        let Some(outbox) = self.notices.outbox() else { return Ok(Vec::new()) };
+        Ok(outbox.unacknowledged(&last, silent, rung, self.clock.now())?)
     }
 
-    /// Tells what a rule has to say; of what is known already nothing happens. A marked best is nobody's news.
-    pub(super) fn tell_rule(&mut self, notice: &Notice) -> Result<()> {
-        if !self.notices.is_any() || notice.action == "mark_best" {
-            return Ok(());
-        }
-        let Notice { id, rule, action, message, severity, step, reason, .. } = notice;
-        let severity = severity.map(|severity| format!(" ({})", severity.name()));
-        let message = message.as_ref().map(|message| format!("{message}: "));
-        let (severity, message) = (severity.unwrap_or_default(), message.unwrap_or_default());
-        let text = format!("{action}{severity} at step {step} by rule `{rule}`: {message}{reason}");
-        let event = self.event(Topic::Notice, &["notice", id], text)?;
-        self.tell(Topic::Notice, &event)
-    }
-
-    /// Tells something else. The same words at the same step are told once.
+    /// Tells something else. It has a number, so that the same words are told again when it happens again.
     pub(super) fn tell_notice(&mut self, text: String) -> Result<()> {
-        if !self.notices.is_any() {
-            return Ok(());
-        }
-        let step = self.newest[0].unwrap_or(0).to_string();
-        let event = self.event(Topic::Notice, &["notice", &step, &text], text.clone())?;
-        self.tell(Topic::Notice, &event)
+        let number = self.history.next_notice()?;
+        let Some(outbox) = self.notices.outbox() else { return Ok(()) };
+        let rows = outbox.notice(number, text, self.clock.now())?;
+        self.keep(|history| history.add_numbered(number, &rows))?;
+        failpoint::reach("notification-added");
+        self.notices.wake();
+        Ok(())
     }
 
-    fn event(&mut self, topic: Topic, parts: &[&str], text: String) -> Result<Event> {
-        let run = self.run_id()?;
-        let parts: Vec<&str> = std::iter::once(run.as_str()).chain(parts.iter().copied()).collect();
-        Ok(Event::new(topic, key(&parts), &self.config.name, text, now()))
-    }
-
-    /// What tells this run from others that a webhook is told of.
-    fn run_id(&mut self) -> Result<String> {
-        if let Some(id) = self.history.fact("run id")? {
-            return Ok(id);
-        }
-        let seed = format!("{} {} {}", now(), std::process::id(), self.config.state.display());
-        let id: String = blake3::hash(seed.as_bytes()).to_hex().chars().take(12).collect();
-        self.keep(|history| history.keep_fact("run id", &id))?;
-        Ok(id)
-    }
-
-    fn tell(&mut self, topic: Topic, event: &Event) -> Result<()> {
-        let wants = |webhook: &&Webhook| webhook.on.contains(&topic);
-        let all = self.notices.senders.iter().map(|(webhook, _)| webhook);
-        let names: Vec<String> = all.filter(wants).map(|webhook| webhook.name.clone()).collect();
-        names.iter().try_for_each(|name| self.tell_one(name, event))
-    }
-
-    fn tell_one(&mut self, webhook: &str, event: &Event) -> Result<()> {
-        let body = serde_json::to_string(event).map_err(HistoryError::Value)?;
-        if self.keep(|history| history.add_notification(webhook, &event.id, &body, now()))? {
-            self.notices.has_more = true;
+    /// Of what is known already nothing happens.
+    pub(super) fn tell(&mut self, rows: &[NotificationRow]) -> Result<()> {
+        if self.keep(|history| history.add_notifications(rows))? {
+            failpoint::reach("notification-added");
+            self.notices.wake();
         }
         Ok(())
     }
 
     /// Writes down what came of earlier messages, and queues what waits as far as there is room.
     pub(super) fn tend_notices(&mut self) -> Result<()> {
-        while let Ok(report) = self.notices.reports.try_recv() {
-            self.note_report(report)?;
-        }
-        if !std::mem::take(&mut self.notices.has_more) {
+        self.take_reports()?;
+        if !self.notices.is_due() {
             return Ok(());
         }
-        for NotificationRow { webhook, id, body, .. } in self.history.open_notifications()? {
-            let place = (webhook, id);
-            if self.notices.queued.contains(&place) {
-                continue;
-            }
-            let Some(sender) = self.notices.sender(&place.0) else { continue };
-            // What was stored by a later version may be no event of this one.
-            let Ok(event) = serde_json::from_str(&body) else { continue };
-            match sender.offer(Message { id: place.1.clone(), event }) {
-                true => {
-                    self.notices.queued.insert(place);
-                }
-                false => self.notices.has_more = true,
+        let Self { notices, history, .. } = self;
+        for told in &mut notices.told {
+            let rows = history.open_notifications(&told.webhook.name, told.places.len())?;
+            notices.has_more |= !told.offer(rows);
+        }
+        Ok(())
+    }
+
+    fn take_reports(&mut self) -> Result<()> {
+        for at in 0..self.notices.told.len() {
+            while let Some(report) = self.notices.told[at].sender.report() {
+                self.note_report(at, report)?;
             }
         }
         Ok(())
     }
 
-    fn note_report(&mut self, report: Report) -> Result<()> {
-        let Report { webhook, id, attempts, error } = report;
-        let failures = if error.is_some() { attempts } else { attempts.saturating_sub(1) };
-        self.metrics.count_webhook(error.is_none(), failures);
-        if error.is_none() {
-            tracing::info!(webhook, attempts, "told");
+    fn note_report(&mut self, at: usize, report: Report) -> Result<()> {
+        let Report { id, attempts, failure } = report;
+        let now = self.clock.now();
+        let Told { webhook, places, .. } = &self.notices.told[at];
+        let (webhook, place) = (webhook.name.clone(), places.get(&id).copied());
+        let failed = if failure.is_some() { attempts } else { attempts.saturating_sub(1) };
+        self.metrics.count_webhook(failure.is_none(), failed);
+        let is_old = place.is_none_or(|place| now - place.time >= LONGEST_AGE.as_secs_f64());
+        let next = match &failure {
+            Some(failure) if failure.is_passing && !is_old => {
+                let error = failure.message.as_str();
+                self.keep(|history| history.note_attempts(&webhook, &id, attempts, error))?;
+                place
+            }
+            failure => {
+                if failure.is_none() {
+                    tracing::info!(webhook, attempts, "told");
+                }
+                let error = failure.as_ref().map(|failure| failure.message.as_str());
+                self.keep(|history| history.end_notification(&webhook, &id, attempts, error, now))?;
+                failpoint::reach("notification-ended");
+                None
+            }
+        };
+        let places = &mut self.notices.told[at].places;
+        match next {
+            Some(Place { time, failures, .. }) => {
+                let failures = failures + 1;
+                let rests = Some(Instant::now() + rest(failures));
+                places.insert(id, Place { time, failures, rests });
+            }
+            None => {
+                places.remove(&id);
+            }
         }
-        let error = error.as_deref();
-        self.keep(|history| history.end_notification(&webhook, &id, attempts, error, now()))?;
-        self.notices.queued.remove(&(webhook, id));
         Ok(())
     }
 
     /// At the end of a run: waits a while until everything is told. What is not is told by the next start.
     pub(super) fn say_farewell(&mut self) -> Result<()> {
         let started = Instant::now();
+        self.notices.end_rests();
         loop {
             self.tend_notices()?;
-            let is_done = self.notices.queued.is_empty() && !self.notices.has_more;
-            if is_done || started.elapsed() >= LONGEST_FAREWELL {
+            let is_over = self.notices.is_idle() || started.elapsed() >= LONGEST_FAREWELL;
+            if is_over || self.is_interrupted {
                 return Ok(());
             }
-            if let Ok(report) = self.notices.reports.recv_timeout(POLL) {
-                self.note_report(report)?;
-            }
-            self.is_interrupted |= self.interrupts.try_recv().is_ok();
-            if self.is_interrupted {
-                return Ok(());
-            }
+            self.is_interrupted = self.interrupts.recv_timeout(POLL).is_ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rests_double_up_to_an_hour_and_a_day_holds_a_few_dozen() {
+        let seconds = |failures| rest(failures).as_secs();
+        assert_eq!([1, 2, 3, 9, 10, u32::MAX].map(seconds), [10, 20, 40, 2560, 3600, 3600]);
+        let of_a_day = (1..).scan(0, |sum, failures| {
+            *sum += seconds(failures);
+            Some(*sum)
+        });
+        let of_a_day = of_a_day.take_while(|sum| *sum <= LONGEST_AGE.as_secs()).count();
+        assert!((20..50).contains(&of_a_day), "{of_a_day}");
     }
 }

@@ -1,10 +1,9 @@
 //! Another policy, other webhooks, another ladder, while the run is at work; and which policies ran.
 
-use super::notices::Notices;
 use super::{Daemon, Result};
 use crate::clock::now;
 use crate::config::{Config, RELOADABLE};
-use crate::history::InterventionRow;
+use crate::history::{InterventionRecord, InterventionRow};
 use crate::person::next_number;
 use crate::person::requests::Reply;
 use crate::policy::{Intervention, Policy, adopt};
@@ -28,9 +27,7 @@ impl Daemon<'_> {
         };
         self.take_policy(&new.policy, new.written.policy())?;
         self.ladder = new.control.escalate;
-        if self.notices.webhooks() != new.notify && !self.options.dry_run {
-            self.notices = Notices::start(&new.notify);
-        }
+        self.take_webhooks(&new.notify)?;
         self.metrics.control.show_reload(true, now());
         tracing::info!(file = %self.config.source.display(), "the configuration is reloaded");
         Ok(Reply::default())
@@ -59,10 +56,12 @@ impl Daemon<'_> {
                 ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
             let policy = adopt(before.as_ref().unwrap_or(new), new, self.policy.clone());
             let after = self.history.last_pair()?.map(|pair| pair.step);
-            let (number, time) = (next_number(&self.history)?, now());
+            let (number, time) = (next_number(&self.history)?, self.clock.now());
             let intervention = Intervention::Policy { text: text.to_owned() };
             let row = InterventionRow { number, after, time, intervention, policy };
-            self.keep(|history| history.record_intervention(&row, None))?;
+            let record =
+                InterventionRecord { row: &row, decision: None, request: None, notifications: &[] };
+            self.keep(|history| history.record_intervention(record))?;
             self.policy = row.policy;
         }
         self.rules = new.clone();

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::crypto::ring;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 /// One request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -26,6 +29,10 @@ impl Request {
     }
 }
 
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 /// Answers with one status after the other, then with 200; ends with this value.
 pub(crate) struct Receiver {
     address: SocketAddr,
@@ -36,6 +43,28 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     pub(crate) fn start(statuses: &[u16]) -> Self {
+        Self::slow(statuses, Duration::ZERO)
+    }
+
+    /// One that takes its time before it answers.
+    pub(crate) fn slow(statuses: &[u16], delay: Duration) -> Self {
+        Self::serve(statuses, delay, None)
+    }
+
+    /// One over TLS, with its certificate, which it has signed itself.
+    pub(crate) fn with_tls() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        (Self::serve(&[], Duration::ZERO, Some(Arc::new(config))), made.cert.pem())
+    }
+
+    fn serve(statuses: &[u16], delay: Duration, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests: Arc<Mutex<Vec<Request>>> = Arc::default();
@@ -48,11 +77,19 @@ impl Receiver {
                 if is_over.load(Ordering::Acquire) {
                     return;
                 }
-                let Ok(mut stream) = stream else { continue };
+                let Ok(stream) = stream else { continue };
                 stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-                let Some(request) = read(&mut stream) else { continue };
+                let mut stream: Box<dyn Stream> = match &tls {
+                    None => Box::new(stream),
+                    Some(config) => {
+                        let connection = ServerConnection::new(config.clone()).unwrap();
+                        Box::new(StreamOwned::new(connection, stream))
+                    }
+                };
+                let Some(request) = read(&mut *stream) else { continue };
                 let status = statuses.pop().unwrap_or(200);
                 kept.lock().unwrap().push(request);
+                std::thread::sleep(delay);
                 let location = if status == 302 { "Location: /elsewhere\r\n" } else { "" };
                 let _ = write!(
                     stream,
@@ -86,7 +123,7 @@ impl Drop for Receiver {
     }
 }
 
-fn read(stream: &mut TcpStream) -> Option<Request> {
+fn read(stream: &mut dyn Stream) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut line = || {
         let mut line = String::new();

@@ -152,6 +152,21 @@ fn other_webhooks_and_another_ladder_are_taken_up() {
 }
 
 #[test]
+fn status_shows_the_alerts_of_the_policy_that_runs() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let budget = "- {id: budget,";
+    let alert = "- {id: low, when: {below: {metric: convergent_ratio, threshold: 2}}, \
+                 then: {alert: {severity: warning}}}\n    - {id: budget,";
+    bench.configure(&[(budget, alert)]);
+    bench.once().expect(0, &[]);
+    assert_eq!(bench.status()["alerts"], json!(["low"]));
+    bench.configure(&[]);
+    assert_eq!(bench.status()["alerts"], json!(["low"]), "the file does not run yet");
+    bench.once().expect(0, &[]);
+    assert_eq!(bench.status()["alerts"], json!([]));
+}
+
+#[test]
 fn a_policy_that_changes_between_two_starts_is_recorded_too() {
     let Some(bench) = Bench::with_steps(&[1]) else { return };
     bench.once().expect(0, &[]);

@@ -4,6 +4,7 @@ use crate::bench::{Bench, Running, convergd, eventually};
 use crate::receiver::Receiver;
 use serde_json::json;
 use std::path::Path;
+use std::time::Duration;
 
 const SECRET: &str = "word-of-the-day";
 const PATH: &str = "/services/T0/hidden?key=also-hidden";
@@ -23,8 +24,8 @@ fn configure(bench: &Bench, notify: &str, control: &str) {
 fn start(bench: &Bench, arguments: &[&str], variables: &[(&str, &str)]) -> Running {
     let mut command = convergd(arguments);
     command.args(["-c", "run.yaml"]).current_dir(bench.path(""));
-    for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
-        command.env_remove(proxy);
+    for proxy in ["http_proxy", "https_proxy", "all_proxy"] {
+        command.env_remove(proxy).env_remove(proxy.to_uppercase());
     }
     command.envs(variables.iter().copied());
     Running::start(&mut command, &bench.path(""))
@@ -113,6 +114,179 @@ fn what_was_not_delivered_is_told_by_the_next_start() {
     assert_eq!(receiver.requests().len(), 1);
     assert_eq!(notifications(&bench), [["ops", "1", "1"]]);
     assert!(!everything(&bench.path("")).contains("hidden"));
+}
+
+/// The keys of what a receiver was told, without the name of the run.
+fn keys(receiver: &Receiver) -> Vec<String> {
+    let key = |key: &str| key.split_once('/').unwrap().1.to_owned();
+    receiver.requests().iter().map(|told| key(told.header("Idempotency-Key").unwrap())).collect()
+}
+
+#[test]
+fn a_receiver_that_is_down_for_all_retries_is_told_by_the_next_start() {
+    let receiver = Receiver::start(&[]);
+    let url = receiver.url(PATH);
+    let Some(bench) = bench("{name: ops, url_env: HOOK_URL, on: [decision], retries: 0}") else {
+        return;
+    };
+    let gone = Receiver::start(&[]).url("/");
+    let run = |url: &str| start(&bench, &["run", "--once"], &[("HOOK_URL", url)]).finish();
+    run(&gone).expect(10, &["not delivered: ", "tried again later"]);
+    assert_eq!(notifications(&bench), [["ops", "NULL", "1"]]);
+    let status = start(&bench, &["status"], &[]).finish().out;
+    assert!(status.contains("is still to be told something (1 attempts): "), "{status}");
+    run(&url).expect(10, &["was stopped before", "told"]);
+    assert_eq!(keys(&receiver), ["budget@1/1"]);
+    assert_eq!(notifications(&bench), [["ops", "1", "2"]]);
+}
+
+#[test]
+fn what_is_older_than_a_day_is_tried_once_more_and_given_up() {
+    let Some(bench) = bench("{name: ops, url_env: HOOK_URL, on: [decision], retries: 0}") else {
+        return;
+    };
+    let gone = Receiver::start(&[]).url("/");
+    let run = || start(&bench, &["run", "--once"], &[("HOOK_URL", &gone)]).finish();
+    run().expect(10, &["tried again later"]);
+    bench.change("UPDATE notification SET time = time - 90000");
+    run().expect(10, &["was stopped before"]);
+    assert_eq!(notifications(&bench), [["ops", "0", "2"]]);
+    run().expect(10, &["was stopped before"]);
+    assert_eq!(notifications(&bench), [["ops", "0", "2"]]);
+}
+
+#[test]
+fn a_receiver_that_is_down_for_a_while_is_told_while_the_run_goes_on() {
+    let receiver = Receiver::start(&[503]);
+    let url = receiver.url("/");
+    let Some(bench) = bench(&format!("{{name: ops, url: '{url}', on: [decision], retries: 0}}"))
+    else {
+        return;
+    };
+    let mut running = start(&bench, &["run"], &[]);
+    eventually("it is told", || notifications(&bench) == [["ops", "1", "2"]]);
+    assert!(running.is_alive(), "it waits for the trainers");
+    assert_eq!(keys(&receiver), ["budget@1/1"; 2]);
+    bench.end_training();
+    running.finish().expect(10, &["tried again later", "told"]);
+}
+
+#[test]
+fn each_decision_of_a_person_without_a_run_at_work_is_told_by_the_next_run() {
+    let receiver = Receiver::start(&[]);
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let notify = format!("{{name: ops, url: '{}', on: [decision]}}", receiver.url("/"));
+    let with = format!("acknowledge: 60s}}\nnotify: [{notify}]");
+    bench.configure(&[("acknowledge: 60s}", &with)]);
+    bench.once().expect(0, &[]);
+    let phase = ["phase", "-c", "run.yaml", "--to", "on", "--lambda", "0.5"];
+    bench.command(&phase).expect(0, &[]);
+    bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
+    assert_eq!(receiver.requests().len(), 0);
+    start(&bench, &["run", "--once"], &[]).finish().expect(10, &["was stopped before"]);
+    assert_eq!(keys(&receiver), ["manual-1@1/1", "manual-2@1/2"]);
+}
+
+#[test]
+fn at_a_start_trainers_are_told_before_people() {
+    let receiver = Receiver::start(&[]);
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("step: 100", "step: 1")]);
+    bench.once().expect(10, &[]);
+    std::fs::remove_file(bench.path("control/control.json")).unwrap();
+    // Nothing more can be stored that people are to be told.
+    bench.change(
+        "CREATE TRIGGER full BEFORE INSERT ON notification BEGIN SELECT RAISE(ABORT, 'full'); END",
+    );
+    configure(&bench, &format!("{{name: ops, url: '{}'}}", receiver.url("/")), "acknowledge: 60s");
+    start(&bench, &["run", "--once"], &[]).finish().expect(65, &["full"]);
+    assert!(bench.path("control/control.json").exists());
+}
+
+#[test]
+fn a_reload_sends_nothing_twice_and_tells_a_webhook_that_is_new() {
+    let (slow, new) = (Receiver::slow(&[], Duration::from_secs(2)), Receiver::start(&[]));
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let ops = format!("{{name: ops, url: '{}', on: [decision]}}", slow.url("/"));
+    let configure = |notify: &str| {
+        let with = format!("acknowledge: 60s}}\nnotify: [{notify}]");
+        bench.configure(&[("acknowledge: 60s}", &with)]);
+    };
+    configure(&ops);
+    let running = start(&bench, &["run"], &[]);
+    eventually("the pair is evaluated", || bench.pairs().len() == 1);
+    let phase = |to| ["phase", "-c", "run.yaml", "--lambda", "0.5", "--to", to];
+    bench.command(&phase("on")).expect(0, &[]);
+    eventually("it is on its way", || slow.requests().len() == 1);
+    let other = format!("{{name: new, url: '{}', on: [decision]}}", new.url("/"));
+    configure(&format!("{ops}, {other}"));
+    bench.command(&["reload", "-c", "run.yaml"]).expect(0, &[]);
+    bench.command(&phase("off")).expect(0, &[]);
+    let told = "SELECT * FROM notification WHERE delivered = 1";
+    eventually("all are told", || bench.rows(told).len() == 3);
+    running.terminate();
+    running.finish().expect(0, &[]);
+    assert_eq!(keys(&slow), ["manual-1@1/1", "manual-2@1/2"]);
+    assert_eq!(keys(&new), ["manual-2@1/2"]);
+}
+
+#[test]
+fn what_a_receiver_did_not_take_is_told_at_its_new_address_after_a_reload() {
+    let (old, new) = (Receiver::start(&[503; 9]), Receiver::start(&[]));
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let configure = |receiver: &Receiver| {
+        let url = receiver.url("/");
+        let notify = format!("{{name: ops, url: '{url}', on: [decision], retries: 0}}");
+        let with = format!("acknowledge: 60s}}\nnotify: [{notify}]");
+        bench.configure(&[("acknowledge: 60s}", &with)]);
+    };
+    configure(&old);
+    let running = start(&bench, &["run"], &[]);
+    eventually("the pair is evaluated", || bench.pairs().len() == 1);
+    let phase = ["phase", "-c", "run.yaml", "--lambda", "0.5", "--to", "on"];
+    bench.command(&phase).expect(0, &[]);
+    eventually("it has failed", || notifications(&bench) == [["ops", "NULL", "1"]]);
+    configure(&new);
+    bench.command(&["reload", "-c", "run.yaml"]).expect(0, &[]);
+    eventually("it is told", || notifications(&bench) == [["ops", "1", "2"]]);
+    running.terminate();
+    running.finish().expect(0, &[]);
+    assert_eq!(keys(&old), keys(&new));
+}
+
+#[test]
+fn each_refused_reload_is_told() {
+    let receiver = Receiver::start(&[]);
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let notify = format!("{{name: ops, url: '{}', on: [notice]}}", receiver.url("/"));
+    let with = format!("acknowledge: 60s}}\nnotify: [{notify}]");
+    bench.configure(&[("acknowledge: 60s}", &with)]);
+    let running = start(&bench, &["run"], &[]);
+    eventually("the pair is evaluated", || bench.pairs().len() == 1);
+    bench.configure(&[("acknowledge: 60s}", &with), ("step: 100", "stop: 1")]);
+    for _ in 0..2 {
+        bench.command(&["reload", "-c", "run.yaml"]).expect(64, &["unknown field `stop`"]);
+    }
+    eventually("both are told", || receiver.requests().len() == 2);
+    running.terminate();
+    running.finish().expect(0, &[]);
+    assert_eq!(keys(&receiver), ["notice/1", "notice/2"]);
+}
+
+#[test]
+fn a_webhook_over_tls_is_told_where_its_certificate_is_trusted_and_nowhere_else() {
+    let (receiver, certificate) = Receiver::with_tls();
+    let url = receiver.url("/").replace("http:", "https:");
+    let Some(bench) = bench(&format!("{{name: ops, url: '{url}', on: [decision], retries: 0}}"))
+    else {
+        return;
+    };
+    std::fs::write(bench.path("trusted.pem"), certificate).unwrap();
+    let run = |variables: &[(&str, &str)]| start(&bench, &["run", "--once"], variables).finish();
+    run(&[]).expect(10, &["not delivered: ", "tried again later"]);
+    assert_eq!(receiver.requests().len(), 0);
+    run(&[("SSL_CERT_FILE", "trusted.pem")]).expect(10, &["told"]);
+    assert_eq!(keys(&receiver), ["budget@1/1"]);
 }
 
 #[test]

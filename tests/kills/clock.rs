@@ -45,6 +45,18 @@ impl Clock {
         rows.iter().map(|row| row[0].parse().unwrap()).collect()
     }
 
+    fn hang_up(running: &mut Running, times: usize) {
+        let pid = rustix::process::Pid::from_raw(running.pid() as i32).unwrap();
+        // Before that a signal would end it.
+        running.says("started");
+        let said = |running: &Running| running.err().matches("is reloaded").count();
+        while said(running) < times {
+            let before = said(running);
+            rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+            eventually("it is reloaded", || said(running) > before);
+        }
+    }
+
     fn assert_replayed(&self, decisions: usize) {
         let replay = self.0.command(&["replay", "--json", "-c", "run.yaml"]);
         replay.expect(0, &[]);
@@ -85,5 +97,53 @@ fn between_two_starts_back_is_no_time_and_forth_is_time_that_has_passed() {
     clock.run(&["--once"]).finish().expect(10, &["reached the budget of 3600 s"]);
     let times = clock.times();
     assert!(times[2] - times[1] > 3600.0, "{times:?}");
+    clock.assert_replayed(1);
+}
+
+#[test]
+fn a_rung_comes_in_the_time_of_the_run_also_after_a_restart() {
+    for hours in [-5, 5] {
+        let Some(clock) = Clock::new() else { return };
+        let ladder = "acknowledge: 3h, exec: true, escalate: [\
+            {after: 1h, do: {exec: {command: [sh, -c, 'echo ran >> ran']}}}]}";
+        clock.0.configure(&[("step: 100", "step: 1"), ("acknowledge: 60s}", ladder)]);
+        let mut running = clock.run(&[]);
+        eventually("it is at work", || clock.0.path("control/control.json").exists());
+        // The decision is delivered while the clock goes five hours wrong.
+        clock.turn(hours);
+        clock.add(1);
+        let delivered = "SELECT * FROM decision WHERE delivered IS NOT NULL";
+        eventually("it is delivered", || clock.0.rows(delivered).len() == 1);
+        let assert_none = || {
+            let rungs = clock.0.rows("SELECT * FROM escalation");
+            assert_eq!(rungs, Vec::<Vec<String>>::new(), "{hours} hours");
+        };
+        // At least one look at the ladder lies between two of them.
+        Clock::hang_up(&mut running, 2);
+        assert_none();
+        drop(running);
+        clock.turn(0);
+        let mut running = clock.run(&[]);
+        Clock::hang_up(&mut running, 2);
+        clock.0.end_training();
+        running.finish().expect(10, &[]);
+        assert_none();
+    }
+}
+
+#[test]
+fn what_a_person_decides_comes_after_the_pair_before_it_also_by_a_clock_that_goes_slow() {
+    let Some(clock) = Clock::new() else { return };
+    clock.add(1);
+    let running = clock.run(&[]);
+    eventually("the pair is stored", || clock.times().len() == 1);
+    clock.turn(-5);
+    let phase = ["phase", "-c", "run.yaml", "--to", "on", "--lambda", "0.5"];
+    clock.0.command(&phase).expect(0, &[]);
+    clock.0.end_training();
+    running.finish().expect(0, &[]);
+    let rows = clock.0.rows("SELECT time FROM intervention ORDER BY number");
+    let times: Vec<f64> = rows.iter().map(|row| row[0].parse().unwrap()).collect();
+    assert!(times[1] >= clock.times()[0] && times[1] - times[0] < 600.0, "{times:?}");
     clock.assert_replayed(1);
 }

@@ -2,7 +2,8 @@
 //!
 //! A run of several pairs with a phase switch and a stop is driven as trainers would drive it: checkpoints are put
 //! on the disk one step at a time, and each decision is acknowledged. The process is killed and started again
-//! until the run is over; then everything that it has stored and told is compared with an undisturbed run.
+//! until the run is over; then everything that it has stored and told is compared with an undisturbed run. In another run
+//! persons decide too, the policy changes, a webhook is told and the ladder is climbed.
 //! Also here, since it needs the same feature: a clock that is turned.
 #![allow(
     clippy::unwrap_used,
@@ -20,4 +21,8 @@ mod clock;
 mod common;
 mod places;
 mod random;
+#[allow(dead_code)]
+#[path = "../control/receiver.rs"]
+mod receiver;
+mod requests;
 mod world;

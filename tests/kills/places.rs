@@ -1,12 +1,12 @@
 //! The process dies at each place of a pair's way, each time that it comes there.
 
-use crate::world::{Fate, World, assert_same, undisturbed};
+use crate::world::{Fate, Story, World, assert_same, undisturbed};
 use convergd::failpoint::PLACES;
 
 /// Dies at one place. A process after some that came no further may pass it as often as there were of them.
 struct At {
     place: &'static str,
-    before: Option<[usize; 5]>,
+    before: Option<[usize; 9]>,
     stuck: usize,
 }
 
@@ -23,10 +23,10 @@ impl Fate for At {
     }
 }
 
-fn assert_survived(places: &[&'static str]) {
-    let Some(wanted) = undisturbed() else { return };
+fn assert_survived(story: Story, places: &[&'static str]) {
+    let Some(wanted) = undisturbed(story) else { return };
     for place in places {
-        let mut world = World::new().expect("the fixtures are there");
+        let mut world = World::new(story).expect("the fixtures are there");
         let remains = world.play(&mut At { place, before: None, stuck: 0 });
         assert!(world.kills > 0, "nothing comes to `{place}`");
         eprintln!("{place}: {} kills", world.kills);
@@ -38,25 +38,45 @@ fn assert_survived(places: &[&'static str]) {
 
 #[test]
 fn a_kill_while_checkpoints_arrive_changes_nothing() {
-    assert_survived(&PLACES[..5]);
+    assert_survived(Story::Rules, &PLACES[..5]);
 }
 
 #[test]
 fn a_kill_during_an_evaluation_changes_nothing() {
-    assert_survived(&PLACES[5..9]);
+    assert_survived(Story::Rules, &PLACES[5..9]);
 }
 
 #[test]
 fn a_kill_around_the_transaction_changes_nothing() {
-    assert_survived(&PLACES[9..13]);
+    assert_survived(Story::Rules, &PLACES[9..13]);
 }
 
 #[test]
 fn a_kill_around_the_control_file_changes_nothing() {
-    assert_survived(&PLACES[13..16]);
+    assert_survived(Story::Rules, &PLACES[13..16]);
 }
 
 #[test]
 fn a_kill_when_pins_go_or_answers_come_changes_nothing() {
-    assert_survived(&PLACES[16..]);
+    assert_survived(Story::Rules, &PLACES[16..20]);
+}
+
+#[test]
+fn a_kill_while_a_person_is_obeyed_changes_nothing() {
+    assert_survived(Story::Persons, &PLACES[20..23]);
+}
+
+#[test]
+fn a_kill_on_a_rung_or_when_a_webhook_has_been_told_changes_nothing() {
+    assert_survived(Story::Persons, &PLACES[23..]);
+}
+
+#[test]
+fn a_kill_after_the_transaction_of_a_pair_keeps_no_news_back() {
+    assert_survived(Story::Persons, &["pair-inserted", "committed"]);
+}
+
+#[test]
+fn a_kill_around_the_control_file_of_a_person_changes_nothing() {
+    assert_survived(Story::Persons, &PLACES[13..16]);
 }

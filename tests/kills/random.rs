@@ -1,6 +1,6 @@
 //! The process is killed at random times.
 
-use crate::world::{Fate, World, assert_same, undisturbed};
+use crate::world::{Fate, Story, World, assert_same, undisturbed};
 use std::time::{Duration, Instant};
 
 /// Over several runs, since each is soon over.
@@ -11,14 +11,14 @@ const TIMES: std::ops::Range<u64> = 20..900;
 struct AtRandom {
     random: fastrand::Rng,
     next: Option<Instant>,
-    before: [usize; 5],
+    before: [usize; 9],
     /// Kills since it came further: on a busy machine it needs more time than others.
     stuck: u32,
 }
 
 impl AtRandom {
     fn new(seed: u64) -> Self {
-        Self { random: fastrand::Rng::with_seed(seed), next: None, before: [0; 5], stuck: 0 }
+        Self { random: fastrand::Rng::with_seed(seed), next: None, before: [0; 9], stuck: 0 }
     }
 }
 
@@ -41,13 +41,13 @@ impl Fate for AtRandom {
     }
 }
 
-fn assert_survived(seed: u64) {
-    let Some(wanted) = undisturbed() else { return };
+fn assert_survived(story: Story, seed: u64) {
+    let Some(wanted) = undisturbed(story) else { return };
     eprintln!("seed {seed}; `CONVERGD_TEST_SEED={seed}` repeats it");
     let mut fate = AtRandom::new(seed);
     let mut kills = 0;
     while kills < KILLS {
-        let mut world = World::new().expect("the fixtures are there");
+        let mut world = World::new(story).expect("the fixtures are there");
         let remains = world.play(&mut fate);
         kills += world.kills;
         eprintln!("seed {seed}: {kills} kills");
@@ -62,10 +62,15 @@ fn seed(default: u64) -> u64 {
 
 #[test]
 fn kills_at_random_times_change_nothing() {
-    assert_survived(seed(1));
+    assert_survived(Story::Rules, seed(1));
 }
 
 #[test]
 fn kills_at_other_random_times_change_nothing() {
-    assert_survived(seed(2));
+    assert_survived(Story::Rules, seed(2));
+}
+
+#[test]
+fn kills_at_random_times_while_persons_decide_change_nothing() {
+    assert_survived(Story::Persons, seed(3));
 }

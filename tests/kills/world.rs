@@ -1,8 +1,9 @@
 //! The run that is killed, the trainers around it, and what is left of it.
 
 use crate::bench::{Bench, Running, convergd};
+use crate::receiver::Receiver;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,37 @@ pub(crate) const NEXT_RULE: &str = "\n    ";
 /// A checkpoint of the target that never gets a partner comes after this step.
 const LONELY_AFTER: u64 = 20;
 const LONELY: u64 = 25;
+/// A program, then a webhook; only the stop is not answered for so long.
+const LADDER: &str = "\
+    acknowledge: 1s, exec: true, escalate: [\
+    {after: 200ms, do: {exec: {command: [sh, -c, 'echo ran >> ran']}}}, \
+    {after: 1500ms, do: {webhook: {name: ops}}}]}";
+/// More than there are of one command.
+const MOST_KILLS: usize = 20;
 /// Far more than a run takes between two kills.
 const PATIENCE: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(5);
 
+/// What happens in a run beside kills.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Story {
+    /// Rules decide all.
+    Rules,
+    /// Persons decide too, with the run at work and without it, another policy is read, webhooks are told, and the
+    /// trainers do not answer the stop until the ladder is climbed.
+    Persons,
+}
+
 /// A run from its first checkpoint to its end.
 pub(crate) struct World {
-    bench: Bench,
+    story: Story,
+    pub(crate) bench: Bench,
     running: Option<Running>,
+    receiver: Receiver,
+    /// Whether trainers do not answer a stop.
+    is_deaf: bool,
+    /// The generation that they have answered.
+    acknowledged: u64,
     /// Decisions that the trainers have read, by generation.
     told: BTreeMap<u64, Value>,
     since: Instant,
@@ -53,27 +77,130 @@ impl Fate for Undisturbed {
 
 impl World {
     /// Nothing where the fixtures cannot be made.
-    pub(crate) fn new() -> Option<Self> {
+    pub(crate) fn new(story: Story) -> Option<Self> {
         let bench = Bench::empty()?;
-        bench.configure(&[(RULE, &RULES.join(NEXT_RULE))]);
         for network in ["target", "baseline"] {
             std::fs::create_dir(bench.path(network)).unwrap();
         }
-        let (told, since) = (BTreeMap::new(), Instant::now());
-        Some(Self { bench, running: None, told, since, kills: 0 })
+        let (told, since, receiver) = (BTreeMap::new(), Instant::now(), Receiver::start(&[]));
+        let (running, is_deaf, acknowledged, kills) = (None, false, 0, 0);
+        let world =
+            Self { story, bench, running, receiver, is_deaf, acknowledged, told, since, kills };
+        world.configure(&RULES);
+        Some(world)
+    }
+
+    fn configure(&self, rules: &[&str]) {
+        let rules = rules.join(NEXT_RULE);
+        let control =
+            format!("{LADDER}\nnotify: [{{name: ops, url: '{}'}}]", self.receiver.url("/"));
+        let mut edits = vec![(RULE, rules.as_str())];
+        if self.story == Story::Persons {
+            edits.push(("acknowledge: 60s}", &control));
+        }
+        self.bench.configure(&edits);
     }
 
     /// Plays the whole run; gives what is left of it.
     pub(crate) fn play(&mut self, fate: &mut impl Fate) -> String {
+        match self.story {
+            Story::Rules => self.play_rules(fate),
+            Story::Persons => self.play_persons(fate),
+        }
+        self.end(fate);
+        self.remains()
+    }
+
+    fn play_persons(&mut self, fate: &mut impl Fate) {
+        self.add_pair(fate, 10, 0);
+        self.ask(fate, &["phase", "--to", "on", "--lambda", "0.5"]);
+        self.until_acknowledged(fate);
+        self.configure(&RULES[..2]);
+        self.ask(fate, &["reload"]);
+        self.until(fate, "the other policy runs", |world| {
+            world.count("intervention WHERE intervention LIKE '{\"policy\"%'") == 2
+        });
+        self.add_pair(fate, 20, 1);
+        self.until_acknowledged(fate);
+        self.rest();
+        self.decide_alone(fate, &["phase", "--to", "off", "--lambda", "0.1"]);
+        self.until_acknowledged(fate);
+        self.is_deaf = true;
+        self.ask(fate, &["stop"]);
+        self.until(fate, "the ladder is climbed", |world| world.count("escalation") == 2);
+        self.is_deaf = false;
+        self.until_acknowledged(fate);
+    }
+
+    fn add_pair(&mut self, fate: &mut impl Fate, step: u64, number: usize) {
+        self.save("target", step, number);
+        self.save("baseline", step, number + 1);
+        self.until(fate, "the pair is stored", |world| {
+            world.count(&format!("pair WHERE step = {step}")) == 1
+        });
+    }
+
+    fn until_acknowledged(&mut self, fate: &mut impl Fate) {
+        self.until(fate, "its decision is acknowledged", |world| {
+            world.count("acknowledgement") == 2 * world.count("decision")
+        });
+    }
+
+    fn command(&self, arguments: &[&str], places: Option<String>) -> Running {
+        let mut command = convergd(&[arguments, &["-c", "run.yaml", "--wait", "200"]].concat());
+        command.env("FAILPOINTS", places.unwrap_or_default());
+        let directory = self.bench.path(".");
+        Running::start(command.current_dir(&directory), &directory)
+    }
+
+    /// A person asks for something while the process is started again and again.
+    fn ask(&mut self, fate: &mut impl Fate, arguments: &[&str]) {
+        self.until_at_work(fate);
+        let mut command = self.command(arguments, None);
+        while command.is_alive() {
+            // While the command itself has the lock, no run begins.
+            let ended = self.tend(fate);
+            assert!(matches!(ended, None | Some(75)), "it ended: {ended:?}");
+        }
+        let finished = command.finish();
+        let is_too_late = arguments == ["reload"] && finished.err.contains("no run is at work");
+        assert!(finished.code == Some(0) || is_too_late, "{arguments:?}: {}", finished.err);
+    }
+
+    fn until_at_work(&mut self, fate: &mut impl Fate) {
+        self.until(fate, "it is at work", |world| world.running.is_some());
+    }
+
+    /// Ends the process where it is at work.
+    fn rest(&mut self) {
+        let Some(running) = self.running.take() else { return };
+        running.terminate();
+        let finished = running.finish();
+        // One that is not that far yet has no hand for the signal, and one may die on its way.
+        assert!(!finished.err.contains("panicked"), "{}", finished.err);
+    }
+
+    /// A person decides without a run at work; the command may be killed too.
+    fn decide_alone(&mut self, fate: &mut impl Fate, arguments: &[&str]) {
+        let mut was_killed = false;
+        for _ in 0..MOST_KILLS {
+            let places = fate.next(self);
+            let finished = self.command(arguments, places).finish();
+            match finished.code {
+                None => was_killed = true,
+                // It was killed when it was done.
+                Some(64) if was_killed && finished.err.contains("already") => return,
+                code => return assert_eq!(code, Some(0), "{}", finished.err),
+            }
+            self.kills += 1;
+        }
+        panic!("it comes no further");
+    }
+
+    fn play_rules(&mut self, fate: &mut impl Fate) {
         for (number, step) in [10, 20, 30, 40].into_iter().enumerate() {
-            self.save("target", step, number);
-            self.save("baseline", step, number + 1);
-            self.until(fate, "the pair is stored", |world| {
-                world.count(&format!("pair WHERE step = {step}")) == 1
-            });
-            self.until(fate, "its decision is acknowledged", |world| {
-                world.count("acknowledgement") == 2 * world.count("decision")
-            });
+            self.add_pair(fate, step, number);
+            self.until_acknowledged(fate);
             if step == LONELY_AFTER {
                 self.save("target", LONELY, number);
                 self.until(fate, "it waits", |world| {
@@ -81,8 +208,6 @@ impl World {
                 });
             }
         }
-        self.end(fate);
-        self.remains()
     }
 
     /// Checkpoints whose content is that of few fixtures.
@@ -98,10 +223,19 @@ impl World {
     }
 
     /// How far it has come: what a process that dies at once does not add to.
-    pub(crate) fn progress(&self) -> [usize; 5] {
-        let tables = ["pair", "checkpoint", "acknowledgement", "fact"];
-        let [a, b, c, d] = tables.map(|table| self.count(table));
-        [a, b, c, d, self.count("decision WHERE delivered IS NOT NULL")]
+    pub(crate) fn progress(&self) -> [usize; 9] {
+        let tables = [
+            "pair",
+            "checkpoint",
+            "acknowledgement",
+            "fact",
+            "decision WHERE delivered IS NOT NULL",
+            "intervention",
+            "escalation",
+            "escalation WHERE result IS NOT NULL",
+            "notification WHERE ended IS NOT NULL",
+        ];
+        tables.map(|table| self.count(table))
     }
 
     fn until(&mut self, fate: &mut impl Fate, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -168,12 +302,17 @@ impl World {
             assert!(self.told.is_empty(), "a decision is taken back: {document}");
             return;
         }
+        let newest = self.told.last_key_value().map_or(0, |(generation, _)| *generation);
         if let Some(told) = self.told.get(&generation) {
             assert_eq!(told, &document, "one generation is told in two ways");
+        } else {
+            assert_eq!(generation, newest + 1, "generations follow each other");
+            self.told.insert(generation, document.clone());
+        }
+        if self.acknowledged == generation || (self.is_deaf && document["action"] == "stop") {
             return;
         }
-        let newest = self.told.last_key_value().map_or(0, |(generation, _)| *generation);
-        assert_eq!(generation, newest + 1, "generations follow each other");
+        self.acknowledged = generation;
         for network in ["target", "baseline"] {
             let step = document["at_step"].clone();
             let answer = json!({"schema": 1, "generation": generation, "step": step, "rank": 0});
@@ -182,7 +321,6 @@ impl World {
             std::fs::write(&partial, answer.to_string()).unwrap();
             std::fs::rename(partial, file).unwrap();
         }
-        self.told.insert(generation, document);
     }
 
     /// Everything that the run has stored and told, but for times and the place of its directory.
@@ -197,7 +335,12 @@ impl World {
             "SELECT step, hex(samples), target_values, baseline_values FROM evidence ORDER BY step",
             "SELECT id, step, notice FROM notice ORDER BY id",
             "SELECT network, generation, step FROM acknowledgement ORDER BY generation, network",
-            "SELECT name, value FROM fact ORDER BY name",
+            "SELECT name, value FROM fact WHERE name <> 'run id' ORDER BY name",
+            "SELECT number, after, intervention, policy FROM intervention ORDER BY number",
+            // What came of a program is not known where it was killed meanwhile.
+            "SELECT generation, after, kind, measure FROM escalation ORDER BY generation, after",
+            // A key begins with the name that webhooks know the run by.
+            "SELECT webhook, substr(id, 14), generation, delivered FROM notification ORDER BY id",
         ];
         let mut lines: Vec<String> = Vec::new();
         for table in tables {
@@ -206,6 +349,12 @@ impl World {
                 lines.push(row.iter().map(|cell| timeless(cell)).collect::<Vec<_>>().join(" | "));
             }
         }
+        let key = |key: &str| key.split_once('/').unwrap().1.to_owned();
+        let heard = self.receiver.requests();
+        let heard = heard.iter().map(|told| key(told.header("Idempotency-Key").unwrap()));
+        lines.extend(heard.collect::<BTreeSet<_>>().into_iter().map(|key| format!("heard {key}")));
+        let ran = std::fs::read_to_string(self.bench.path("ran")).unwrap_or_default();
+        assert!(ran.lines().count() <= 1, "a program of the ladder ran twice");
         lines.extend(self.told.values().map(|document| format!("told {document}")));
         let control = std::fs::read_to_string(self.bench.path("control/control.json")).unwrap();
         lines.push(format!("control.json {}", timeless(&control)));
@@ -260,16 +409,22 @@ fn forget_times(value: &mut Value) {
 }
 
 /// What is left of an undisturbed run; nothing where the fixtures cannot be made.
-pub(crate) fn undisturbed() -> Option<&'static str> {
-    static REMAINS: OnceLock<Option<String>> = OnceLock::new();
+pub(crate) fn undisturbed(story: Story) -> Option<&'static str> {
+    static OF_RULES: OnceLock<Option<String>> = OnceLock::new();
+    static OF_PERSONS: OnceLock<Option<String>> = OnceLock::new();
+    let (remains, wanted) = match story {
+        Story::Rules => (&OF_RULES, [4, 9, 4, 2, 1, 0, 0, 0]),
+        Story::Persons => (&OF_PERSONS, [2, 4, 8, 4, 5, 2, 2, 8]),
+    };
     let play = || {
-        let mut world = World::new()?;
+        let mut world = World::new(story)?;
         let remains = world.play(&mut Undisturbed);
-        assert_eq!(world.progress(), [4, 9, 4, world.count("fact"), 2], "{remains}");
+        let [pairs, checkpoints, answers, _, rest @ ..] = world.progress();
+        assert_eq!([&[pairs, checkpoints, answers], &rest[..]].concat(), wanted, "{remains}");
         assert_eq!(world.kills, 0);
         Some(remains)
     };
-    REMAINS.get_or_init(play).as_deref()
+    remains.get_or_init(play).as_deref()
 }
 
 /// The first line that differs, beside its counterpart.

@@ -75,8 +75,9 @@ pub(super) fn reload(arguments: &Reload) -> anyhow::Result<Exit> {
     let common = &arguments.common;
     let state = Config::load_state(&common.config.config)?;
     expect_history(&state)?;
-    let alone =
-        |_lock| Ok(Reply::refused("no run is at work; the next one reads the file as it is then"));
+    let alone = |_lock: StateLock, _request: Option<&str>| {
+        Ok(Reply::refused("no run is at work; the next one reads the file as it is then"))
+    };
     tell(&ask(&state, common, Wish::Reload, alone)?, common.json)
 }
 
@@ -100,36 +101,30 @@ pub(super) fn resume(arguments: &Resume) -> anyhow::Result<Exit> {
 
 /// With the run that is at work, or where there is none, alone.
 fn decide(common: &Common, intervention: Intervention) -> anyhow::Result<Exit> {
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::failpoint::arm();
     // A run at work has its own configuration: mistakes in the file since are no reason not to ask it.
     let state = Config::load_state(&common.config.config)?;
     expect_history(&state)?;
-    let alone = |lock: StateLock| {
+    let alone = |lock: StateLock, request: Option<&str>| {
         let config = common.config.load()?;
-        let decided = decide_alone(&config, intervention.clone(), &lock)?;
-        Ok(match decided {
-            Err(refused) => Reply::refused(refused),
-            Ok(outcome) => Reply {
-                refused: None,
-                decision: Some(outcome.decision),
-                generation: Some(outcome.generation),
-                delivered: outcome.delivered,
-            },
-        })
+        let decided = decide_alone(&config, intervention.clone(), request, &lock)?;
+        Ok(decided.map_or_else(Reply::refused, Reply::decided))
     };
     let wish = Wish::Decide(intervention.clone());
     tell(&ask(&state, common, wish, alone)?, common.json)
 }
 
-/// Asks the run that is at work, or does it alone where there is none, or none any more.
+/// Asks the run that is at work, or does it alone where there is none, or none any more: that one may have done it.
 fn ask(
     state: &Path,
     common: &Common,
     wish: Wish,
-    alone: impl FnOnce(StateLock) -> anyhow::Result<Reply>,
+    alone: impl FnOnce(StateLock, Option<&str>) -> anyhow::Result<Reply>,
 ) -> anyhow::Result<Reply> {
     let patience = Duration::from_secs(common.wait);
     let held = match StateLock::take(state) {
-        Ok(lock) => return alone(lock),
+        Ok(lock) => return alone(lock, None),
         Err(error @ HistoryError::Held { .. }) => error,
         Err(error) => return Err(error.into()),
     };
@@ -143,12 +138,11 @@ fn ask(
             return Ok(reply);
         }
         match StateLock::take(state) {
-            // It has ended; what it has done before it ended is answered.
+            // It has ended. What it has done is answered, or in the history where it was killed before that.
             Ok(lock) => {
-                return match (desk.reply(&id), desk.withdraw(&id)) {
-                    (Some(reply), _) => Ok(reply),
-                    (None, _) => alone(lock),
-                };
+                let reply = desk.reply(&id);
+                desk.forget(&id);
+                return reply.map_or_else(|| alone(lock, Some(&id)), Ok);
             }
             Err(HistoryError::Held { .. }) => {}
             Err(error) => return Err(error.into()),

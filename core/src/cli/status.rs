@@ -6,9 +6,10 @@ use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::evaluation::{Precision, cache};
 use crate::history::{CheckpointRow, DeliveryRow, History, Outcome, PairRow};
-use crate::policy::{Action, Notice, PolicyState, Rule};
+use crate::policy::{Action, Notice, Policy, PolicyState, Rule};
 use clap::Args;
 use serde_json::json;
+use std::path::Path;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -42,7 +43,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let skipped = history.checkpoints_that(Outcome::Skipped, most)?;
     let ended = history.fact("ended")?;
     let notices = history.notices()?;
-    let alerts = alerts(&config, &policy);
+    // That of the file runs from the next start or reload on.
+    let ran = history.last_policy()?;
+    let ran = ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
+    let alerts = alerts(ran.as_ref().unwrap_or(&config.policy), &policy);
     let cached = cache::usage(&config.values()).unwrap_or_default();
     let best = decisions.last().and_then(|row| row.document.best.as_ref());
     let best = match best {
@@ -165,12 +169,12 @@ fn describe_set_aside(rows: &[CheckpointRow], count: u64) {
 }
 
 /// Ids of the rules whose alert holds.
-fn alerts<'a>(config: &'a Config, policy: &PolicyState) -> Vec<&'a str> {
+fn alerts<'a>(rules: &'a Policy, policy: &PolicyState) -> Vec<&'a str> {
     let holds = |rule: &&Rule| {
         let memory = policy.rules.get(&rule.id);
         matches!(rule.then, Action::Alert { .. }) && memory.is_some_and(|memory| memory.holds)
     };
-    config.policy.rules.iter().filter(holds).map(|rule| rule.id.as_str()).collect()
+    rules.rules.iter().filter(holds).map(|rule| rule.id.as_str()).collect()
 }
 
 /// The newest of them, and which alerts still hold.

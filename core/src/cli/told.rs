@@ -56,8 +56,10 @@ impl Told {
 
     pub(super) fn untold(&self) -> Vec<Value> {
         let rows = self.untold.iter().map(|row| {
-            let NotificationRow { webhook, id, attempts, error, .. } = row;
-            json!({"webhook": webhook, "id": id, "attempts": attempts, "error": error})
+            let NotificationRow { webhook, id, ended, attempts, error, .. } = row;
+            json!({
+                "webhook": webhook, "id": id, "ended": ended, "attempts": attempts, "error": error,
+            })
         });
         rows.collect()
     }
@@ -75,12 +77,16 @@ impl Told {
                 latency.map(|s| format!(", {s:.1} s after it was told")).unwrap_or_default();
             say(format!("            acknowledged by {network} at step {step}{latency}"));
         }
-        for NotificationRow { webhook, attempts, error, .. } in &self.untold {
-            say(match error {
-                Some(error) => {
+        for NotificationRow { webhook, ended, attempts, error, .. } in &self.untold {
+            say(match (ended, error) {
+                (Some(_), error) => {
+                    let error = error.as_deref().unwrap_or_default();
                     format!("webhook     `{webhook}` was not told ({attempts} attempts): {error}")
                 }
-                None => format!("webhook     `{webhook}` is still to be told something"),
+                (None, Some(error)) => format!(
+                    "webhook     `{webhook}` is still to be told something ({attempts} attempts): {error}"
+                ),
+                (None, None) => format!("webhook     `{webhook}` is still to be told something"),
             });
         }
     }

@@ -1,6 +1,7 @@
 //! Rungs of the escalation ladder, the processes that they may reach, and how long answers took.
 
-use super::{History, HistoryError};
+use super::notification::insert_notifications;
+use super::{History, HistoryError, NotificationRow};
 use crate::role::Role;
 use rusqlite::{OptionalExtension, params};
 use std::time::Duration;
@@ -27,18 +28,24 @@ pub struct EscalationRow {
 }
 
 impl History {
-    /// Stores that a rung is begun, before it is: after a crash in between it is known. One that is begun again has
-    /// another time.
+    /// Stores that a rung is begun, before it is, and what webhooks are to be told by it: after a crash in between it is
+    /// known. One that is begun again has another time.
     ///
     /// # Errors
-    /// SQLite's.
-    pub fn begin_escalation(&self, row: &EscalationRow) -> Result<()> {
+    /// SQLite's; nothing is stored then.
+    pub fn begin_escalation(
+        &mut self,
+        row: &EscalationRow,
+        notifications: &[NotificationRow],
+    ) -> Result<()> {
         let insert = "INSERT OR REPLACE INTO escalation VALUES (?, ?, ?, ?, ?, ?, ?)";
         let EscalationRow { generation, after, kind, measure, time, result, detail } = row;
         let after = after.as_secs_f64();
         let values = params![*generation as i64, after, kind, measure, time, result, detail];
-        self.connection.execute(insert, values)?;
-        Ok(())
+        let transaction = self.connection.transaction()?;
+        transaction.execute(insert, values)?;
+        insert_notifications(&transaction, notifications)?;
+        Ok(transaction.commit()?)
     }
 
     /// Stores what came of a rung.

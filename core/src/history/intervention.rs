@@ -1,7 +1,8 @@
 //! What changed the policy's memory from outside.
 
-use super::store::insert_decision;
-use super::{DeliveryRow, History, HistoryError, PairRow};
+use super::notification::insert_notifications;
+use super::store::{delete_end, insert_decision};
+use super::{DeliveryRow, History, HistoryError, NotificationRow, PairRow};
 use crate::policy::{Intervention, PolicyState};
 use rusqlite::params;
 
@@ -22,16 +23,26 @@ pub struct InterventionRow {
     pub policy: PolicyState,
 }
 
+/// All that one transaction stores of an intervention.
+#[derive(Clone, Copy)]
+pub struct InterventionRecord<'a> {
+    /// It.
+    pub row: &'a InterventionRow,
+    /// What was decided by it.
+    pub decision: Option<&'a DeliveryRow>,
+    /// The request by which it was asked for.
+    pub request: Option<&'a str>,
+    /// What webhooks are to be told of it.
+    pub notifications: &'a [NotificationRow],
+}
+
 impl History {
-    /// Stores an intervention and what was decided by it, in one transaction.
+    /// Stores an intervention and what was decided by it, in one transaction. By a `resume` training goes on.
     ///
     /// # Errors
     /// SQLite's; nothing is stored then.
-    pub fn record_intervention(
-        &mut self,
-        row: &InterventionRow,
-        decision: Option<&DeliveryRow>,
-    ) -> Result<()> {
+    pub fn record_intervention(&mut self, record: InterventionRecord<'_>) -> Result<()> {
+        let InterventionRecord { row, decision, request, notifications } = record;
         let InterventionRow { number, after, time, intervention, policy } = row;
         let transaction = self.connection.transaction()?;
         transaction.execute(
@@ -45,8 +56,12 @@ impl History {
             ],
         )?;
         if let Some(row) = decision {
-            insert_decision(&transaction, row)?;
+            insert_decision(&transaction, row, request)?;
         }
+        if matches!(intervention, Intervention::Resume { .. }) {
+            delete_end(&transaction)?;
+        }
+        insert_notifications(&transaction, notifications)?;
         Ok(transaction.commit()?)
     }
 

@@ -13,7 +13,7 @@ mod schema;
 mod store;
 
 pub use escalation::EscalationRow;
-pub use intervention::InterventionRow;
+pub use intervention::{InterventionRecord, InterventionRow};
 pub use lock::StateLock;
 pub use notification::NotificationRow;
 pub use row::{CheckpointRow, DeliveryRow, Evidence, Outcome, PairRecord, PairRow};

@@ -9,6 +9,8 @@ use rusqlite::{OptionalExtension, Row};
 const DECISIONS: &str = "SELECT decision, document, delivered FROM decision ORDER BY generation";
 const LAST_DECISION: &str =
     "SELECT decision, document, delivered FROM decision ORDER BY generation DESC LIMIT 1";
+const DECISION_OF_REQUEST: &str =
+    "SELECT decision, document, delivered FROM decision WHERE request = ?";
 const COUNT_PAIRS: &str = "SELECT count(*) FROM pair";
 const NOISE_FLOORS: &str = "SELECT noise_floor FROM pair WHERE noise_floor IS NOT NULL";
 const CHECKPOINTS: &str = "SELECT network, identity, step, path, outcome, reason FROM checkpoint
@@ -70,6 +72,16 @@ impl History {
     pub fn last_decision(&self) -> Result<Option<DeliveryRow>> {
         let mut query = self.connection.prepare_cached(LAST_DECISION)?;
         let row = query.query_row([], decision_columns).optional()?;
+        row.map(read_decision).transpose()
+    }
+
+    /// What was decided by a request.
+    ///
+    /// # Errors
+    /// As [`History::decisions`].
+    pub fn decision_of(&self, request: &str) -> Result<Option<DeliveryRow>> {
+        let mut query = self.connection.prepare_cached(DECISION_OF_REQUEST)?;
+        let row = query.query_row([request], decision_columns).optional()?;
         row.map(read_decision).transpose()
     }
 
@@ -180,11 +192,14 @@ fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::notification::OPEN_NOTIFICATIONS;
     use super::*;
 
     /// What the daemon asks at each tick and each start, and `status` each time.
-    const NARROW: [&str; 9] = [
+    const NARROW: [&str; 11] = [
         LAST_DECISION,
+        DECISION_OF_REQUEST,
+        OPEN_NOTIFICATIONS,
         COUNT_PAIRS,
         NOISE_FLOORS,
         CHECKPOINTS_OF_OUTCOME,

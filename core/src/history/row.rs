@@ -1,5 +1,6 @@
 //! What is stored.
 
+use super::NotificationRow;
 use crate::convergence::{Monitors, Samples, Strength};
 use crate::policy::{Decision, Notice, PolicyState};
 use crate::role::Role;
@@ -101,6 +102,8 @@ pub struct PairRecord<'a> {
     pub decision: Option<&'a DeliveryRow>,
     /// What rules had to say.
     pub notices: &'a [Notice],
+    /// What webhooks are to be told of it.
+    pub notifications: &'a [NotificationRow],
 }
 
 /// One decision and its way to the trainers.

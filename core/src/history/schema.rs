@@ -1,7 +1,7 @@
 //! The tables, and how older ones become newer ones.
 
 /// Each script leads from one version to the next; the file's version is its `user_version`.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     "
     -- What holds for the whole run: variables, solver, settings.
     CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -124,5 +124,21 @@ pub(super) const MIGRATIONS: [&str; 5] = [
         intervention TEXT NOT NULL,
         policy TEXT NOT NULL
     ) STRICT;
+",
+    "
+    -- The request by which a person asked for a decision: what was done before a crash is found by it.
+    ALTER TABLE decision ADD COLUMN request TEXT;
+    CREATE UNIQUE INDEX decision_request ON decision (request) WHERE request IS NOT NULL;
+
+    -- The decision that a webhook is told of, where it is one.
+    ALTER TABLE notification ADD COLUMN generation INTEGER;
+    UPDATE notification SET generation = json_extract(body, '$.control.generation') WHERE json_valid(body);
+    -- Each webhook asks for its own; what has ended goes when it is old.
+    DROP INDEX notification_open;
+    CREATE INDEX notification_open ON notification (webhook, time) WHERE ended IS NULL;
+    CREATE INDEX notification_ended ON notification (time) WHERE ended IS NOT NULL;
+
+    -- The last number that was given away, by what is numbered.
+    CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 ",
 ];

@@ -1,8 +1,9 @@
 //! Reading and writing the history.
 
-use super::HistoryError;
+use super::notification::insert_notifications;
 use super::row::{CheckpointRow, DeliveryRow, Evidence, PairRecord, PairRow};
 use super::schema::MIGRATIONS;
+use super::{HistoryError, NotificationRow};
 use crate::convergence::Samples;
 use crate::policy::Notice;
 use crate::role::Role;
@@ -145,18 +146,33 @@ impl History {
         Ok(())
     }
 
-    /// Stores how the training ended, or that it goes on again: the fact `ended`.
+    /// Stores how the training ended, the fact `ended`, with what webhooks are to be told of it.
+    ///
+    /// # Errors
+    /// SQLite's; nothing is stored then.
+    pub fn record_end(&mut self, why: &str, notifications: &[NotificationRow]) -> Result<()> {
+        let transaction = self.connection.transaction()?;
+        let insert = "INSERT OR REPLACE INTO fact (name, value) VALUES ('ended', ?)";
+        transaction.execute(insert, [why])?;
+        insert_notifications(&transaction, notifications)?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Stores that the training goes on.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn record_end(&self, why: Option<&str>) -> Result<()> {
-        let connection = &self.connection;
-        match why {
-            Some(why) => connection
-                .execute("INSERT OR REPLACE INTO fact (name, value) VALUES ('ended', ?)", [why])?,
-            None => connection.execute("DELETE FROM fact WHERE name = 'ended'", [])?,
-        };
-        Ok(())
+    pub fn forget_end(&self) -> Result<()> {
+        delete_end(&self.connection)
+    }
+
+    /// The latest time by the clock of the run that is stored: of the last pair, intervention and delivery.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn latest_time(&self) -> Result<Option<f64>> {
+        let mut query = self.connection.prepare_cached(LATEST_TIME)?;
+        Ok(query.query_row([], |row| row.get(0))?)
     }
 
     /// All facts, by name.
@@ -192,7 +208,7 @@ impl History {
     /// # Errors
     /// SQLite's; nothing is stored then.
     pub fn record_pair(&mut self, record: &PairRecord<'_>) -> Result<()> {
-        let PairRecord { pair, evidence, checkpoints, decision, notices } = record;
+        let PairRecord { pair, evidence, checkpoints, decision, notices, notifications } = record;
         let transaction = self.connection.transaction()?;
         insert_pair(&transaction, pair)?;
         insert_evidence(&transaction, pair.step, evidence)?;
@@ -200,8 +216,9 @@ impl History {
             insert_checkpoint(&transaction, row, pair.time)?;
         }
         if let Some(row) = decision {
-            insert_decision(&transaction, row)?;
+            insert_decision(&transaction, row, None)?;
         }
+        insert_notifications(&transaction, notifications)?;
         for notice in *notices {
             let insert = "INSERT OR REPLACE INTO notice VALUES (?, ?, ?)";
             let text = serde_json::to_string(notice)?;
@@ -363,8 +380,18 @@ fn insert_evidence(
     Ok(())
 }
 
-pub(super) fn insert_decision(transaction: &Transaction<'_>, row: &DeliveryRow) -> Result<()> {
-    let insert = "INSERT INTO decision VALUES (?, ?, ?, ?, ?, NULL)";
+pub(super) fn delete_end(connection: &Connection) -> Result<()> {
+    connection.execute("DELETE FROM fact WHERE name = 'ended'", [])?;
+    Ok(())
+}
+
+pub(super) fn insert_decision(
+    transaction: &Transaction<'_>,
+    row: &DeliveryRow,
+    request: Option<&str>,
+) -> Result<()> {
+    let insert = "INSERT INTO decision (generation, id, step, decision, document, request)
+                  VALUES (?, ?, ?, ?, ?, ?)";
     let DeliveryRow { decision, document, .. } = row;
     transaction.execute(
         insert,
@@ -374,10 +401,16 @@ pub(super) fn insert_decision(transaction: &Transaction<'_>, row: &DeliveryRow) 
             decision.step as i64,
             serde_json::to_string(decision)?,
             serde_json::to_string(document)?,
+            request,
         ],
     )?;
     Ok(())
 }
+
+const LATEST_TIME: &str = "SELECT max(time) FROM (
+    SELECT * FROM (SELECT time FROM pair ORDER BY step DESC LIMIT 1)
+    UNION ALL SELECT * FROM (SELECT time FROM intervention ORDER BY number DESC LIMIT 1)
+    UNION ALL SELECT * FROM (SELECT delivered AS time FROM decision ORDER BY generation DESC LIMIT 1))";
 
 const SELECT_PAIR: &str =
     "SELECT step, time, target, baseline, finite, samples, certified, gap_max,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::convergence::{Estimate, Monitor, Samples, Strength, Totals};
-use crate::policy::{Decision, Notice, PolicyState, Severity};
+use crate::policy::{Decision, Intervention, Notice, PolicyState, Severity};
 use crate::role::Role;
 use crate::signal::Document;
 
@@ -91,6 +91,7 @@ fn store_pair(
         checkpoints: &checkpoints(pair.step),
         decision,
         notices: &[notice(pair.step)],
+        notifications: &[],
     })
 }
 
@@ -145,6 +146,160 @@ fn a_pair_and_its_decision_are_stored_together_or_not_at_all() {
     assert_eq!(history.evidence(2).expect("read"), None);
     assert_eq!(history.notices().expect("read").len(), 1);
     assert_eq!(history.checkpoints().expect("read").len(), 2);
+}
+
+fn notification(id: &str, time: f64) -> NotificationRow {
+    NotificationRow {
+        webhook: "ops".to_owned(),
+        id: id.to_owned(),
+        body: "{}".to_owned(),
+        generation: None,
+        time,
+        ended: None,
+        delivered: None,
+        attempts: 0,
+        error: None,
+    }
+}
+
+#[test]
+fn what_is_to_be_told_is_stored_with_what_it_tells_of_or_not_at_all() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(directory.path()).expect("opened");
+    let store = |history: &mut History, step, told: &str| {
+        history.record_pair(&PairRecord {
+            pair: &pair(step),
+            evidence: &evidence(),
+            checkpoints: &checkpoints(step),
+            decision: Some(&delivery(step, 1)),
+            notices: &[],
+            notifications: &[notification(told, 1.0)],
+        })
+    };
+    store(&mut history, 1, "first").expect("stored");
+    // The same generation again.
+    assert!(store(&mut history, 2, "second").is_err());
+    assert_eq!(history.notifications().expect("read"), [notification("first", 1.0)]);
+    history.record_end("it ended", &[notification("end", 2.0)]).expect("stored");
+    let resume = Intervention::Resume { reason: "on".to_owned() };
+    let (policy, intervention) = (PolicyState::default(), resume);
+    let row = InterventionRow { number: 1, after: Some(1), time: 3.0, intervention, policy };
+    let decided = delivery(1, 2);
+    let decided =
+        DeliveryRow { decision: Decision { id: "b".to_owned(), ..decided.decision }, ..decided };
+    let record = |request| InterventionRecord {
+        row: &row,
+        decision: Some(&decided),
+        request: Some(request),
+        notifications: &[],
+    };
+    history.record_intervention(record("17-4")).expect("stored");
+    assert!(history.record_intervention(record("17-5")).is_err(), "its number is taken");
+    assert_eq!(history.decision_of("17-4").expect("read"), Some(decided.clone()));
+    assert_eq!(history.decision_of("17-5").expect("read"), None);
+    assert_eq!(history.fact("ended").expect("read"), None, "training goes on");
+    let open = history.open_notifications("ops", 0).expect("read");
+    assert_eq!(open, [notification("first", 1.0), notification("end", 2.0)]);
+    assert_eq!(history.open_notifications("chat", 0).expect("read"), []);
+}
+
+#[test]
+fn old_notifications_go_but_what_is_open_and_what_tells_of_the_last_decision() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(directory.path()).expect("opened");
+    store(&mut history, 1, Some(&delivery(1, 1))).expect("stored");
+    store(&mut history, 2, Some(&delivery(2, 2))).expect("stored");
+    let about = |id: &str, generation| NotificationRow { generation, ..notification(id, 0.0) };
+    let early = [about("former", Some(1)), about("last", Some(2)), about("open", None)];
+    assert!(history.add_notifications(&early).expect("stored"));
+    assert!(!history.add_notifications(&early).expect("known"));
+    let many: Vec<_> = (1..=1001).map(|at| notification(&at.to_string(), f64::from(at))).collect();
+    history.add_notifications(&many).expect("stored");
+    for row in early[..2].iter().chain(&many) {
+        history.end_notification("ops", &row.id, 1, None, row.time).expect("stored");
+    }
+    let left = history.notifications().expect("read");
+    let left: Vec<&str> = left.iter().map(|row| row.id.as_str()).collect();
+    assert_eq!(left[..4], ["last", "open", "2", "3"]);
+    assert_eq!(left.len(), 1002);
+}
+
+#[test]
+fn attempts_add_up_and_what_happens_again_has_another_number() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(directory.path()).expect("opened");
+    for number in 1..=2 {
+        assert_eq!(history.next_notice().expect("read"), number);
+        let row = notification(&number.to_string(), 1.0);
+        history.add_numbered(number, &[row]).expect("stored");
+    }
+    history.note_attempts("ops", "1", 4, "it answers 503").expect("stored");
+    let open = history.open_notifications("ops", 0).expect("read");
+    assert_eq!((open[0].attempts, open[0].error.as_deref()), (4, Some("it answers 503")));
+    let webhooks = |known: &[&str], since| {
+        history.give_up_unknown(known, since, 8.0).expect("stored");
+        history.open_notifications("ops", 0).expect("read").len()
+    };
+    assert_eq!([webhooks(&["chat"], 0.5), webhooks(&["chat", "ops"], 5.0)], [2, 2]);
+    history.end_notification("ops", "1", 1, None, 9.0).expect("stored");
+    let rows = history.notifications().expect("read");
+    assert_eq!((rows[0].attempts, &rows[0].error, rows[0].delivered), (5, &None, Some(true)));
+    assert_eq!(history.untold().expect("read"), rows[1..]);
+    history.give_up_unknown(&[], 5.0, 8.0).expect("stored");
+    let rows = history.notifications().expect("read");
+    assert_eq!((rows[1].delivered, rows[1].ended), (Some(false), Some(8.0)));
+}
+
+#[test]
+fn an_earlier_outbox_is_taken_over() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("history.sqlite");
+    let old = rusqlite::Connection::open(&file).expect("opened");
+    super::schema::MIGRATIONS[..5].iter().for_each(|s| old.execute_batch(s).expect("made"));
+    old.pragma_update(None, "user_version", 5).expect("set");
+    let row = delivery(2, 7);
+    let decision = serde_json::to_string(&row.decision).expect("text");
+    let document = serde_json::to_string(&row.document).expect("text");
+    old.execute(
+        "INSERT INTO decision VALUES (7, 'peak@2', 2, ?, ?, 5.5)",
+        [decision, document.clone()],
+    )
+    .expect("stored");
+    let insert = "INSERT INTO notification VALUES ('ops', ?, ?, ?, ?, ?, 0, NULL)";
+    let about = format!("{{\"control\": {document}}}");
+    let none = None::<f64>;
+    old.execute(insert, rusqlite::params!["a", about, 1.0, 2.0, 1]).expect("stored");
+    old.execute(insert, rusqlite::params!["b", "{\"text\": 1}", 2.0, none, none]).expect("stored");
+    old.execute(insert, rusqlite::params!["c", "torn {", 3.0, none, none]).expect("stored");
+    let mut history = History::open(directory.path()).expect("opened");
+    let delivered = DeliveryRow { delivered: Some(5.5), ..row };
+    assert_eq!(history.last_decision().expect("read"), Some(delivered));
+    let rows = history.notifications().expect("read");
+    let rows: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.generation)).collect();
+    assert_eq!(rows, [("a", Some(7)), ("b", None), ("c", None)]);
+    assert_eq!(history.open_notifications("ops", 0).expect("read").len(), 2);
+    assert_eq!(history.next_notice().expect("read"), 1);
+    let known = NotificationRow { webhook: "ops".to_owned(), ..notification("a", 9.0) };
+    assert!(!history.add_notifications(&[known]).expect("known"), "it is not told again");
+}
+
+#[test]
+fn the_time_of_a_run_is_the_latest_that_is_stored() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut history = History::open(directory.path()).expect("opened");
+    let latest = |history: &History| history.latest_time().expect("read");
+    assert_eq!(latest(&history), None);
+    store(&mut history, 1, Some(&delivery(1, 1))).expect("stored");
+    assert_eq!(latest(&history), Some(1.5));
+    history.record_delivery(1, 7.0).expect("stored");
+    assert_eq!(latest(&history), Some(7.0));
+    let intervention = Intervention::Policy { text: String::new() };
+    let policy = PolicyState::default();
+    let row = InterventionRow { number: 1, after: Some(1), time: 9.0, intervention, policy };
+    let record =
+        InterventionRecord { row: &row, decision: None, request: None, notifications: &[] };
+    history.record_intervention(record).expect("stored");
+    assert_eq!(latest(&history), Some(9.0));
 }
 
 #[test]

@@ -10,7 +10,7 @@ mod sender;
 
 pub use address::{Address, BadAddress};
 pub use event::{Event, key};
-pub use sender::{Message, Report, Sender};
+pub use sender::{Failure, Message, Report, Sender};
 
 use std::time::Duration;
 
@@ -74,6 +74,11 @@ impl Topic {
 }
 
 impl Webhook {
+    /// Whether both are sent to in the same way, whatever they are told of.
+    pub fn is_sent_as(&self, other: &Self) -> bool {
+        Self { on: other.on.clone(), ..self.clone() } == *other
+    }
+
     /// The environment variables that it needs.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         let address = match &self.endpoint {

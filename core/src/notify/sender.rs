@@ -1,13 +1,15 @@
 //! The thread of a webhook.
 
 use super::{Address, Endpoint, Event, Format, Webhook};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender as Channel, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender as Channel, bounded};
 use std::time::Duration;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
 
 /// What waits for one webhook beside what it sends; the rest waits in the history.
 const QUEUE: usize = 16;
+/// Reports that wait to be written down.
+const REPORTS: usize = 64;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -23,20 +25,29 @@ pub struct Message {
 /// What came of a message.
 #[derive(Debug)]
 pub struct Report {
-    /// The webhook.
-    pub webhook: String,
     /// The key of the message.
     pub id: String,
     /// How often it was tried.
     pub attempts: u32,
-    /// Why it was given up, if it was.
-    pub error: Option<String>,
+    /// Why it was not delivered, if it was not.
+    pub failure: Option<Failure>,
 }
 
-/// A thread that sends to one webhook. It ends when this value is dropped, after what it does just then.
+/// Why an attempt failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// In words, without secrets.
+    pub message: String,
+    /// Whether another attempt can do better.
+    pub is_passing: bool,
+}
+
+/// A thread that sends to one webhook. It ends when this value is dropped, after what it does just then; what it reports
+/// after that is lost.
 #[derive(Debug)]
 pub struct Sender {
     queue: Channel<Message>,
+    reports: Receiver<Report>,
     // Closed with this value: a pause between two attempts ends then.
     _life: Channel<()>,
 }
@@ -52,19 +63,12 @@ struct Client {
     end: Receiver<()>,
 }
 
-/// Why an attempt failed.
-struct Failure {
-    message: String,
-    /// Whether another attempt can do better.
-    is_passing: bool,
-}
-
 impl Sender {
     /// Starts the thread. The address and the secret are taken from the environment here.
     ///
     /// # Errors
     /// A variable that is not set, or that holds no address.
-    pub fn start(webhook: &Webhook, reports: Channel<Report>) -> Result<Self, String> {
+    pub fn start(webhook: &Webhook) -> Result<Self, String> {
         let variable = |name: &str| {
             let value = std::env::var(name).ok().map(|value| value.trim().to_owned());
             value.filter(|value| !value.is_empty()).ok_or_else(|| {
@@ -92,16 +96,19 @@ impl Sender {
         let (name, format, retries) = (webhook.name.clone(), webhook.format, webhook.retries);
         let client = Client { name, address, secret, format, retries, agent, end };
         let (queue, messages) = bounded(QUEUE);
-        std::thread::spawn(move || client.serve(&messages, &reports));
-        Ok(Self { queue, _life: life })
+        let (reporter, reports) = bounded(REPORTS);
+        std::thread::spawn(move || client.serve(&messages, &reporter));
+        Ok(Self { queue, reports, _life: life })
+    }
+
+    /// What came of a message, if something has.
+    pub fn report(&self) -> Option<Report> {
+        self.reports.try_recv().ok()
     }
 
     /// Queues a message; false where the queue is full, and it has to wait in the history.
     pub fn offer(&self, message: Message) -> bool {
-        match self.queue.try_send(message) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
+        self.queue.try_send(message).is_ok()
     }
 }
 
@@ -115,25 +122,30 @@ impl Client {
         }
     }
 
-    /// Tries until it is taken or given up; nothing where the end has come before.
+    /// Tries until it is taken or has failed often enough; nothing where the end has come before.
     fn deliver(&self, message: &Message) -> Option<Report> {
         let mut pause = FIRST_PAUSE;
         let mut attempts = 0;
-        let error = loop {
+        let failure = loop {
             attempts += 1;
-            let Err(Failure { message, is_passing }) = self.attempt(message) else { break None };
+            let Err(failure) = self.attempt(message) else { break None };
+            let Failure { message, is_passing } = &failure;
             let is_last = !is_passing || attempts > self.retries;
-            let next = if is_last { "given up".to_owned() } else { format!("again in {pause:?}") };
+            let next = match (is_passing, is_last) {
+                (false, _) => "given up".to_owned(),
+                (true, true) => "tried again later".to_owned(),
+                (true, false) => format!("again in {pause:?}"),
+            };
             tracing::warn!(webhook = self.name, to = %self.address, attempts, "not delivered: {message}; {next}");
             if is_last {
-                break Some(message);
+                break Some(failure);
             }
             if self.end.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return None;
             }
             pause = (2 * pause).min(LONGEST_PAUSE);
         };
-        Some(Report { webhook: self.name.clone(), id: message.id.clone(), attempts, error })
+        Some(Report { id: message.id.clone(), attempts, failure })
     }
 
     fn attempt(&self, message: &Message) -> Result<(), Failure> {

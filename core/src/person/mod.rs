@@ -3,12 +3,16 @@
 pub mod requests;
 
 use crate::best::best_of;
-use crate::clock::now;
 use crate::config::Config;
 use crate::control::Control;
-use crate::history::{DeliveryRow, History, HistoryError, InterventionRow, Outcome, StateLock};
-use crate::policy::{Decision, Intervention, Policy, PolicyState, Refused, intervene};
+use crate::failpoint;
+use crate::history::{
+    DeliveryRow, History, HistoryError, InterventionRecord, InterventionRow, Outcome, StateLock,
+};
+use crate::outbox::{Outbox, run_id};
+use crate::policy::{Intervention, Policy, PolicyState, Refused, intervene};
 use crate::role::Role;
+use crate::run_clock::RunClock;
 use crate::signal::{Document, at_step};
 use std::path::Path;
 
@@ -28,6 +32,8 @@ pub struct Scene<'a> {
     pub generation: u64,
     /// Newest step seen of each network.
     pub newest: [Option<u64>; 2],
+    /// The time, by the clock of the run.
+    pub time: f64,
 }
 
 /// A decision that is to be stored.
@@ -49,7 +55,7 @@ impl Scene<'_> {
         let is_person =
             |row: &&InterventionRow| !matches!(row.intervention, Intervention::Policy { .. });
         let persons = rows.iter().filter(is_person).count() as u64;
-        let (step, time) = (after.unwrap_or(0), now());
+        let (step, time) = (after.unwrap_or(0), self.time);
         let decided = intervene(self.policy, self.state, &intervention, persons + 1, step, time);
         let (policy, decision) = match decided {
             Ok(decided) => decided,
@@ -75,29 +81,25 @@ pub fn next_number(history: &History) -> Result<u64> {
     Ok(history.last_intervention()?.map_or(1, |row| row.number + 1))
 }
 
-/// What became of a person's decision.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outcomes {
-    /// It.
-    pub decision: Decision,
-    /// Its generation.
-    pub generation: u64,
-    /// Whether the control file says so.
-    pub delivered: bool,
-}
-
-/// Makes a person's decision where no run is at work. The lock is held meanwhile.
+/// Makes a person's decision where no run is at work. The lock is held meanwhile. What a run has decided by the same
+/// request before it was killed is not decided again, only delivered.
 ///
 /// # Errors
 /// A state that is held or cannot be used; within, what would change nothing.
 pub fn decide_alone(
     config: &Config,
     intervention: Intervention,
+    request: Option<&str>,
     _lock: &StateLock,
-) -> Result<std::result::Result<Outcomes, Refused>> {
+) -> Result<std::result::Result<DeliveryRow, Refused>> {
     let mut history = History::open(&config.state)?;
+    let clock = RunClock::of(&history)?;
     let control = Control::new(config.control.clone());
     let is_dry = history.fact("mode")?.as_deref() == Some("dry run");
+    let done = request.map(|request| history.decision_of(request)).transpose()?.flatten();
+    if let Some(row) = done {
+        return Ok(Ok(deliver_alone(&history, &control, &clock, is_dry, row)?));
+    }
     let decided = history.last_decision()?.map_or(0, |row| row.document.generation);
     let told = if is_dry { 0 } else { control.next_generation().saturating_sub(1) };
     let last = history.last_pair()?;
@@ -113,31 +115,58 @@ pub fn decide_alone(
         state: history.policy_state(last.as_ref())?,
         generation: decided.max(told),
         newest: [target?, baseline?],
+        time: clock.now(),
     };
     let Decided { row, delivery } = match scene.decide(intervention)? {
         Ok(decided) => decided,
         Err(refused) => return Ok(Err(refused)),
     };
-    history.record_intervention(&row, Some(&delivery))?;
-    let DeliveryRow { decision, document, .. } = delivery;
-    if !is_dry {
-        deliver_alone(&mut history, &control, &document)?;
-    }
-    let generation = document.generation;
-    let delivered = history.last_decision()?.is_some_and(|row| row.delivered.is_some());
-    Ok(Ok(Outcomes { decision, generation, delivered }))
+    let told = match is_dry || config.notify.is_empty() {
+        true => Vec::new(),
+        false => {
+            let outbox =
+                Outbox::new(run_id(&history, &config.state)?, &config.name, &config.notify);
+            outbox.pair(Some(&delivery), &[], row.time)?
+        }
+    };
+    history.record_intervention(InterventionRecord {
+        row: &row,
+        decision: Some(&delivery),
+        request,
+        notifications: &told,
+    })?;
+    failpoint::reach("intervention-recorded");
+    Ok(Ok(deliver_alone(&history, &control, &clock, is_dry, delivery)?))
 }
 
-fn deliver_alone(history: &mut History, control: &Control, document: &Document) -> Result<()> {
-    if document.action == "continue" {
+/// Writes the control file where that has not been done.
+fn deliver_alone(
+    history: &History,
+    control: &Control,
+    clock: &RunClock,
+    is_dry: bool,
+    row: DeliveryRow,
+) -> Result<DeliveryRow> {
+    // What another decision has followed is no more told: generations do not go back.
+    let newest = history.last_decision()?.map(|last| last.document.generation);
+    if is_dry || row.delivered.is_some() || newest != Some(row.document.generation) {
+        return Ok(row);
+    }
+    if row.document.action == "continue" {
         control.forget_ends();
     }
-    match control.deliver(document) {
-        Ok(()) => history.record_delivery(document.generation, now()),
+    let time = clock.now();
+    match control.deliver(&row.document) {
+        Ok(()) => {
+            failpoint::reach("control-written");
+            history.record_delivery(row.document.generation, time)?;
+            failpoint::reach("delivery-recorded");
+            Ok(DeliveryRow { delivered: Some(time), ..row })
+        }
         // It is in the history, and the next start writes the file.
         Err(error) => {
             tracing::error!("{error}; the decision is kept, and the next start tries again");
-            Ok(())
+            Ok(row)
         }
     }
 }

@@ -1,11 +1,16 @@
 //! What commands ask of a run that is at work: files in the state directory.
 //!
-//! `requests/<id>.json` is written atomically by the command; the run takes it by removing it, does it, and writes
-//! `requests/<id>.answer`. A command that waits no longer removes its request, and the one that comes first has it. What a command
-//! has left that was killed is not done: the request names its process, and the time when it gives up.
+//! `requests/<id>.json` is written atomically by the command; the run takes it by renaming it to `<id>.taken`, does it,
+//! writes `<id>.answer` and removes it. A command that waits no longer removes its request, and the one that comes first
+//! has it. What a command has left that was killed is not done: the request names its process, and the time when it
+//! gives up.
+//!
+//! A decision is stored with the id of its request. So where a run has been killed between taking and answering, the next
+//! one answers from the history, or the command finds it there itself; what was not done is there again.
 
 use crate::control::Process;
 use crate::files::write_atomically;
+use crate::history::DeliveryRow;
 use crate::policy::{Decision, Intervention};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -56,6 +61,12 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A decision was made.
+    pub fn decided(row: DeliveryRow) -> Self {
+        let (generation, delivered) = (Some(row.document.generation), row.delivered.is_some());
+        Self { refused: None, decision: Some(row.decision), generation, delivered }
+    }
+
     /// Nothing was done.
     pub fn refused(why: impl ToString) -> Self {
         Self { refused: Some(why.to_string()), ..Self::default() }
@@ -106,24 +117,41 @@ impl Desk {
         std::fs::remove_file(self.path(id, "json")).is_ok()
     }
 
-    /// The requests that are there, oldest first; they are taken by this.
-    pub fn take(&self, now: f64) -> Vec<(String, Request)> {
+    /// Requests that were taken and not answered, by an earlier life of the run: their ids, oldest first.
+    pub fn unanswered(&self) -> Vec<String> {
+        self.ids(".taken")
+    }
+
+    /// What was taken and not done is there again; it is done if its command still waits.
+    pub fn put_back(&self, id: &str) {
+        let (taken, path) = (self.path(id, "taken"), self.path(id, "json"));
+        if let Err(error) = std::fs::rename(taken, path) {
+            tracing::warn!(%error, "a request that was not done cannot be taken up again");
+        }
+    }
+
+    fn ids(&self, end: &str) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(&self.directory) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut ids: Vec<String> =
-            names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned)).collect();
+            names.filter_map(|name| name.strip_suffix(end).map(str::to_owned)).collect();
         ids.sort();
-        ids.into_iter().filter_map(|id| self.take_one(id, now)).collect()
+        ids
+    }
+
+    /// Takes the oldest request that is there.
+    pub fn take(&self, now: f64) -> Option<(String, Request)> {
+        self.ids(".json").into_iter().find_map(|id| self.take_one(id, now))
     }
 
     fn take_one(&self, id: String, now: f64) -> Option<(String, Request)> {
-        let path = self.path(&id, "json");
-        let length = std::fs::metadata(&path).ok()?.len();
-        let bytes = if length <= LARGEST { std::fs::read(&path).ok()? } else { Vec::new() };
-        if std::fs::remove_file(&path).is_err() {
+        let path = self.path(&id, "taken");
+        if std::fs::rename(self.path(&id, "json"), &path).is_err() {
             // Withdrawn.
             return None;
         }
+        let length = std::fs::metadata(&path).ok()?.len();
+        let bytes = if length <= LARGEST { std::fs::read(&path).ok()? } else { Vec::new() };
         match serde_json::from_slice::<Request>(&bytes) {
             Ok(request) if request.schema != SCHEMA => {
                 self.answer(
@@ -134,6 +162,7 @@ impl Desk {
             }
             Ok(request) if request.is_left(now) => {
                 tracing::warn!(wish = ?request.wish, "a request is not done: its command has ended or given up");
+                let _ = std::fs::remove_file(path);
                 None
             }
             Ok(request) => Some((id, request)),
@@ -154,6 +183,15 @@ impl Desk {
             .and_then(|text| write_atomically(&self.path(id, "answer"), &text));
         if let Err(error) = written {
             tracing::warn!(%error, "a request is done but cannot be answered");
+        }
+        // Who waits finds the answer, and a decision in the history too.
+        let _ = std::fs::remove_file(self.path(id, "taken"));
+    }
+
+    /// Forgets a request whose run is gone, taken or not.
+    pub fn forget(&self, id: &str) {
+        for end in ["json", "taken"] {
+            let _ = std::fs::remove_file(self.path(id, end));
         }
     }
 
@@ -190,17 +228,21 @@ mod tests {
     fn a_request_is_taken_once_and_answered() {
         let directory = tempfile::tempdir().expect("a directory");
         let desk = Desk::of(directory.path());
-        assert!(desk.take(1.0).is_empty());
+        assert!(desk.take(1.0).is_none());
         let first = desk.ask(stop(), 1.0, Duration::from_secs(5)).expect("asked");
         let second = desk.ask(Wish::Reload, 1.0, Duration::from_secs(5)).expect("asked");
-        let taken: Vec<(String, Wish)> =
-            desk.take(2.0).into_iter().map(|(id, r)| (id, r.wish)).collect();
-        assert_eq!(taken, [(first.clone(), stop()), (second, Wish::Reload)]);
-        assert!(desk.take(2.0).is_empty() && !desk.withdraw(&first));
+        let take = || desk.take(2.0).map(|(id, request)| (id, request.wish));
+        assert_eq!(take(), Some((first.clone(), stop())));
+        assert_eq!(take(), Some((second.clone(), Wish::Reload)));
+        assert!(take().is_none() && !desk.withdraw(&first));
+        assert_eq!(desk.unanswered(), [first.clone(), second.clone()]);
+        desk.put_back(&second);
+        assert_eq!(take(), Some((second, Wish::Reload)));
         assert_eq!(desk.reply(&first), None);
         desk.answer(&first, &Reply::refused("no"));
         assert_eq!(desk.reply(&first), Some(Reply::refused("no")));
         assert_eq!(desk.reply(&first), None);
+        assert_eq!(desk.unanswered().len(), 1, "what is answered is no more taken");
     }
 
     #[test]
@@ -208,9 +250,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let desk = Desk::of(directory.path());
         let withdrawn = desk.ask(stop(), 1.0, Duration::from_secs(5)).expect("asked");
-        assert!(desk.withdraw(&withdrawn) && desk.take(2.0).is_empty());
+        assert!(desk.withdraw(&withdrawn) && desk.take(2.0).is_none());
         desk.ask(stop(), 1.0, Duration::from_secs(5)).expect("asked");
-        assert!(desk.take(7.0).is_empty(), "it has given up");
+        assert!(desk.take(7.0).is_none(), "it has given up");
         let left = desk.ask(stop(), 1.0, Duration::from_secs(5)).expect("asked");
         let path = desk.path(&left, "json");
         let mut request: Request =
@@ -218,9 +260,9 @@ mod tests {
         let process = request.process.as_mut().expect("known");
         process.start -= 1;
         std::fs::write(&path, serde_json::to_vec(&request).expect("text")).expect("written");
-        assert!(desk.take(2.0).is_empty(), "its process has ended");
+        assert!(desk.take(2.0).is_none(), "its process has ended");
         std::fs::write(desk.path("torn", "json"), "{").expect("written");
-        assert!(desk.take(2.0).is_empty());
+        assert!(desk.take(2.0).is_none());
         assert!(desk.reply("torn").is_some_and(|reply| reply.refused.is_some()));
     }
 }
