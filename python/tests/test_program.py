@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from convergd import ExportError, export_program, save_checkpoint
+from convergd import ExportError, export_program, image_split, save_checkpoint
 from convergd.program import PREFIX
 
 
@@ -254,3 +254,72 @@ def test_a_compiled_model_is_exported_as_itself(tmp_path):
     model = Net()
     program = torch.jit.load(export(torch.compile(model), tmp_path))
     assert {n for n, _ in program.named_parameters()} == {"model." + n for n in model.state_dict()}
+
+
+class Classifier(nn.Module):
+    """Blocks of convolutions, with an addition around a part of the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU())
+        self.second = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU())
+        self.third = nn.Sequential(
+            nn.Conv2d(4, 6, 3, stride=2, padding=1), nn.BatchNorm2d(6), nn.ReLU()
+        )
+        self.classify = nn.Linear(6, 5)
+
+    def low(self, images):
+        hidden = self.first(images)
+        return self.third(hidden + self.second(hidden))
+
+    def high(self, hidden):
+        return self.classify(hidden.mean((2, 3)))
+
+    def forward(self, images):
+        return self.high(self.low(images))
+
+
+def test_two_functions_are_a_split(tmp_path):
+    model, images = Classifier(), torch.randn(4, 1, 16, 16)
+    split = (lambda net, x: net.low(x), Classifier.high)
+    path = export_program(model, images, split=split, path=tmp_path / "program.ts")
+    program = torch.jit.load(path)
+    hidden = program.features(images)
+    assert torch.equal(hidden, model.eval().low(images))
+    assert torch.allclose(program.head(hidden), model(images), atol=1e-6)
+    assert json.loads(program.attach_meta())["split"] == "<lambda>, high"
+    wrong = (lambda net, x: net.first(x), lambda net, hidden: net.high(net.third(hidden)))
+    with pytest.raises(ExportError, match=r"`head\(features\(x\)\)` is not `model\(x\)`"):
+        export_program(model, images, split=wrong, path=tmp_path / "other.ts")
+    assert not (tmp_path / "other.ts").exists()
+
+
+def test_the_split_of_a_network_of_images_is_where_features_are_done():
+    # A quarter of 32 is 8; the addition leads around `second`.
+    assert image_split(Classifier(), torch.randn(2, 1, 32, 32)) == "third"
+    # Of 16 it is 4, too few for 8 patches a side; half of it is not.
+    assert image_split(Classifier(), torch.randn(2, 1, 16, 16)) == "first"
+    assert image_split(Classifier(), torch.randn(2, 1, 16, 16), side=4) == "third"
+    with pytest.raises(ExportError, match="at least 30 × 30"):
+        image_split(Classifier(), torch.randn(2, 1, 32, 32), side=30)
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("resnet18", "maxpool"),
+        ("alexnet", "features.2"),
+        ("mobilenet_v2", "features.2"),
+        ("squeezenet1_1", "features.2"),
+        ("regnet_y_400mf", "trunk_output.block1"),
+    ],
+)
+def test_networks_of_torchvision_are_exported_where_image_split_says(tmp_path, name, split):
+    models = pytest.importorskip("torchvision.models")
+    model, images = getattr(models, name)(num_classes=7), torch.randn(2, 3, 96, 96)
+    assert image_split(model, images) == split
+    path = export_program(model, images, split=split, path=tmp_path / "program.ts")
+    program = torch.jit.load(path)
+    wanted = model.eval()(images)
+    found = program.head(program.features(images))
+    assert torch.allclose(found, wanted, atol=1e-5 * max(1.0, wanted.abs().max().item()))
