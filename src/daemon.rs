@@ -206,8 +206,15 @@ pub fn run(
     if end.as_ref().is_ok_and(|end| *end == End::Done) {
         daemon.refuse_nothing()?;
     }
-    if end.as_ref().is_ok_and(|end| *end != End::Interrupted) {
-        daemon.say_farewell()?;
+    match &end {
+        Ok(End::Interrupted) => {}
+        Ok(_) => daemon.say_farewell()?,
+        // What is wrong with the history cannot be stored in it.
+        Err(DaemonError::History(_)) => {}
+        Err(error) => {
+            daemon.tell_notice(format!("the run has ended with an error: {error}"))?;
+            daemon.say_farewell()?;
+        }
     }
     end
 }

@@ -119,14 +119,15 @@ impl Outbox {
         }
     }
 
-    /// The end of the training at a step. The same words at the same step are told once.
+    /// The end of the training after so many pairs and interventions. Where nothing has come since, it is the same
+    /// end, which is told once however often a run finds it.
     ///
     /// # Errors
     /// As above.
-    pub fn end(&self, step: u64, why: &str, time: f64) -> Result<Vec<NotificationRow>> {
+    pub fn end(&self, after: [u64; 2], why: &str, time: f64) -> Result<Vec<NotificationRow>> {
         let text = format!("training has ended: {why}");
-        let parts = ["notice", &step.to_string(), &text];
-        let event = self.event(Topic::Notice, &parts, text.clone(), time);
+        let [pairs, interventions] = after.map(|count| count.to_string());
+        let event = self.event(Topic::Notice, &["end", &pairs, &interventions], text, time);
         self.rows(Topic::Notice, &event)
     }
 
@@ -208,8 +209,12 @@ mod tests {
             |number| ids(outbox().notice(number, "refused".to_owned(), 1.0).expect("made"));
         assert_eq!(notice(1), [("ops".to_owned(), "ab12/notice/1".to_owned())]);
         assert_ne!(notice(1), notice(2));
-        let end = |step| ids(outbox().end(step, "idle", step as f64).expect("made"));
-        assert_eq!(end(3), end(3));
-        assert_ne!(end(3), end(4));
+        let end = |pairs, interventions| {
+            ids(outbox().end([pairs, interventions], "idle", 1.0).expect("made"))
+        };
+        assert_eq!(end(3, 0), end(3, 0));
+        assert_ne!(end(3, 0), end(4, 0));
+        // After a stop and a `resume` that brought nothing.
+        assert_ne!(end(3, 0), end(3, 2));
     }
 }

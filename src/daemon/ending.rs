@@ -42,9 +42,10 @@ impl Daemon<'_> {
 
     /// Stores that training has ended, and tells of it.
     pub(super) fn record_end(&mut self, why: &str) -> Result<()> {
-        let step = self.newest[Role::Target.index()].unwrap_or(0);
+        let interventions = self.history.last_intervention()?.map_or(0, |row| row.number);
+        let after = [self.history.count_pairs()?, interventions];
         let outbox = self.notices.outbox();
-        let rows = outbox.map(|outbox| outbox.end(step, why, self.clock.now())).transpose()?;
+        let rows = outbox.map(|outbox| outbox.end(after, why, self.clock.now())).transpose()?;
         let rows = rows.unwrap_or_default();
         self.keep(|history| history.record_end(why, &rows))?;
         self.notices.wake();

@@ -106,10 +106,7 @@ impl Notices {
 
     /// What rests is tried now.
     fn end_rests(&mut self) {
-        let now = Instant::now();
-        for place in self.told.iter_mut().flat_map(|told| told.places.values_mut()) {
-            place.rests = place.rests.map(|_| now);
-        }
+        self.told.iter_mut().for_each(Told::end_rests);
     }
 
     /// Whether nothing is with a sender or waits for one.
@@ -120,16 +117,28 @@ impl Notices {
 }
 
 impl Told {
-    /// Offers what is not on its way yet; whether there was room for all of it.
-    fn offer(&mut self, rows: Vec<NotificationRow>) -> bool {
+    /// What rests is tried now.
+    fn end_rests(&mut self) {
+        let now = Instant::now();
+        for place in self.places.values_mut() {
+            place.rests = place.rests.map(|_| now);
+        }
+    }
+
+    /// Offers what is not on its way yet; whether there was room for all of it. What cannot be read is put into
+    /// `unreadable`.
+    fn offer(&mut self, rows: Vec<NotificationRow>, unreadable: &mut Vec<String>) -> bool {
         let now = Instant::now();
         for NotificationRow { id, body, time, .. } in rows {
             let place = self.places.get(&id).copied();
             if place.is_some_and(|place| place.rests.is_none_or(|until| until > now)) {
                 continue;
             }
-            // What was stored by a later version may be no event of this one.
-            let Ok(event) = serde_json::from_str(&body) else { continue };
+            // What was stored by another version may be no event of this one.
+            let Ok(event) = serde_json::from_str(&body) else {
+                unreadable.push(id);
+                continue;
+            };
             if !self.sender.offer(Message { id: id.clone(), event }) {
                 return false;
             }
@@ -217,9 +226,20 @@ impl Daemon<'_> {
             return Ok(());
         }
         let Self { notices, history, .. } = self;
+        let mut all_unreadable = Vec::new();
         for told in &mut notices.told {
             let rows = history.open_notifications(&told.webhook.name, told.places.len())?;
-            notices.has_more |= !told.offer(rows);
+            let mut unreadable = Vec::new();
+            notices.has_more |= !told.offer(rows, &mut unreadable);
+            let name = &told.webhook.name;
+            all_unreadable.extend(unreadable.into_iter().map(|id| (name.clone(), id)));
+        }
+        for (webhook, id) in all_unreadable {
+            let error = "another version of convergd has stored it, which this one cannot read";
+            tracing::warn!(webhook, id, "given up: {error}");
+            self.metrics.count_given_up();
+            let now = self.clock.now();
+            self.keep(|history| history.end_notification(&webhook, &id, 0, Some(error), now))?;
         }
         Ok(())
     }
@@ -248,10 +268,18 @@ impl Daemon<'_> {
                 place
             }
             failure => {
-                if failure.is_none() {
-                    tracing::info!(webhook, attempts, "told");
-                }
                 let error = failure.as_ref().map(|failure| failure.message.as_str());
+                match error {
+                    None => {
+                        tracing::info!(webhook, attempts, "told");
+                        // It answers again, so what rests need not.
+                        self.notices.told[at].end_rests();
+                    }
+                    Some(error) => {
+                        tracing::warn!(webhook, id, "given up: {error}");
+                        self.metrics.count_given_up();
+                    }
+                }
                 self.keep(|history| history.end_notification(&webhook, &id, attempts, error, now))?;
                 failpoint::reach("notification-ended");
                 None

@@ -3,7 +3,7 @@
 use super::{ConfigArgument, Exit, say};
 use crate::clock::now;
 use crate::config::Config;
-use crate::history::{HistoryError, StateLock};
+use crate::history::{History, HistoryError, StateLock};
 use crate::person::requests::{Desk, Reply, Wish};
 use crate::person::{decide_alone, expect_history};
 use crate::policy::Intervention;
@@ -78,7 +78,7 @@ pub(super) fn reload(arguments: &Reload) -> anyhow::Result<Exit> {
     let alone = |_lock: StateLock, _request: Option<&str>| {
         Ok(Reply::refused("no run is at work; the next one reads the file as it is then"))
     };
-    tell(&ask(&state, common, Wish::Reload, alone)?, common.json)
+    tell(&ask(&state, common, Wish::Reload, alone)?, &state, common.json)
 }
 
 fn because(reason: &Option<String>) -> String {
@@ -112,7 +112,7 @@ fn decide(common: &Common, intervention: Intervention) -> anyhow::Result<Exit> {
         Ok(decided.map_or_else(Reply::refused, Reply::decided))
     };
     let wish = Wish::Decide(intervention.clone());
-    tell(&ask(&state, common, wish, alone)?, common.json)
+    tell(&ask(&state, common, wish, alone)?, &state, common.json)
 }
 
 /// Asks the run that is at work, or does it alone where there is none, or none any more: that one may have done it.
@@ -160,7 +160,7 @@ fn ask(
 }
 
 /// Prints what became of it.
-fn tell(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
+fn tell(reply: &Reply, state: &Path, json: bool) -> anyhow::Result<Exit> {
     let exit = if reply.refused.is_some() { Exit::Usage } else { Exit::Done };
     if json {
         say(serde_json::to_string_pretty(reply)?);
@@ -179,7 +179,12 @@ fn tell(reply: &Reply, json: bool) -> anyhow::Result<Exit> {
         action => action.to_owned(),
     };
     let generation = reply.generation.unwrap_or_default();
-    let told = if reply.delivered { "trainers are told" } else { "trainers are not told yet" };
+    let is_dry = History::open_for_reading(state)?.is_dry()?;
+    let told = match (is_dry, reply.delivered) {
+        (true, _) => "a dry run, nobody is told",
+        (false, true) => "trainers are told",
+        (false, false) => "trainers are not told yet",
+    };
     say(format!(
         "{words} at step {} as `{}`, generation {generation}; {told}",
         decision.step, decision.id

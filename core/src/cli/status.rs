@@ -54,13 +54,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         None => None,
     };
     let told = Told::of(&history, decisions.last())?;
+    let is_dry = history.is_dry()?;
+    // A person may have set it before the first pair.
+    let is_known = last.is_some() || !decisions.is_empty();
     if arguments.json {
         let value = json!({
             "run": config.name,
             "state": config.state,
             "stopped": policy.stopped,
-            "phase": last.as_ref().map(|_| &policy.phase),
-            "lambda": last.as_ref().map(|_| policy.lambda),
+            "phase": is_known.then_some(&policy.phase),
+            "lambda": is_known.then_some(policy.lambda),
             "pairs": history.count_pairs()?,
             "step": last.as_ref().map(|pair| pair.step),
             "monitors": last.as_ref().map(|pair| &pair.monitors),
@@ -92,7 +95,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     say(format!("run         {} ({})", config.name, config.state.display()));
     match &last {
-        None => say("pairs       none yet"),
+        None => {
+            say("pairs       none yet");
+            if is_known {
+                describe_phase(&policy);
+            }
+        }
         Some(pair) => {
             describe(pair, &policy, history.count_pairs()?);
             // float32 has no floor.
@@ -111,7 +119,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     describe_notices(&notices, &alerts);
     for row in &decisions {
-        describe_decision(row);
+        describe_decision(row, is_dry);
     }
     told.describe();
     Ok(Exit::Done)
@@ -128,7 +136,7 @@ fn readable(bytes: u64) -> String {
 fn describe(pair: &PairRow, policy: &PolicyState, pairs: u64) {
     let PairRow { step, certified, samples, gap_max, .. } = pair;
     say(format!("pairs       {pairs}, the last at step {step}"));
-    say(format!("phase       {} (λ = {})", policy.phase, policy.lambda));
+    describe_phase(policy);
     say(format!("extraction  {certified} of {samples} certified, largest gap {gap_max:.1e}"));
     for monitor in SHOWN {
         if let Some(estimate) = pair.monitors.get(&monitor) {
@@ -140,6 +148,10 @@ fn describe(pair: &PairRow, policy: &PolicyState, pairs: u64) {
             ));
         }
     }
+}
+
+fn describe_phase(policy: &PolicyState) {
+    say(format!("phase       {} (λ = {})", policy.phase, policy.lambda));
 }
 
 /// What the precision does to effects.
@@ -189,7 +201,7 @@ fn describe_notices(notices: &[Notice], alerts: &[&str]) {
     }
 }
 
-fn describe_decision(row: &DeliveryRow) {
+fn describe_decision(row: &DeliveryRow, is_dry: bool) {
     let decision = &row.decision;
     say(format!("decision    {}", decision.headline()));
     say(format!("            {}", decision.reason));
@@ -197,7 +209,9 @@ fn describe_decision(row: &DeliveryRow) {
         let target = best.target.as_deref().unwrap_or("its checkpoint is gone");
         say(format!("            best step {}: {target}", best.step));
     }
-    if row.delivered.is_none() {
-        say("            not delivered");
+    match (is_dry, row.delivered) {
+        (true, _) => say("            a dry run, nobody is told"),
+        (false, None) => say("            not delivered"),
+        (false, Some(_)) => {}
     }
 }

@@ -3,6 +3,7 @@
 use super::say;
 use crate::history::{DeliveryRow, EscalationRow, History, NotificationRow};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Answers and rungs of one decision.
 pub(super) struct Told {
@@ -77,17 +78,28 @@ impl Told {
                 latency.map(|s| format!(", {s:.1} s after it was told")).unwrap_or_default();
             say(format!("            acknowledged by {network} at step {step}{latency}"));
         }
-        for NotificationRow { webhook, ended, attempts, error, .. } in &self.untold {
-            say(match (ended, error) {
-                (Some(_), error) => {
-                    let error = error.as_deref().unwrap_or_default();
-                    format!("webhook     `{webhook}` was not told ({attempts} attempts): {error}")
-                }
-                (None, Some(error)) => format!(
-                    "webhook     `{webhook}` is still to be told something ({attempts} attempts): {error}"
-                ),
-                (None, None) => format!("webhook     `{webhook}` is still to be told something"),
-            });
+        let webhooks: BTreeSet<&str> = self.untold.iter().map(|row| row.webhook.as_str()).collect();
+        for webhook in webhooks {
+            let of = |is_over: bool| {
+                let own = self.untold.iter().filter(|row| row.webhook == webhook);
+                own.filter(|row| row.ended.is_some() == is_over).collect::<Vec<_>>()
+            };
+            describe_untold(webhook, "was not told", &of(true));
+            describe_untold(webhook, "is still to be told", &of(false));
         }
     }
+}
+
+/// One line, however many they are: the last error is that of all as a rule.
+fn describe_untold(webhook: &str, what: &str, rows: &[&NotificationRow]) {
+    let Some(last) = rows.iter().rev().find(|row| row.error.is_some()).or(rows.last()) else {
+        return;
+    };
+    let count = match rows.len() {
+        1 => "something".to_owned(),
+        count => format!("{count} things"),
+    };
+    let attempts: u32 = rows.iter().map(|row| row.attempts).sum();
+    let why = last.error.as_ref().map(|error| format!(" ({attempts} attempts): {error}"));
+    say(format!("webhook     `{webhook}` {what} {count}{}", why.unwrap_or_default()));
 }

@@ -353,6 +353,7 @@ impl Check {
         let range = match (least, most) {
             (f64::MIN, f64::MAX) => "must be a number".to_owned(),
             (_, f64::MAX) => format!("must be a number of {least} or more"),
+            (f64::MIN_POSITIVE, _) => format!("must lie above 0, at most {most}"),
             _ => format!("must lie between {least} and {most}"),
         };
         self.checked.report(at, format!("is {value}, but {range}"));

@@ -293,7 +293,7 @@ fn mistakes_within_conditions_are_all_reported_where_they_stand() {
         (21, "any[2].k_of.k: is 3, but must lie between 1 and 1"),
         (22, "any[3].declined.drop.relative: is -0.05, but must be a number of 0 or more"),
         (22, "any[3].declined.confirm: is 0, but must be at least 1 check"),
-        (23, "any[4].peaked.smooth.ema: is 1.5, but must lie between"),
+        (23, "any[4].peaked.smooth.ema: is 1.5, but must lie above 0, at most 1"),
         (23, "any[4].peaked.significance: is 0.001, but must lie between 0.01 and 0.5"),
         (24, "any[5].diverged.worse_than: is inf, but must be a number"),
     ] {

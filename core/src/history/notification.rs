@@ -42,7 +42,7 @@ pub(super) const OPEN_NOTIFICATIONS: &str =
     WHERE webhook = ? AND ended IS NULL ORDER BY time, rowid LIMIT ?";
 const PRUNE_NOTIFICATIONS: &str = "DELETE FROM notification WHERE rowid IN (
         SELECT rowid FROM notification WHERE ended IS NOT NULL ORDER BY time DESC LIMIT -1 OFFSET ?
-    ) AND generation IS NOT (SELECT max(generation) FROM decision)";
+    ) AND generation IS NOT (SELECT coalesce(max(generation), -1) FROM decision)";
 
 impl History {
     /// Stores that webhooks are to be told something; says whether any of it is new.

@@ -106,6 +106,14 @@ impl History {
         Ok(())
     }
 
+    /// Whether the run decides and tells nobody.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn is_dry(&self) -> Result<bool> {
+        Ok(self.fact("mode")?.as_deref() == Some("dry run"))
+    }
+
     /// A fact of the run.
     ///
     /// # Errors
@@ -410,7 +418,10 @@ pub(super) fn insert_decision(
 const LATEST_TIME: &str = "SELECT max(time) FROM (
     SELECT * FROM (SELECT time FROM pair ORDER BY step DESC LIMIT 1)
     UNION ALL SELECT * FROM (SELECT time FROM intervention ORDER BY number DESC LIMIT 1)
-    UNION ALL SELECT * FROM (SELECT delivered AS time FROM decision ORDER BY generation DESC LIMIT 1))";
+    UNION ALL SELECT * FROM (SELECT delivered AS time FROM decision ORDER BY generation DESC LIMIT 1)
+    UNION ALL SELECT * FROM (SELECT seen AS time FROM acknowledgement ORDER BY rowid DESC LIMIT 2)
+    UNION ALL SELECT * FROM (SELECT time FROM escalation ORDER BY rowid DESC LIMIT 1)
+    UNION ALL SELECT * FROM (SELECT time FROM notification ORDER BY rowid DESC LIMIT 1))";
 
 const SELECT_PAIR: &str =
     "SELECT step, time, target, baseline, finite, samples, certified, gap_max,

@@ -95,7 +95,7 @@ pub fn decide_alone(
     let mut history = History::open(&config.state)?;
     let clock = RunClock::of(&history)?;
     let control = Control::new(config.control.clone());
-    let is_dry = history.fact("mode")?.as_deref() == Some("dry run");
+    let is_dry = history.is_dry()?;
     let done = request.map(|request| history.decision_of(request)).transpose()?.flatten();
     if let Some(row) = done {
         return Ok(Ok(deliver_alone(&history, &control, &clock, is_dry, row)?));

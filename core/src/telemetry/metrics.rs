@@ -211,6 +211,7 @@ impl Metrics {
             self.deliveries_total.with_label_values(&["file", outcome]);
             self.deliveries_total.with_label_values(&["webhook", outcome]);
         }
+        self.deliveries_total.with_label_values(&["webhook", "given_up"]);
         for stage in STAGES {
             self.stage_duration.with_label_values(&[stage]);
         }
@@ -312,6 +313,11 @@ impl Metrics {
         let of = |outcome| self.deliveries_total.with_label_values(&["webhook", outcome]);
         of("success").inc_by(u64::from(succeeded));
         of("failure").inc_by(u64::from(failures));
+    }
+
+    /// Counts what a webhook is not told any more.
+    pub fn count_given_up(&self) {
+        self.deliveries_total.with_label_values(&["webhook", "given_up"]).inc();
     }
 
     /// Counts masked inputs.
