@@ -2,7 +2,7 @@
 //!
 //! Everything that needs no libtorch is in [`convergd_core`], whose modules stand here too: transforms, solver,
 //! convergence, policy, checkpoints, history, control. This crate adds the networks, the solver's form for a GPU,
-//! and the daemon on top.
+//! the daemon on top, and for trainers in Rust the [`loss`] of the regularised phase and [`saving`].
 
 pub use convergd_core::{
     best, checkpoint, clock, config, control, convergence, evaluation, extractor, failpoint, files,
@@ -12,5 +12,7 @@ pub use convergd_core::{
 
 pub mod cli;
 pub mod daemon;
+pub mod loss;
 pub mod network;
+pub mod saving;
 pub mod tensor_solver;

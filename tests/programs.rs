@@ -105,8 +105,11 @@ fn the_library_path_is_told_and_the_former_one_beside_it() {
     let probe = directory.path().join("convergd-torch");
     let copy = directory.path().join("convergd");
     std::fs::copy(CONVERGD, &copy).unwrap();
-    std::fs::write(&probe, "#!/bin/sh\necho \"now=$LD_LIBRARY_PATH former=$CONVERGD_FORMER_LD_LIBRARY_PATH\"\n")
-        .unwrap();
+    std::fs::write(
+        &probe,
+        "#!/bin/sh\necho \"now=$LD_LIBRARY_PATH former=$CONVERGD_FORMER_LD_LIBRARY_PATH\"\n",
+    )
+    .unwrap();
     std::fs::set_permissions(&probe, std::fs::Permissions::from_mode(0o755)).unwrap();
     let libraries = built_against();
     let (code, text) = said(command(&copy, "/usr/bin:/bin").env("LD_LIBRARY_PATH", "/opt/one:"));

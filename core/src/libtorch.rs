@@ -184,9 +184,7 @@ fn site_packages(environment: &Path) -> Vec<PathBuf> {
 /// `python3` and `python` where PATH has them first.
 fn interpreters(path: &OsStr) -> Vec<PathBuf> {
     let places = split(path);
-    let find = |name: &str| {
-        places.iter().map(|place| place.join(name)).find(|file| file.is_file())
-    };
+    let find = |name: &str| places.iter().map(|place| place.join(name)).find(|file| file.is_file());
     ["python3", "python"].into_iter().filter_map(find).collect()
 }
 
@@ -326,7 +324,10 @@ mod tests {
         let interpreters = vec![script(&environment.join("bin"), &text)];
         let said = Search { environments: vec![environment], interpreters, ..Search::default() };
         let NotFound(places) = said.find().expect_err("it has none");
-        assert!(places.iter().any(|place| place.ends_with("bin/python3: it has none")), "{places:?}");
+        assert!(
+            places.iter().any(|place| place.ends_with("bin/python3: it has none")),
+            "{places:?}"
+        );
         assert_eq!(std::fs::read_to_string(calls).expect("written"), "called\n");
     }
 }

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 /// Version of both files.
 pub const SCHEMA: u32 = 1;
+/// What a trainer can be told.
+pub const ACTIONS: [&str; 3] = ["continue", STOP, "phase"];
+const STOP: &str = "stop";
 
 /// `control.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +61,11 @@ impl Document {
             reason: "the run goes on".to_owned(),
             decision_id: None,
         }
+    }
+
+    /// Whether training is to end.
+    pub fn is_stop(&self) -> bool {
+        self.action == STOP
     }
 
     /// The document that follows from a decision.

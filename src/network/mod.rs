@@ -1,4 +1,4 @@
-//! Networks in libtorch: with `tensor_solver`, the only module that names tch.
+//! Networks in libtorch: with `tensor_solver` and `loss`, the only module that names tch.
 //!
 //! A [`program`] is a TorchScript file with `features` and `head` (DESIGN section 4); [`weights`] copies
 //! a checkpoint into it by name; [`probe`] is the held-out samples, [`variables`] says what is masked;

@@ -314,7 +314,10 @@ fn slack_gets_its_shape_and_a_webhook_that_refuses_is_given_up() {
     assert_eq!(rows[0][..2], ["bad", "0"]);
     assert!(rows[0][2].contains("404") && rows[2][2].contains("302"), "{rows:?}");
     let text = bench.command(&["status", "-c", "run.yaml"]).out;
-    assert!(text.contains("webhook     `bad` was not told (1 attempts): it answers 404"), "{text}");
+    assert!(
+        text.contains("webhook     `bad` was not told something (1 attempts): it answers 404"),
+        "{text}"
+    );
 }
 
 #[test]

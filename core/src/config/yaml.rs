@@ -80,7 +80,9 @@ impl Document {
                     let holds_nothing = |value: &Value| {
                         value.as_mapping().is_some_and(serde_yaml::Mapping::is_empty)
                     };
-                    while descend(&value, above).is_some_and(holds_nothing) && cut(&mut value, above) {
+                    while descend(&value, above).is_some_and(holds_nothing)
+                        && cut(&mut value, above)
+                    {
                         above = &above[..above.len() - 1];
                     }
                 }
@@ -237,7 +239,9 @@ fn display(path: &[Segment]) -> String {
 fn explain(message: &str, given: Option<&str>) -> String {
     if message == "invalid type: unit variant, expected newtype variant" {
         let name = given.unwrap_or("stop");
-        return format!("is a name alone; write it with what belongs to it, such as `{{{name}: {{}}}}`");
+        return format!(
+            "is a name alone; write it with what belongs to it, such as `{{{name}: {{}}}}`"
+        );
     }
     let misspelt = ["unknown field `", "unknown variant `"];
     if !misspelt.iter().any(|start| message.starts_with(start)) {

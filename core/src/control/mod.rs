@@ -1,15 +1,17 @@
 //! The control file: how trainers learn of a decision (DESIGN section 8).
 //!
 //! `control.json` is replaced atomically; its `generation` only grows. A trainer's client answers with
-//! `ack-<network>.json`, and with `done-<network>` at its end. Delivery is at least once and idempotent
+//! `ack-<network>.json`, and with `done-<network>` at its end; [`Client`] is that of a trainer in Rust. Delivery is at least once and idempotent
 //! by generation.
 
+mod client;
 mod command;
 mod ladder;
 mod pid_file;
 mod process;
 mod signals;
 
+pub use client::Client;
 pub use command::{Ran, Task};
 pub use ladder::{Ladder, Measure, Rung};
 pub use pid_file::{Sighting, look as look_at_pid_file};
