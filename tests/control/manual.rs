@@ -143,7 +143,7 @@ fn a_dry_run_is_stopped_and_nobody_is_told() {
     let Some(bench) = Bench::with_steps(&[1]) else { return };
     bench.command(&["run", "--once", "--dry-run", "-c", "run.yaml"]).expect(0, &[]);
     let stop = bench.command(&["stop", "-c", "run.yaml"]);
-    assert!(stop.expect(0, &[]).out.contains("trainers are not told yet"), "{}", stop.out);
+    assert!(stop.expect(0, &[]).out.contains("a dry run, nobody is told"), "{}", stop.out);
     assert!(!bench.path("control").exists());
     bench
         .command(&["run", "--once", "--dry-run", "-c", "run.yaml"])
