@@ -6,7 +6,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import convergd
 
@@ -35,7 +37,7 @@ def run(environment, *arguments, **variables):
     kept = {name: os.environ[name] for name in ("HOME", "OMP_WAIT_POLICY") if name in os.environ}
     path = f"{environment / 'bin'}:/usr/bin:/bin"
     return subprocess.run(
-        [arguments[0], *arguments[1:]],
+        arguments,
         env=kept | {"PATH": path} | variables,
         capture_output=True,
         text=True,
@@ -88,7 +90,9 @@ def test_without_torch_every_place_that_was_searched_is_told(environment, tmp_pa
         f"environment {tmp_path}: no lib/python3.*/site-packages/torch there",
         f"torch of {environment / 'bin/python3'}: it has none",
     ):
-        assert part in said.stderr, said.stderr
+        assert part in said.stdout, said.stdout
+    # The rest of it is done.
+    assert "inotify" in said.stdout
 
 
 def test_commands_that_need_no_torch_work_without(environment, tmp_path):
@@ -96,6 +100,32 @@ def test_commands_that_need_no_torch_work_without(environment, tmp_path):
     assert said.returncode == 0 and '"$schema"' in said.stdout
     said = run(environment, "convergd", "status", "-c", str(tmp_path / "none.yaml"))
     assert said.returncode == 64 and "none.yaml" in said.stderr
+
+
+def test_run_without_torch_is_an_error_but_mistakes_in_its_file_come_first(environment, tmp_path):
+    said = run(environment, "convergd", "run", "-c", str(tmp_path / "none.yaml"))
+    assert said.returncode == 64 and "none.yaml" in said.stderr
+
+
+def test_the_python_of_its_environment_is_asked_also_from_outside(environment):
+    (python,) = (environment / "lib").glob("python3*")
+    path = python / "site-packages/elsewhere.pth"
+    path.write_text(f"{SITE}\n")
+    try:
+        said = run(environment, environment / "bin/convergd", "doctor", PATH="/usr/bin:/bin")
+    finally:
+        path.unlink()
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_extraction_needs_no_torch_unless_a_gpu_is_asked_for(environment, tmp_path):
+    tables, out = tmp_path / "values.safetensors", tmp_path / "out.safetensors"
+    save_file({"values": np.arange(8.0).reshape(1, 8)}, tables)
+    for device, code in (("cpu", 0), ("auto", 0), ("cuda", 69)):
+        files = ("--values", str(tables), "--out", str(out))
+        said = run(environment, "convergd", "extract", *files, "--device", device)
+        assert said.returncode == code, said.stderr
+    assert "no libtorch of PyTorch 2.11 was found" in said.stderr
 
 
 def test_the_torch_of_its_own_environment_is_found(environment, torch):
@@ -121,7 +151,7 @@ def test_another_version_of_torch_is_refused_with_its_number(environment, tmp_pa
     (torch / "lib/libtorch_cpu.so").touch()
     (torch / "version.py").write_text("__version__ = '2.7.1+cpu'\n")
     said = run(environment, "convergd", "doctor", VIRTUAL_ENV=str(tmp_path))
-    assert said.returncode == 69 and "PyTorch 2.7.1+cpu" in said.stderr, said.stderr
+    assert said.returncode == 69 and "PyTorch 2.7.1+cpu" in said.stdout, said.stdout
 
 
 def test_a_program_that_is_not_there_is_told_with_its_places(environment, torch):
@@ -131,4 +161,4 @@ def test_a_program_that_is_not_there_is_told_with_its_places(environment, torch)
         said = run(environment, "convergd", "doctor")
     finally:
         aside.rename(program)
-    assert said.returncode == 69 and f"`{program}`" in said.stderr, said.stderr
+    assert said.returncode == 69 and f"`{program}`" in said.stdout, said.stdout
