@@ -54,6 +54,12 @@ pub fn run(arguments: &Arguments, networks: &dyn Networks) -> anyhow::Result<Exi
     findings.watches();
     if let Some((path, config)) = config {
         findings.good("configuration", &path.display().to_string());
+        // What it names of the environment may be set where `run` is started.
+        if let Err(problems) = Config::load_to_run(path) {
+            for problem in &problems.list {
+                findings.warn("configuration", &format!("`{}` {}", problem.path, problem.message));
+            }
+        }
         findings.paths(&config, networks);
     }
     Ok(findings.exit)
@@ -197,6 +203,13 @@ impl Findings {
     }
 
     fn writable(&mut self, what: &str, directory: &Path) {
+        if directory.exists() && !directory.is_dir() {
+            return self.bad(
+                what,
+                &format!("`{}` is a file; give a directory", directory.display()),
+                Exit::Data,
+            );
+        }
         let Some(there) = nearest_existing(directory) else {
             return self.bad(
                 what,

@@ -217,3 +217,24 @@ fn a_phase_that_nothing_leads_to_is_told_beside_other_mistakes() {
     assert_eq!(found.len(), 2, "{found:#?}");
     assert!(found.iter().any(|message| message.contains("rules[0].phase: is `nowhere`")));
 }
+
+#[test]
+fn a_value_in_the_place_of_a_form_is_told_how_to_write_it() {
+    let found = lines(&policy(
+        "  rules:
+    - id: a
+      when:
+        peaked: {metric: probe_loss, patience: 3, min_drop: 0.01, smooth: 0.3}
+      then:
+        stop: now
+",
+    ));
+    for part in [
+        "patience: invalid type: integer `3`; write `{checks: 3}`",
+        "min_drop: invalid type: floating point `0.01`; write `{absolute: 0.01}`",
+        "smooth: invalid type: floating point `0.3`; write `{ema: 30%}`",
+        "then.stop: invalid type: string \"now\"; write `{}`",
+    ] {
+        assert!(found.iter().any(|message| message.contains(part)), "{part}: {found:#?}");
+    }
+}
