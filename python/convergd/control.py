@@ -56,6 +56,8 @@ SCHEMA = 1
 
 ACTIONS = ("continue", "stop", "phase")
 
+NETWORKS = ("target", "baseline")
+
 # A control file is a few hundred bytes; more than this is not one, and is not read into memory.
 _LARGEST_FILE = 1 << 20
 
@@ -119,7 +121,7 @@ class Control:
             destroys at the end; None is all of them.
 
     Raises:
-        ValueError: if `network` cannot be part of a file name, or `group` has another backend.
+        ValueError: if `network` is neither of them, or `group` has another backend.
     """
 
     def __init__(
@@ -131,8 +133,8 @@ class Control:
         distributed: bool = False,
         group: ProcessGroup | None = None,
     ) -> None:
-        if not network or network != os.path.basename(network) or "\0" in network:
-            raise ValueError(f"`network` must be usable in a file name, got {network!r}")
+        if network not in NETWORKS:
+            raise ValueError(f"`network` must be `target` or `baseline`, got {network!r}")
         self.directory = Path(directory)
         self.network = network
         self.ranks: Ranks | None = None

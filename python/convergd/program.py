@@ -100,6 +100,7 @@ def export_program(
     call = _Call.of(example_inputs, next_token)
     inputs = _examples(example_inputs, call)
     original = _evaluated(model)
+    _try(original, inputs, call)
     halves = _Halves(_evaluated(model), split, inputs, call)
     _buffers_to_parameters(halves.model)
     with torch.no_grad(), warnings.catch_warnings():
@@ -157,6 +158,7 @@ def image_split(model: nn.Module, example_inputs: Tensor, side: int = 8) -> str:
     if len(inputs) != 1 or inputs[0].dim() != 4:
         raise ExportError(f"images are [B, C, H, W], got {[tuple(own.shape) for own in inputs]}")
     original = _evaluated(model)
+    _try(original, inputs, call)
     height, width = inputs[0].shape[2:]
     maps = _feature_maps(original, inputs)
     with torch.no_grad():
@@ -387,11 +389,12 @@ def _examples(
     example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor], call: _Call
 ) -> tuple[Tensor, ...]:
     """The inputs as a tuple on the CPU with a batch of at least two, padded somewhere."""
-    if isinstance(example_inputs, Tensor):
+    if hasattr(example_inputs, "shape"):
+        # One tensor, or an array of NumPy.
         example_inputs = (example_inputs,)
     elif isinstance(example_inputs, Mapping):
         example_inputs = tuple(example_inputs.values())
-    inputs = [tensor.detach().cpu() for tensor in example_inputs]
+    inputs = [torch.as_tensor(own).detach().cpu() for own in example_inputs]
     sizes = {tensor.shape[0] if tensor.dim() else 0 for tensor in inputs}
     if len(sizes) != 1 or sizes == {0}:
         raise ExportError("`example_inputs` must be tensors with the same, non-empty batch first")
@@ -403,6 +406,19 @@ def _examples(
         inputs[at] = inputs[at].clone()
         inputs[at][0, -1] = 0
     return tuple(inputs)
+
+
+def _try(model: nn.Module, inputs: tuple[Tensor, ...], call: _Call) -> None:
+    """Run the model on the examples, so that a mistake in them is told as one."""
+    try:
+        with torch.no_grad():
+            call.run(model, inputs)
+    except Exception as error:
+        shapes = ", ".join(str(list(own.shape)) for own in inputs)
+        raise ExportError(
+            f"the model does not run on `example_inputs` of shape {shapes} (a single sample is "
+            f"doubled): {error}; give a batch as the training does, samples first"
+        ) from error
 
 
 def _is_text(inputs: Sequence[Tensor]) -> bool:

@@ -323,3 +323,17 @@ def test_networks_of_torchvision_are_exported_where_image_split_says(tmp_path, n
     wanted = model.eval()(images)
     found = program.head(program.features(images))
     assert torch.allclose(found, wanted, atol=1e-5 * max(1.0, wanted.abs().max().item()))
+
+
+def test_examples_that_do_not_fit_are_told_and_arrays_are_taken(tmp_path):
+    images = torch.randn(2, 1, 32, 32)
+    for call in (
+        lambda inputs: export_program(Classifier(), inputs, path=tmp_path / "program.ts"),
+        lambda inputs: image_split(Classifier(), inputs),
+    ):
+        with pytest.raises(ExportError, match=r"does not run on `example_inputs` of shape \[2, 3,"):
+            call(torch.randn(2, 3, 32, 32))
+    with pytest.raises(ExportError, match="samples first"):
+        export_program(Classifier(), torch.randn(1, 5, 16, 16), path=tmp_path / "program.ts")
+    assert image_split(Classifier(), images.numpy()) == "third"
+    assert export_program(Classifier(), images.numpy(), path=tmp_path / "program.ts").exists()
