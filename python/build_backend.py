@@ -9,6 +9,7 @@ import os
 import site
 import subprocess
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import maturin
@@ -80,7 +81,7 @@ def _has_torch() -> bool:
     return torch.__version__.startswith(TORCH + ".")
 
 
-def _places() -> list[Path]:
+def _places() -> Iterator[Path]:
     """Where a torch of the environment may be: a build that is isolated does not see it."""
     paths = sysconfig.get_paths()
     packages = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
@@ -88,8 +89,9 @@ def _places() -> list[Path]:
         if environment := os.environ.get(name):
             packages += sorted(Path(environment, "lib").glob("python3*/site-packages"))
     packages.append(site.getusersitepackages())
-    places = [Path(package) / "torch" for package in packages]
-    return places + [Path(found) for found in _known_to_python()]
+    yield from (Path(package) / "torch" for package in packages)
+    # An interpreter is started for it, so after all that need none.
+    yield from map(Path, _known_to_python())
 
 
 def _known_to_python() -> list[str]:

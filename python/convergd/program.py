@@ -158,9 +158,8 @@ def image_split(model: nn.Module, example_inputs: Tensor, side: int = 8) -> str:
     if len(inputs) != 1 or inputs[0].dim() != 4:
         raise ExportError(f"images are [B, C, H, W], got {[tuple(own.shape) for own in inputs]}")
     original = _evaluated(model)
-    _try(original, inputs, call)
     height, width = inputs[0].shape[2:]
-    maps = _feature_maps(original, inputs)
+    maps = _feature_maps(original, inputs, call)
     with torch.no_grad():
         for share, leaves in ((4, False), (2, False), (4, True), (2, True), (1, False)):
             for name, (rows, columns) in maps.items():
@@ -193,7 +192,9 @@ _PREPARING = (
 """Layers after which features are not done."""
 
 
-def _feature_maps(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int, int]]:
+def _feature_maps(
+    model: nn.Module, inputs: tuple[Tensor, ...], call: _Call
+) -> dict[str, tuple[int, int]]:
     """Height and width of what submodules give that run once, in the order in which they end."""
     maps: dict[str, tuple[int, int]] = {}
     several: set[str] = set()
@@ -211,8 +212,7 @@ def _feature_maps(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, tup
         module.register_forward_hook(watch(name)) for name, module in model.named_modules() if name
     ]
     try:
-        with torch.no_grad():
-            model(*inputs)
+        _try(model, inputs, call)
     finally:
         for handle in handles:
             handle.remove()

@@ -6,6 +6,7 @@
 
 use super::LossError;
 use super::values::at_least_float32;
+use crate::network::variables::patches;
 use fastrand::Rng;
 use tch::{Device, Kind, Tensor};
 
@@ -245,11 +246,7 @@ fn patch_indices(hidden: &Tensor, grid: usize) -> Result<Tensor, LossError> {
              earlier split"
         )));
     }
-    let patch =
-        |row: i64| (0..width).map(move |column| (row * grid / height, column * grid / width));
-    let patches: Vec<i64> =
-        (0..height).flat_map(patch).map(|(row, column)| row * grid + column).collect();
-    Ok(Tensor::f_from_slice(&patches)?.f_view([height, width])?)
+    Ok(Tensor::f_from_slice(&patches(height, width, grid))?.f_view([height, width])?)
 }
 
 fn draw_tokens(

@@ -66,11 +66,16 @@ impl Layout {
     }
 
     /// The patch of each position.
-    fn patches(&self, grid: usize) -> Vec<usize> {
-        let (height, width) = (self.height as usize, self.width as usize);
-        let patch = |y: usize, x: usize| (y * grid / height) * grid + x * grid / width;
-        (0..height).flat_map(|y| (0..width).map(move |x| patch(y, x))).collect()
+    fn patches(&self, grid: usize) -> impl Iterator<Item = usize> {
+        patches(self.height, self.width, grid as i64).into_iter().map(|patch| patch as usize)
     }
+}
+
+/// The patch of each position of a map, row by row. If a side is no multiple of the grid, patches differ in size by one
+/// position.
+pub fn patches(height: i64, width: i64, grid: i64) -> Vec<i64> {
+    let patch = |y: i64, x: i64| (y * grid / height) * grid + x * grid / width;
+    (0..height).flat_map(|y| (0..width).map(move |x| patch(y, x))).collect()
 }
 
 /// The variable of each position of one sample, −1 where always present.
@@ -93,7 +98,7 @@ pub fn of_sample(
         Assignment::Patches { grid, chosen } => {
             let variable = |patch: usize| chosen[sample].iter().position(|&c| c == patch);
             let of = |patch: usize| variable(patch).map_or(-1, |variable| variable as i64);
-            Ok(layout.patches(*grid).into_iter().map(of).collect())
+            Ok(layout.patches(*grid).map(of).collect())
         }
     }
 }
@@ -237,7 +242,7 @@ fn add_patch_norms(norms: &mut [f64], features: &Tensor, grid: usize) -> Result<
     let strength =
         features.abs().sum_dim_intlist(&[0i64, 1][..], false, Kind::Double).flatten(0, -1);
     let strength = Vec::<f64>::try_from(&strength).map_err(|error| error.to_string())?;
-    for (patch, strength) in layout.patches(grid).into_iter().zip(strength) {
+    for (patch, strength) in layout.patches(grid).zip(strength) {
         norms[patch] += strength;
     }
     Ok(())

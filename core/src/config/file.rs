@@ -130,7 +130,7 @@ pub struct Networks {
 
 /// `networks.target:` and `networks.baseline:`
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "write `{checkpoints: DIRECTORY}`")]
 pub struct Network {
     /// Directory of the checkpoints.
     pub checkpoints: Option<PathBuf>,

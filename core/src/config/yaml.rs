@@ -243,21 +243,9 @@ fn explain(message: &str, given: Option<&str>) -> String {
             "is a name alone; write it with what belongs to it, such as `{{{name}: {{}}}}`"
         );
     }
-    let forms = [
-        (
-            "enum Patience",
-            "write `{checks: 3}`, `{steps: 500}`, `{epochs: 2}` or `{duration: 10m}`",
-        ),
-        ("enum Margin", "write `{absolute: 0.01}`, `{relative: 1%}` or `{standard_errors: 1}`"),
-        ("enum Smooth", "write `{ema: 30%}` or `{median: 3}`"),
-        ("struct Network", "write `{checkpoints: DIRECTORY}`"),
-        ("struct Empty", "write `{}`"),
-    ];
-    let form = forms.iter().find_map(|(name, form)| {
-        message.strip_suffix(name)?.strip_suffix(", expected ").map(|start| (start, form))
-    });
-    if let Some((start, form)) = form {
-        return format!("{start}; {form}");
+    // What a type is written like stands at the type (`expecting`).
+    if let Some((start, form)) = message.split_once(", expected write ") {
+        return format!("{start}; write {form}");
     }
     let misspelt = ["unknown field `", "unknown variant `"];
     if !misspelt.iter().any(|start| message.starts_with(start)) {

@@ -156,8 +156,9 @@ impl Client {
     }
 }
 
-/// What must be there and what may.
+/// What must be there and what may, more leniently than the sidecar reads what it has written itself.
 #[derive(Deserialize)]
+#[serde(remote = "Document")]
 struct Written {
     schema: u32,
     generation: u64,
@@ -168,38 +169,19 @@ struct Written {
     ramp: u64,
     #[serde(default)]
     at_step: u64,
+    #[serde(default)]
     best: Option<Best>,
     #[serde(default)]
     reason: String,
+    #[serde(default)]
     decision_id: Option<String>,
 }
 
 /// The decision in a control file; nothing if the file is not a valid one.
 fn parse(content: &[u8]) -> Option<Document> {
-    let Written {
-        schema,
-        generation,
-        action,
-        phase,
-        lambda,
-        ramp,
-        at_step,
-        best,
-        reason,
-        decision_id,
-    } = serde_json::from_slice(content).ok()?;
-    let is_known = schema == SCHEMA && ACTIONS.contains(&action.as_str());
-    let document = Document {
-        schema,
-        generation,
-        action,
-        phase,
-        lambda,
-        ramp,
-        at_step,
-        best,
-        reason,
-        decision_id,
-    };
-    (is_known && (0.0..=1.0).contains(&lambda)).then_some(document)
+    let mut content = serde_json::Deserializer::from_slice(content);
+    let document = Written::deserialize(&mut content).ok()?;
+    content.end().ok()?;
+    let is_known = document.schema == SCHEMA && ACTIONS.contains(&document.action.as_str());
+    (is_known && (0.0..=1.0).contains(&document.lambda)).then_some(document)
 }

@@ -95,7 +95,7 @@ pub enum Condition {
 
 /// A map without fields.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "write `{}`")]
 pub struct Empty {}
 
 /// `when.k_of:`
@@ -194,7 +194,7 @@ pub struct Diverged {
 
 /// `smooth:`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", expecting = "write `{ema: 30%}` or `{median: 3}`")]
 pub enum Smooth {
     /// Share of the new value in an exponential moving average.
     Ema(Share),
@@ -204,7 +204,10 @@ pub enum Smooth {
 
 /// `patience:` and `cooldown:`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(
+    rename_all = "snake_case",
+    expecting = "write `{checks: 3}`, `{steps: 500}`, `{epochs: 2}` or `{duration: 10m}`"
+)]
 pub enum Patience {
     /// Checks.
     Checks(u32),
@@ -218,7 +221,10 @@ pub enum Patience {
 
 /// `min_drop:`, `min_gain:`, `drop:` and `leave:`
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(
+    rename_all = "snake_case",
+    expecting = "write `{absolute: 0.01}`, `{relative: 1%}` or `{standard_errors: 1}`"
+)]
 pub enum Margin {
     /// In units of the monitor.
     Absolute(f64),
