@@ -1,6 +1,7 @@
 """Forward throughput of convergd and of PyTorch on the same programs, in turn.
 
     python benches/forward.py --networks DIRECTORY --bench BINARY [--rounds 3] [--batch 256]
+        [--device cpu]
 
 For each network the Rust bench (`evaluate`, and the bare loop over `head`) and, in this process,
 the same loop in PyTorch take turns: over the program as TorchScript and over the eager model, on
@@ -23,11 +24,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 
-def loops(name: str, directory: Path, batch: int) -> tuple[int, dict[str, Callable[[], None]]]:
+def loops(
+    name: str, directory: Path, batch: int, device: str
+) -> tuple[int, dict[str, Callable[[], None]]]:
     """Rows, and the loops over all of them."""
-    program = torch.jit.load(directory / name / "program.ts").eval()
-    model = make_model(name)
-    probe = load_file(directory / name / "probe.safetensors")
+    program = torch.jit.load(directory / name / "program.ts", map_location=device).eval()
+    model = make_model(name).to(device)
+    probe = load_file(directory / name / "probe.safetensors", device=device)
     inputs, mask = probe["inputs"], probe.get("attention_mask")
     rows = len(inputs) << int(probe["variables"].max()) + 1
     batches = []
@@ -63,14 +66,16 @@ def main() -> None:
     parser.add_argument("--bench", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch.backends.cudnn.allow_tf32 = False
     names = sorted(path.name for path in options.networks.iterdir())
     titles = ("network", "evaluate", "bare", "jit", "eager", "/bare", "/jit", "/eager")
     print(("{:<10}" + "{:>10}" * 7).format(*titles), "(rows a second, and evaluate as a share)")
     for name in names:
         with torch.inference_mode():
-            rows, own = loops(name, options.networks, options.batch)
+            rows, own = loops(name, options.networks, options.batch, options.device)
             for loop in own.values():
                 loop()
                 loop()
@@ -87,13 +92,15 @@ def measure(
 ) -> list[float]:
     """Rows a second of evaluate, bare, jit and eager, and evaluate / bare, once around."""
     command = [options.bench, "--networks", options.networks, "--only", name]
-    command += ["--batch", str(options.batch), "--rounds", "5"]
+    command += ["--batch", str(options.batch), "--rounds", "5", "--device", options.device]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     evaluate, bare, ratio = (float(word) for word in printed.splitlines()[1].split()[3:])
     speeds = []
     for loop in own.values():
         started = time.perf_counter()
         loop()
+        if options.device != "cpu":
+            torch.cuda.synchronize()
         speeds.append(rows / (time.perf_counter() - started))
     return [evaluate, bare, *speeds, ratio]
 

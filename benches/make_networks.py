@@ -1,9 +1,10 @@
 """Write the networks of the forward bench: a program and a probe with variables for each.
 
-    python benches/make_networks.py DIRECTORY
+    python benches/make_networks.py DIRECTORY [TIMES]
 
 `digits` is the demo's kind of network, `resnet` a residual network of ResNet-18's depth on small
 images, split after its first stage; `bert` and `llama` are Hugging Face's code with random weights.
+TIMES as many samples are for a GPU, which would hardly begin with the few for a CPU.
 """
 
 from __future__ import annotations
@@ -113,12 +114,13 @@ def patches(side: int, grid: int, samples: int) -> Tensor:
     return (at[:, None] * grid + at[None]).flatten().expand(samples, -1)
 
 
-def write(name: str, directory: Path) -> None:
+def write(name: str, directory: Path, times: int) -> None:
     """One network: 2^n masked inputs of each sample."""
     model = make_model(name)
     generator = torch.Generator().manual_seed(1)
     # (samples, variables): enough rows for a stable time, few enough for a short one.
     samples, variables = {"digits": (40, 8), "resnet": (3, 9)}.get(name, (16, 8))
+    samples *= times
     labels = torch.zeros(samples, dtype=torch.int64)
     if name in ("digits", "resnet"):
         side = {"digits": 8, "resnet": 32}[name]
@@ -145,4 +147,4 @@ def write(name: str, directory: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for network in ("digits", "resnet", "bert", "llama"):
-        write(network, Path(sys.argv[1]))
+        write(network, Path(sys.argv[1]), int((sys.argv[2:] or ["1"])[0]))

@@ -4,6 +4,8 @@
 //! `fixtures/make_families.py` makes the networks and computes the expected values.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
+mod common;
+
 use convergd::convergence::Monitor;
 use convergd::evaluation::Assignment;
 use convergd::evaluation::{
@@ -93,7 +95,7 @@ impl Family {
         })
     }
 
-    fn start(&self, probe: &str) -> Result<Worker, NetworkError> {
+    fn start(&self, probe: &str, device: DeviceChoice) -> Result<Worker, NetworkError> {
         let reading = || Reading { layout: self.layout, weights: None, limits: Limits::default() };
         let program = |role: Role| self.directory.join(format!("program-{role}.ts"));
         let settings = Settings {
@@ -103,12 +105,13 @@ impl Family {
             samples: None,
             variables: Some(self.rule.clone()),
             baseline: self.baseline,
-            device: DeviceChoice::Cpu,
+            device,
             precision: Precision::Float32,
             threads: 1,
             batch: Some(BATCH),
         };
-        Worker::start(settings, ValueCache::new(self.directory.join("cache"), 1 << 30))
+        let cache = self.directory.join(format!("cache-{device:?}"));
+        Worker::start(settings, ValueCache::new(cache, 1 << 30))
     }
 
     /// The checkpoints of one step, 0 or 1.
@@ -135,7 +138,7 @@ impl Family {
     }
 
     /// All 2^n values of every sample and the logits of both networks are PyTorch's.
-    fn assert_parity(&self, worker: &Worker, variables: &Variables) {
+    fn assert_parity(&self, worker: &Worker, variables: &Variables, device: DeviceChoice) {
         for (role, source) in Role::BOTH.into_iter().zip(self.pair(1)) {
             let found = worker.evaluate(source, variables).wait().unwrap().values;
             for (what, found) in [("values", &found.values), ("logits", &found.logits)] {
@@ -143,8 +146,10 @@ impl Family {
                 let error = largest_difference(found, &wanted);
                 let name = self.directory.file_name().unwrap().display();
                 let numbers: usize = wanted.iter().map(Vec::len).sum();
-                eprintln!("{name}, {role}: {numbers} {what}, largest error {error:.1e}");
-                assert!(error <= TOLERANCE, "{name}, {role}, {what}: off by {error}");
+                eprintln!(
+                    "{name}, {role}, {device:?}: {numbers} {what}, largest error {error:.1e}"
+                );
+                assert!(error <= TOLERANCE, "{name}, {role}, {device:?}, {what}: off by {error}");
                 let spread =
                     wanted[0].iter().fold(0.0f64, |most, v| most.max((v - wanted[0][0]).abs()));
                 assert!(
@@ -156,7 +161,7 @@ impl Family {
     }
 
     /// `run --once` on both steps; the history that it leaves.
-    fn run(&self) -> History {
+    fn run(&self, device: DeviceChoice) -> History {
         let directory = tempfile::tempdir().unwrap();
         let here = self.directory.display();
         let network = |role: &str| {
@@ -173,7 +178,7 @@ probe:
 networks:
   target: {}
   baseline: {}
-compute: {{device: cpu}}
+compute: {{device: {}}}
 policy:
   rules:
     - {{id: budget, when: {{reached: {{step: 100}}}}, then: {{stop: {{}}}}}}
@@ -182,6 +187,7 @@ control: {{directory: control}}
             self.yaml,
             network("target"),
             network("baseline"),
+            if device == DeviceChoice::Cpu { "cpu" } else { "cuda" },
         );
         let config = directory.path().join("run.yaml");
         std::fs::write(&config, text).unwrap();
@@ -196,8 +202,8 @@ control: {{directory: control}}
     }
 
     /// Both steps are evaluated and certified, and the probe loss of the last is PyTorch's.
-    fn assert_run(&self) {
-        let pairs = self.run().pairs().unwrap();
+    fn assert_run(&self, device: DeviceChoice) {
+        let pairs = self.run(device).pairs().unwrap();
         let steps: Vec<u64> = pairs.iter().map(|pair| pair.step).collect();
         assert_eq!(steps, [10, 20]);
         for pair in &pairs {
@@ -237,10 +243,12 @@ fn largest_difference(found: &[Vec<f64>], wanted: &[Vec<f64>]) -> f64 {
 #[track_caller]
 fn assert_values(family: Option<Family>) {
     let Some(family) = family else { return };
-    let worker = family.start("probe.safetensors").unwrap();
-    let variables = worker.choose(family.pair(0)).wait().unwrap().unwrap();
-    assert_eq!(variables.count, VARIABLES);
-    family.assert_parity(&worker, &variables);
+    for device in common::devices() {
+        let worker = family.start("probe.safetensors", device).unwrap();
+        let variables = worker.choose(family.pair(0)).wait().unwrap().unwrap();
+        assert_eq!(variables.count, VARIABLES);
+        family.assert_parity(&worker, &variables, device);
+    }
 }
 
 #[test]
@@ -262,23 +270,26 @@ fn values_of_a_table_masked_at_the_input_are_those_of_pytorch() {
 #[test]
 fn two_architectures_are_masked_at_the_same_patches() {
     let Some(family) = Family::images() else { return };
-    let worker = family.start("probe-rule.safetensors").unwrap();
-    let variables = worker.choose(family.pair(0)).wait().unwrap().unwrap();
-    let Assignment::Patches { chosen, .. } = &variables.assignment else { panic!("{variables:?}") };
-    let chosen: Vec<Vec<f64>> =
-        chosen.iter().map(|row| row.iter().map(|&patch| patch as f64).collect()).collect();
-    assert_eq!(chosen, family.expected("chosen"));
-    family.assert_parity(&worker, &variables);
+    for device in common::devices() {
+        let worker = family.start("probe-rule.safetensors", device).unwrap();
+        let variables = worker.choose(family.pair(0)).wait().unwrap().unwrap();
+        let Assignment::Patches { chosen, .. } = &variables.assignment else {
+            panic!("{variables:?}")
+        };
+        let chosen: Vec<Vec<f64>> =
+            chosen.iter().map(|row| row.iter().map(|&patch| patch as f64).collect()).collect();
+        assert_eq!(chosen, family.expected("chosen"));
+        family.assert_parity(&worker, &variables, device);
+    }
 }
 
 #[test]
 fn a_run_follows_each_family() {
-    for name in ["bert", "llama", "qwen2"] {
-        let Some(family) = Family::text(name) else { return };
-        family.assert_run();
-    }
-    for family in [Family::table(), Family::images()].into_iter().flatten() {
-        family.assert_run();
+    let text = ["bert", "llama", "qwen2"].map(Family::text);
+    for family in text.into_iter().chain([Family::table(), Family::images()]).flatten() {
+        for device in common::devices() {
+            family.assert_run(device);
+        }
     }
 }
 
@@ -287,7 +298,9 @@ fn a_sample_with_too_few_tokens_is_named() {
     let Some(mut family) = Family::text("bert") else { return };
     // The third sample has 9 tokens, two of them special.
     family.rule = VariableRule::Tokens { select: 8, exclude_ids: SPECIAL.to_vec() };
-    let Err(error) = family.start("probe-rule.safetensors") else { panic!("not refused") };
+    let Err(error) = family.start("probe-rule.safetensors", DeviceChoice::Cpu) else {
+        panic!("not refused")
+    };
     let text = error.to_string();
     assert!(text.contains("at sample 2 only 7 tokens"), "{text}");
     assert!(text.contains("leave the sample out"), "{text}");
@@ -299,7 +312,7 @@ fn a_probe_without_an_input_of_the_program_is_refused() {
     // The programs of the language model with the probe of the table.
     let probe = table.directory.join("probe.safetensors").display().to_string();
     table.directory = text.directory;
-    let Err(error) = table.start(&probe) else { panic!("not refused") };
+    let Err(error) = table.start(&probe, DeviceChoice::Cpu) else { panic!("not refused") };
     let text = error.to_string();
     assert!(
         text.contains("no tensor `attention_mask`") && text.contains("`convergd.make_probe`"),

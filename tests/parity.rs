@@ -39,6 +39,8 @@ fn reading() -> Reading {
 struct Fixture {
     directory: tempfile::TempDir,
     expected: Vec<u8>,
+    /// Where the networks run.
+    device: DeviceChoice,
 }
 
 impl Fixture {
@@ -50,7 +52,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         common::succeed(common::script("make_parity.py").arg(directory.path()));
         let expected = std::fs::read(directory.path().join("expected.safetensors")).unwrap();
-        Some(Self { directory, expected })
+        Some(Self { directory, expected, device: DeviceChoice::Cpu })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -75,12 +77,13 @@ impl Fixture {
             samples: None,
             variables: rule,
             baseline,
-            device: DeviceChoice::Cpu,
+            device: self.device,
             precision,
             threads: 1,
             batch: Some(BATCH),
         };
-        Worker::start(settings, ValueCache::new(self.path("cache"), 1 << 30)).unwrap()
+        let cache = self.path(&format!("cache-{:?}", self.device));
+        Worker::start(settings, ValueCache::new(cache, 1 << 30)).unwrap()
     }
 
     fn checkpoint(&self, role: Role) -> Source {
@@ -150,12 +153,19 @@ fn evaluate(worker: &Worker, source: Source, pair: [Source; 2]) -> ProbeValues {
 
 #[test]
 fn values_are_those_of_pytorch() {
-    let Some(fixture) = Fixture::make() else { return };
-    explicit_variables_with_both_baselines(&fixture);
-    patches_are_chosen_as_in_python(&fixture);
-    a_corrupted_statistic_is_seen(&fixture);
-    the_cache_answers_alike_without_a_forward(&fixture);
-    bfloat16_is_that_of_pytorch(&fixture);
+    let Some(mut fixture) = Fixture::make() else { return };
+    for device in common::devices() {
+        eprintln!("on {device:?}");
+        fixture.device = device;
+        explicit_variables_with_both_baselines(&fixture);
+        patches_are_chosen_as_in_python(&fixture);
+        a_corrupted_statistic_is_seen(&fixture);
+        the_cache_answers_alike_without_a_forward(&fixture);
+        match device {
+            DeviceChoice::Cpu => bfloat16_is_that_of_pytorch(&fixture),
+            _ => lower_precisions_are_near_float32(&fixture),
+        }
+    }
 }
 
 fn explicit_variables_with_both_baselines(fixture: &Fixture) {
@@ -207,19 +217,36 @@ fn the_cache_answers_alike_without_a_forward(fixture: &Fixture) {
     assert_parity("from the cache", &again.values.values, &fixture.rows("values_baseline_mean"));
 }
 
+/// Rounding of a GPU is its own, so it is only bounded; what it is compared with is float32.
+fn lower_precisions_are_near_float32(fixture: &Fixture) {
+    let float32 = fixture.rows("values_target_zero");
+    let mut errors = Vec::new();
+    for precision in [Precision::Tf32, Precision::Bf16] {
+        let worker = fixture.worker_in(precision, "probe.safetensors", None, Baseline::Zero);
+        let found = evaluate(&worker, fixture.checkpoint(Role::Target), fixture.pair());
+        errors.push(mean_difference(&found.values, &float32));
+        eprintln!("{}: {:.1e} from float32 on average", precision.name(), errors[errors.len() - 1]);
+        assert_parity("float32 beside it", &found.reference, &float32);
+    }
+    // 10 and 7 bits of a number's fraction.
+    assert!(1e-6 < errors[0] && errors[0] < 0.01, "TF32: {}", errors[0]);
+    assert!(errors[0] < errors[1] && errors[1] < 0.1, "bfloat16: {}", errors[1]);
+}
+
+fn mean_difference(tables: &[Vec<f64>], others: &[Vec<f64>]) -> f64 {
+    let pairs = tables.iter().flatten().zip(others.iter().flatten());
+    let sum: f64 = pairs.map(|(a, b)| (a - b).abs()).sum();
+    sum / tables.iter().map(Vec::len).sum::<usize>() as f64
+}
+
 /// Where rounding is this coarse, kernels for one row and for a hundred differ by a unit of it now and then:
 /// so on average.
 fn bfloat16_is_that_of_pytorch(fixture: &Fixture) {
     let worker = fixture.worker_in(Precision::Bf16, "probe.safetensors", None, Baseline::Zero);
     let found = evaluate(&worker, fixture.checkpoint(Role::Target), fixture.pair());
     let float32 = fixture.rows("values_target_zero");
-    let distance = |tables: &[Vec<f64>], others: &[Vec<f64>]| {
-        let pairs = tables.iter().flatten().zip(others.iter().flatten());
-        let sum: f64 = pairs.map(|(a, b)| (a - b).abs()).sum();
-        sum / tables.iter().map(Vec::len).sum::<usize>() as f64
-    };
-    let apart = distance(&found.values, &fixture.rows("values_target_bf16"));
-    let rounding = distance(&found.values, &float32);
+    let apart = mean_difference(&found.values, &fixture.rows("values_target_bf16"));
+    let rounding = mean_difference(&found.values, &float32);
     eprintln!("bfloat16: {apart:.1e} from PyTorch's, {rounding:.1e} from float32 on average");
     assert!(apart < 0.1 * rounding, "{apart} from PyTorch's, {rounding} from float32");
     // What it is compared with is float32, and was not spoilt by what came before it.

@@ -3,7 +3,7 @@
 use super::networks::bert;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Classes of all these.
 pub(crate) const CLASSES: i64 = 10;
@@ -37,6 +37,11 @@ impl Part {
         self.labels.size()[0] as usize
     }
 
+    /// The same samples on a device.
+    pub(crate) fn on(&self, device: Device) -> Self {
+        Self { inputs: self.inputs.to_device(device), labels: self.labels.to_device(device) }
+    }
+
     /// Samples from `start` on, at most `count`.
     pub(crate) fn some(&self, start: usize, count: usize) -> Self {
         let start = start.min(self.len());
@@ -47,7 +52,7 @@ impl Part {
 
     /// Samples by their indices.
     pub(crate) fn rows(&self, rows: &[i64]) -> Self {
-        let rows = Tensor::from_slice(rows);
+        let rows = Tensor::from_slice(rows).to_device(self.labels.device());
         let take = |tensor: &Tensor| tensor.index_select(0, &rows);
         Self { inputs: take(&self.inputs), labels: take(&self.labels) }
     }

@@ -3,6 +3,7 @@
 use super::networks::Architecture;
 use anyhow::{Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
+use convergd::evaluation::DeviceChoice;
 use convergd::role::Role;
 use std::path::PathBuf;
 
@@ -114,6 +115,9 @@ pub(crate) struct Job {
     /// Seconds that an epoch lasts at least.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) min_epoch_seconds: f64,
+    /// Where the networks are: `cpu`, `cuda`, `cuda:N`, or `auto` for CUDA where there is a device.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: DeviceChoice,
     /// Threads of libtorch.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: i32,

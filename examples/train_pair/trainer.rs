@@ -9,12 +9,13 @@ use convergd::loss::{
     Baseline, FeatureConsistencyLoss, InteractionLoss, InteractionPenalty, Network,
     OutputConsistencyLoss, Ramped, Settings, Variables,
 };
+use convergd::network::device;
 use convergd::role::Role;
 use convergd::saving::save_checkpoint;
 use std::io::Write;
 use std::time::{Duration, Instant};
 use tch::nn::{self, Optimizer, OptimizerConfig};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 /// Samples that pass at a time when a network is tested.
 const TEST_BATCH: usize = 500;
@@ -97,12 +98,13 @@ fn load(job: &Job) -> Result<Data> {
         test.len() > 0,
         "no test image is left beside the probe; give `--probe-samples`"
     );
-    Ok(Data { training, test })
+    let device = device::find(job.device)?.torch();
+    Ok(Data { training: training.on(device), test: test.on(device) })
 }
 
 impl Training {
     fn new(job: &Job, data: &Data, role: Role, index: u64) -> Result<Self> {
-        let store = nn::VarStore::new(Device::Cpu);
+        let store = nn::VarStore::new(data.training.labels.device());
         tch::manual_seed((job.seed + index) as i64);
         let sample = &data.training.inputs.size()[1..];
         let network = job.architecture.build(&store.root(), sample, data::CLASSES)?;

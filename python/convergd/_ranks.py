@@ -52,7 +52,7 @@ class Ranks:
         content = b""
         if self.rank == 0 and decision != self._shared:
             content = pack(decision)
-        size = int(self.broadcast(torch.tensor([len(content)]))[0])
+        size = int(self.broadcast(torch.tensor([len(content)], device="cpu"))[0])
         if size:
             buffer = torch.frombuffer(bytearray(content or bytes(size)), dtype=torch.uint8)
             self._shared = unpack(bytes(self.broadcast(buffer).tolist()))

@@ -98,7 +98,7 @@ def load_weights(
             problem = str(error) or type(error).__name__
     if ranks is not None:
         # The same on every rank, or some would wait for others for ever.
-        is_bad = ranks.broadcast(torch.tensor([int(bool(problem))])).item()
+        is_bad = ranks.broadcast(torch.tensor([int(bool(problem))], device="cpu")).item()
         problem = problem or ("rank 0 could not read them" if is_bad else "")
     if problem:
         raise WeightsError(f"`{path}`: {problem}")

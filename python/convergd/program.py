@@ -28,11 +28,12 @@ import torch
 from torch import Tensor, nn
 
 from ._atomic import replacing
+from ._graph import settle
 
 Split = str | tuple[Callable[..., Tensor], Callable[..., Tensor]] | None
 """Where features are masked, see `export_program`."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of the program file."""
 
 MASK = "attention_mask"
@@ -67,7 +68,7 @@ def export_program(
     in the model's state dict there is the parameter `"model." + name`, and no other.
 
     `attach_meta()` of the file returns a JSON object:
-    `format` (1), `split` (or null), `prefix` (`"model."`), `features_shape` and
+    `format` (2), `split` (or null), `prefix` (`"model."`), `features_shape` and
     `input_shapes` (of one sample), `inputs` (the tensors of the probe file that the methods take,
     in order: `inputs`, then the names of the others), `classes`, `next_token`, `aliases` (groups
     of parameter names that share one tensor), `torch` (the version that wrote the file).
@@ -97,6 +98,18 @@ def export_program(
             exactly once, or if `head(features(x))` is not `model(x)`. The message says what to
             try; nothing is left at `path`, and a file that was there before stays.
     """
+    # Whatever `torch.set_default_device` says.
+    with torch.device("cpu"):
+        return _export(model, example_inputs, split, Path(path), next_token)
+
+
+def _export(
+    model: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+    split: Split,
+    path: Path,
+    next_token: bool,
+) -> Path:
     call = _Call.of(example_inputs, next_token)
     inputs = _examples(example_inputs, call)
     original = _evaluated(model)
@@ -106,7 +119,6 @@ def export_program(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = _trace(halves, inputs, original)
-        path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             traced.save(str(temporary))
@@ -153,6 +165,11 @@ def image_split(model: nn.Module, example_inputs: Tensor, side: int = 8) -> str:
     Raises:
         ExportError: if there is none: name one, or give `split=None` to mask the image itself.
     """
+    with torch.device("cpu"):
+        return _image_split(model, example_inputs, side)
+
+
+def _image_split(model: nn.Module, example_inputs: Tensor, side: int) -> str:
     call = _Call.of(example_inputs, next_token=False)
     inputs = _examples(example_inputs, call)
     if len(inputs) != 1 or inputs[0].dim() != 4:
@@ -482,6 +499,10 @@ def _trace(
         "aliases": _aliases(original),
         "torch": torch.__version__,
     }
+    try:
+        settle(traced)
+    except ValueError as error:
+        raise ExportError(f"the model cannot be moved to another device: {error}") from error
     literal = json.dumps(json.dumps(meta))
     traced.define(f"def attach_meta(self) -> str:\n    return {literal}\n")
     return traced

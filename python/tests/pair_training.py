@@ -1,8 +1,9 @@
 """A short joint training in its two forms; run as a program it is one process of a pair.
 
-    python pair_training.py RANK DIRECTORY MODE
+    python pair_training.py RANK DIRECTORY MODE [BACKEND]
 
-MODE is `train`, or how this process leaves its partner after some steps, see `main`.
+MODE is `train`, or how this process leaves its partner after some steps, see `main`. BACKEND is
+gloo or nccl; with nccl the networks are on a GPU.
 """
 
 import json
@@ -26,6 +27,13 @@ SHORT, LONG = 5, 60
 ARGUMENTS = {"split": "0", "fraction": 0.5, "seed": 7}
 
 
+def on_gpu():
+    """New tensors are on the GPU, whose rounding is its own but not TF32's."""
+    torch.set_default_device("cuda")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+
+
 def network(seed):
     """A network with large interactions, so that they are a large part of the gradient."""
     torch.manual_seed(seed)
@@ -46,12 +54,12 @@ def network(seed):
 
 def batches(seed=3):
     """The same batches in the same order in both processes."""
-    generator = torch.Generator().manual_seed(seed)
+    device = torch.get_default_device()
+    generator = torch.Generator("cpu").manual_seed(seed)
     for _ in range(STEPS):
-        yield (
-            torch.randn(16, 1, 8, 8, generator=generator),
-            torch.randint(5, (16,), generator=generator),
-        )
+        inputs = torch.randn(16, 1, 8, 8, generator=generator, device="cpu")
+        labels = torch.randint(5, (16,), generator=generator, device="cpu")
+        yield inputs.to(device), labels.to(device)
 
 
 def sidecar(directory, step):
@@ -132,10 +140,12 @@ def hang():
     time.sleep(600)
 
 
-def main(rank, directory, mode):
+def main(rank, directory, mode, backend="gloo"):
     torch.set_num_threads(1)
+    if backend == "nccl":
+        on_gpu()
     distributed.init_process_group(
-        "gloo", init_method=f"file://{directory}/meeting", rank=rank, world_size=2
+        backend, init_method=f"file://{directory}/meeting", rank=rank, world_size=2
     )
     is_other = rank == 1
     leave = {"dies": die, "hangs": hang}.get(mode, stay) if is_other else stay
@@ -153,4 +163,4 @@ def main(rank, directory, mode):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

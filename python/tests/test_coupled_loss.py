@@ -8,6 +8,7 @@ from pathlib import Path
 import pair_training
 import pytest
 import torch
+from torch import distributed
 
 import convergd
 from convergd import Best, Decision
@@ -32,15 +33,19 @@ def pair(tmp_path):
     """Starts the two processes of a mode; none outlives the test."""
     processes = []
 
-    def start(mode):
+    def start(mode, backend="gloo"):
         package = str(Path(convergd.__file__).parents[1])
         for rank in (0, 1):
+            arguments = [str(rank), str(tmp_path), mode, backend]
+            loopback = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+            # nccl refuses two processes of one host on one GPU, so they are told to be of two.
+            host = {"NCCL_HOSTID": f"host-{rank}"}
             processes.append(
                 subprocess.Popen(
-                    [sys.executable, pair_training.__file__, str(rank), str(tmp_path), mode],
+                    [sys.executable, pair_training.__file__, *arguments],
                     stderr=subprocess.PIPE,
                     text=True,
-                    env=os.environ | {"PYTHONPATH": package, "GLOO_SOCKET_IFNAME": "lo"},
+                    env=os.environ | {"PYTHONPATH": package} | loopback | host,
                 )
             )
         return processes
@@ -57,8 +62,28 @@ def ended(process):
     return process.returncode, errors
 
 
+@pytest.fixture
+def gpu():
+    """What is made in this process is made on the GPU."""
+    if not (torch.cuda.is_available() and distributed.is_nccl_available()):
+        pytest.skip("torch sees no CUDA device, or has no nccl")
+    before = torch.backends.cudnn.allow_tf32
+    pair_training.on_gpu()
+    yield
+    torch.set_default_device("cpu")
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = before, False
+
+
 def test_two_processes_take_the_steps_of_one_and_follow_the_phase(pair, tmp_path):
-    for process in pair("train"):
+    check_that_two_are_as_one(pair, tmp_path, "gloo")
+
+
+def test_two_processes_on_a_gpu_take_the_steps_of_one(pair, gpu, tmp_path):
+    check_that_two_are_as_one(pair, tmp_path, "nccl")
+
+
+def check_that_two_are_as_one(pair, tmp_path, backend):
+    for process in pair("train", backend):
         code, errors = ended(process)
         assert code == 0, errors
     states, lambdas = pair_training.train_in_one_process(tmp_path / "alone")
@@ -86,6 +111,22 @@ def test_a_partner_that_is_gone_is_an_error_in_time(pair, mode):
     first, _ = pair(mode)
     code, errors = ended(first)
     assert code == 70, errors
+    assert_missed_in_time(errors, mode)
+
+
+@pytest.mark.parametrize("mode", ["dies", "hangs"])
+def test_a_partner_that_is_gone_is_an_error_in_time_with_nccl(pair, gpu, mode):
+    """How its process ends after it is up to nccl's watchdog, which may also end it first."""
+    first, _ = pair(mode, "nccl")
+    said = ""
+    while "PartnerError after" not in said:
+        line = first.stderr.readline()
+        assert line, said
+        said += line
+    assert_missed_in_time(said, mode)
+
+
+def assert_missed_in_time(errors, mode):
     timeout = {"dies": pair_training.LONG, "hangs": pair_training.SHORT}[mode]
     assert f"has died or did not answer within {timeout} s" in errors
     seconds = float(errors.split("PartnerError after ")[1].split(" s:")[0])

@@ -469,3 +469,17 @@ def test_one_pass_runs_a_network_once_and_the_lower_layers_on_the_batch_alone():
     with pytest.raises(ValueError, match=r"`one_pass` is not for a network with `high\.2`"):
         networks[0].train()
         InteractionLoss(0.5, seed=0)(*halves, inputs, labels)
+
+
+@pytest.mark.parametrize("variables", [ImagePatches(), Columns(6)])
+def test_the_default_device_does_not_matter(variables):
+    made = (Cnn(0), Cnn(1)) if isinstance(variables, ImagePatches) else (mlp(0), mlp(1))
+    inputs, labels = images() if isinstance(variables, ImagePatches) else vectors()
+    results = []
+    for device in ("cpu", "meta"):
+        networks = [copy.deepcopy(network).eval() for network in made]
+        with torch.device(device):
+            loss = InteractionLoss(0.5, variables=variables, fraction=0.5, seed=0)
+            result = loss(*networks, inputs, labels)
+        results.append(result.loss)
+    assert torch.equal(*results) and results[0] > 0

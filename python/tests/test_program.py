@@ -92,7 +92,7 @@ def test_the_file_describes_itself(tmp_path):
     meta = json.loads(torch.jit.load(export(Net(), tmp_path)).attach_meta())
     assert meta.pop("torch") == torch.__version__
     assert meta == {
-        "format": 1,
+        "format": 2,
         "split": "low",
         "prefix": "model.",
         "features_shape": [4, 8, 8],
@@ -337,3 +337,50 @@ def test_examples_that_do_not_fit_are_told_and_arrays_are_taken(tmp_path):
         export_program(Classifier(), torch.randn(1, 5, 16, 16), path=tmp_path / "program.ts")
     assert image_split(Classifier(), images.numpy()) == "third"
     assert export_program(Classifier(), images.numpy(), path=tmp_path / "program.ts").exists()
+
+
+def graphs_of(path):
+    """The graphs of all methods in a file."""
+    program = torch.jit.load(path)
+    for module in program.modules():
+        for name in module._c._method_names():
+            yield module._c._get_method(name).graph
+
+
+def test_a_file_holds_neither_a_device_nor_the_flags_of_cudnn(tmp_path):
+    """Or on a GPU new tensors would be on the CPU, and convolutions in TF32 whatever is asked."""
+    image = export_program(Net(), torch.randn(4, 1, 8, 8), split="low", path=tmp_path / "image.ts")
+    ids = torch.randint(1, 9, (3, 6))
+    text = export_program(Positions(), ids, split="embed", path=tmp_path / "text.ts")
+    kinds = []
+    for graph in [*graphs_of(image), *graphs_of(text)]:
+        nodes = graph.findAllNodes("prim::Constant")
+        assert all(node.output().type().kind() != "DeviceObjType" for node in nodes), graph
+        kinds += [node.kind() for node in graph.nodes()]
+    assert "aten::_convolution" not in kinds
+    assert {"aten::convolution", "aten::arange", "prim::device"} <= set(kinds)
+
+
+class Positions(nn.Module):
+    """A network of text that makes a tensor in its forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed = nn.Embedding(9, 4)
+        self.place = nn.Embedding(8, 4)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, ids):
+        places = self.place(torch.arange(ids.shape[1], device=ids.device))
+        return self.out((self.embed(ids) + places).tanh().mean(1))
+
+
+def test_the_default_device_does_not_matter(tmp_path):
+    files = [tmp_path / "one.ts", tmp_path / "two.ts"]
+    net, images = Net(), torch.randn(4, 1, 8, 8)
+    export_program(net, images, split="low", path=files[0])
+    with torch.device("meta"):
+        export_program(net, images, split=image_split(net, images, side=4), path=files[1])
+    one, two = (torch.jit.load(path) for path in files)
+    assert torch.equal(one.head(one.features(images)), two.head(two.features(images)))

@@ -21,7 +21,10 @@ impl Networks for Here {
         }
         match device::cuda_devices() {
             0 => findings.warn("CUDA", "libtorch sees no device; networks run on the CPU"),
-            count => findings.good("CUDA", &format!("{count} devices")),
+            count => {
+                let s = if count == 1 { "" } else { "s" };
+                findings.good("CUDA", &format!("{count} device{s}"));
+            }
         }
     }
 

@@ -22,11 +22,11 @@ pub(super) fn masked(
     present: &Tensor,
     baseline: Baseline,
 ) -> Result<Tensor, LossError> {
-    let like = |mask: Tensor| -> Result<Tensor, LossError> {
-        Ok(mask.f_to_device(hidden.device())?.f_to_kind(hidden.kind())?)
-    };
-    let keep = like(of_positions(positions, present)?)?;
-    let is_variable = like(positions.f_ge(0)?)?;
+    // What is drawn on the CPU is small; what is made of it is as large as the features.
+    let device = hidden.device();
+    let (positions, present) = (positions.f_to_device(device)?, present.f_to_device(device)?);
+    let keep = of_positions(&positions, &present)?.f_to_kind(hidden.kind())?;
+    let is_variable = positions.f_ge(0)?.f_to_kind(hidden.kind())?;
     // The dimension that positions lack, and those over which a mean goes.
     let (channels, over): (Option<i64>, &[i64]) = match hidden.dim() {
         4 => (Some(1), &[2, 3]),
@@ -53,7 +53,7 @@ fn of_positions(positions: &Tensor, present: &Tensor) -> Result<Tensor, LossErro
     // What is no variable takes the last column.
     let always = Tensor::f_ones([copies, samples, 1], (Kind::Bool, present.device()))?;
     let present = Tensor::f_cat(&[present.shallow_clone(), always], 2)?;
-    let index = positions.f_flatten(1, -1)?.f_to_device(present.device())?;
+    let index = positions.f_flatten(1, -1)?;
     let index = index.f_remainder(present.size()[2])?.f_expand([copies, -1, -1], false)?;
     let shape: Vec<i64> = std::iter::once(copies).chain(positions.size()).collect();
     Ok(present.f_gather(2, &index, false)?.f_view(shape.as_slice())?)

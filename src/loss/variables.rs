@@ -131,14 +131,15 @@ impl Variables {
         match (self, units, &hidden.size()[..]) {
             (Self::ImagePatches { grid, .. }, Some(units), [_, _, height, width]) => {
                 let patches = patch_indices(hidden, *grid)?.f_flatten(0, -1)?;
-                let patches = patches.f_to_device(units.device())?;
+                let units = units.f_to_device(hidden.device())?;
+                let patches = patches.f_to_device(hidden.device())?;
                 Ok(units.f_index_select(1, &patches)?.f_view([-1, *height, *width])?)
             }
             (Self::Tokens { .. }, Some(units), [_, length, _]) if units.size()[1] == *length => {
                 Ok(units.shallow_clone())
             }
             (Self::Columns { groups }, _, [samples, columns]) if *columns >= *groups as i64 => {
-                let column = Tensor::f_arange(*columns, (Kind::Int64, Device::Cpu))?;
+                let column = Tensor::f_arange(*columns, (Kind::Int64, hidden.device()))?;
                 Ok(column.f_remainder(*groups as i64)?.f_expand([*samples, -1], false)?)
             }
             (Self::ImagePatches { .. }, ..) => refuse("[B, C, H, W]".to_owned()),

@@ -11,6 +11,11 @@ impl Device {
     /// The CPU, which is always there.
     pub const CPU: Self = Self(tch::Device::Cpu);
 
+    /// As tch names it.
+    pub fn torch(self) -> tch::Device {
+        self.0
+    }
+
     /// Whether it is the CPU.
     pub fn is_cpu(self) -> bool {
         self == Self::CPU

@@ -67,6 +67,7 @@ unsafe extern "C" {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stderr)]
 mod tests {
     use super::*;
     use tch::{Kind, Tensor};
@@ -91,6 +92,29 @@ mod tests {
         for precision in [Precision::Float32, Precision::Tf32] {
             let high = value(within(precision, cpu, product).expect("a product"));
             assert!((high - exact).abs() < 1e-7, "{high}");
+        }
+    }
+
+    #[test]
+    fn products_on_a_gpu_are_rounded_to_tf32_within_and_exact_again_after() {
+        if crate::network::device::cuda_devices() == 0 {
+            eprintln!("skipped: libtorch sees no CUDA device");
+            return;
+        }
+        // Beyond the 10 bits of a TF32's fraction; large enough for the tensor cores.
+        let (size, device) = (64, tch::Device::Cuda(0));
+        let own = Tensor::full([size, size], 1.0 + 1.0 / 4096.0, (Kind::Float, device));
+        let product = || Ok(own.matmul(&own).double_value(&[0, 0]));
+        let exact = size as f64 * (1.0 + 1.0 / 4096.0f64).powi(2);
+        for (precision, wanted) in [
+            (Precision::Float32, exact),
+            (Precision::Tf32, size as f64),
+            (Precision::Float32, exact),
+            (Precision::Bf16, size as f64),
+            (Precision::Float32, exact),
+        ] {
+            let found = within(precision, device, product).expect("a product");
+            assert!((found - wanted).abs() < 1e-3, "{}: {found}", precision.name());
         }
     }
 

@@ -7,8 +7,9 @@ use tch::{CModule, IValue, Tensor};
 
 /// What to try where a file is no program.
 const WRITE_IT: &str = "write it with `convergd.export_program`";
-/// Newest version of `attach_meta` that is understood.
-const NEWEST_FORMAT: u64 = 1;
+/// Newest version of `attach_meta` that is understood. Programs of the first hold the device and the flags of
+/// cuDNN that they were traced with.
+const NEWEST_FORMAT: u64 = 2;
 
 /// What `attach_meta()` tells; all of it may be absent.
 #[derive(Debug, Default, Deserialize)]
@@ -53,6 +54,7 @@ impl Program {
             })?;
         module.set_eval();
         let meta = read_meta(&module).map_err(&refuse)?;
+        check_settled(&meta, path, device).map_err(&refuse)?;
         let parameters = named_parameters(&module, &meta.prefix).map_err(&refuse)?;
         let mut program = Self {
             path: path.to_owned(),
@@ -179,8 +181,48 @@ fn read_meta(module: &CModule) -> Result<Meta, String> {
     }
 }
 
+/// On a GPU a program must not hold what the machine that traced it was set to.
+fn check_settled(meta: &Meta, path: &Path, device: Device) -> Result<(), String> {
+    match meta.format {
+        _ if device.is_cpu() => Ok(()),
+        Some(format) if format < NEWEST_FORMAT => Err(
+            "was written by an older exporter, whose convolutions are in TF32 on a GPU; export it again, or take \
+             the device `cpu`"
+                .to_owned(),
+        ),
+        Some(_) => Ok(()),
+        None => {
+            tracing::warn!(
+                program = %path.display(),
+                "not written by `convergd.export_program`: convolutions take TF32 and tensors their device from \
+                 where it was traced, whatever `compute` says"
+            );
+            Ok(())
+        }
+    }
+}
+
 fn named_parameters(module: &CModule, prefix: &str) -> Result<Vec<(String, Tensor)>, String> {
     let all = module.named_parameters().map_err(|error| first_lines(&error))?;
     let plain = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
     Ok(all.into_iter().map(|(name, tensor)| (plain(name), tensor)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_a_gpu_a_program_must_not_hold_what_it_was_traced_with() {
+        let cuda = Device(tch::Device::Cuda(0));
+        let check = |format, device| {
+            let meta = Meta { format, ..Meta::default() };
+            check_settled(&meta, Path::new("program.ts"), device)
+        };
+        let error = check(Some(1), cuda).expect_err("refused");
+        assert!(error.contains("TF32") && error.contains("export it again"), "{error}");
+        for (format, device) in [(Some(2), cuda), (None, cuda), (Some(1), Device::CPU)] {
+            check(format, device).expect("taken");
+        }
+    }
 }

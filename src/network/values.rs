@@ -13,9 +13,12 @@ const LARGEST_BLOCK: i64 = 1 << 22;
 const WORTH_A_KERNEL: i64 = 1 << 16;
 /// Features of a batch on a CPU: more take longer, row by row.
 const CACHED_BYTES: usize = 16 << 20;
+/// Features of a batch on a GPU: fewer leave it idle, more gain little (docs/gpu.md).
+const FILLING_BYTES: usize = 32 << 20;
 /// Rows of a batch that is not chosen.
 const LEAST_BATCH: usize = 16;
 const LARGEST_BATCH: usize = 256;
+const LARGEST_BATCH_OF_A_GPU: usize = 8192;
 /// Probe samples that go through the lower part at a time.
 const SAMPLES_AT_ONCE: usize = 32;
 
@@ -126,8 +129,12 @@ pub fn evaluate(
 
 /// Masked inputs at a time: on a CPU what its caches help with, on a GPU what fills it.
 fn suitable_batch(masked: &[Masked], device: tch::Device) -> usize {
-    let Some(first) = masked.first().filter(|_| !device.is_cuda()) else { return LARGEST_BATCH };
-    (CACHED_BYTES / first.bytes().max(1)).clamp(LEAST_BATCH, LARGEST_BATCH)
+    let Some(first) = masked.first() else { return LEAST_BATCH };
+    let (bytes, most) = match device.is_cuda() {
+        true => (FILLING_BYTES, LARGEST_BATCH_OF_A_GPU),
+        false => (CACHED_BYTES, LARGEST_BATCH),
+    };
+    (bytes / first.bytes().max(1)).clamp(LEAST_BATCH, most)
 }
 
 /// All masked inputs of some samples through the head, in the precision that is set.

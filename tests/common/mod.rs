@@ -5,6 +5,8 @@
 pub(crate) mod disk;
 pub(crate) mod process;
 
+use convergd::evaluation::DeviceChoice;
+use convergd::network::device::cuda_devices;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -36,6 +38,16 @@ pub(crate) fn python() -> Command {
     command.env("PYTHONPATH", root().join("python"));
     command.env("HF_HUB_OFFLINE", "1").env("OMP_WAIT_POLICY", "PASSIVE");
     command
+}
+
+/// The devices that networks are compared with PyTorch on: the CPU, and the first CUDA device where there is
+/// one; says so where there is none.
+pub(crate) fn devices() -> Vec<DeviceChoice> {
+    let cuda = cuda_devices();
+    if cuda == 0 {
+        eprintln!("skipped on CUDA: libtorch sees no device");
+    }
+    [DeviceChoice::Cpu].into_iter().chain((cuda > 0).then_some(DeviceChoice::Cuda(0))).collect()
 }
 
 /// A script of `tests/fixtures`.

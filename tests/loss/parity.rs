@@ -2,13 +2,15 @@
 
 use crate::common;
 use crate::nets::{Form, Net, Split};
+use convergd::evaluation::DeviceChoice;
 use convergd::loss::{
     Baseline, FeatureConsistencyLoss, InteractionLoss, InteractionPenalty, Network,
     OutputConsistencyLoss, PairLoss, Sets, Settings, Variables,
 };
+use convergd::network::precision::use_float32;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Largest difference of a loss or a gradient, absolute where numbers are below 1.
 const TOLERANCE: f64 = 1e-5;
@@ -49,6 +51,17 @@ impl Case {
             Self { name, of, tensors }
         };
         Some(cases.into_iter().map(read).collect())
+    }
+
+    /// Its tensors on a device, but for what is drawn on the CPU.
+    fn on(&self, device: Device) -> Self {
+        let to = |(name, tensor): (&String, &Tensor)| {
+            let is_drawn = ["present", "rows", "units"].contains(&name.as_str());
+            let device = if is_drawn { Device::Cpu } else { device };
+            (name.clone(), tensor.to_device(device))
+        };
+        let tensors = self.tensors.iter().map(to).collect();
+        Self { name: self.name.clone(), of: self.of.clone(), tensors }
     }
 
     fn tensor(&self, name: &str) -> &Tensor {
@@ -134,7 +147,8 @@ impl Case {
 /// The largest difference of two tensors of the same shape, relative where numbers are above 1.
 fn difference(found: &Tensor, wanted: &Tensor) -> f64 {
     assert_eq!(found.size(), wanted.size());
-    let (found, wanted) = (found.to_kind(Kind::Double), wanted.to_kind(Kind::Double));
+    let double = |tensor: &Tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double);
+    let (found, wanted) = (double(found), double(wanted));
     let distance = (&found - &wanted).abs() / wanted.abs().clamp_min(1.0);
     let largest = distance.max().double_value(&[]);
     if largest.is_nan() { f64::INFINITY } else { largest }
@@ -145,35 +159,44 @@ fn losses_gradients_and_statistics_are_those_of_python() {
     let Some(cases) = Case::read_all() else { return };
     tch::set_num_threads(1);
     assert_eq!(cases.len(), 12);
-    for case in cases {
-        let nets: Vec<Net> = case.roles().iter().map(|role| case.net(role)).collect();
-        let found = case.evaluate(&nets);
-        let mut worst = 0f64;
-        let mut check = |what: &str, found: &Tensor, wanted: &Tensor| {
-            let error = difference(found, wanted);
-            assert!(error <= TOLERANCE, "{}: {what} is off by {error}", case.name);
-            worst = worst.max(error);
+    for device in common::devices() {
+        let device = match device {
+            DeviceChoice::Cpu => Device::Cpu,
+            _ => Device::Cuda(0),
         };
-        check("loss", &found.loss, case.tensor("loss"));
-        check("regularizer", &found.regularizer, case.tensor("regularizer"));
-        check("cross entropy", &found.cross_entropy, case.tensor("cross_entropy"));
-        found.loss.backward();
-        let (mut gradients, mut statistics) = (0, 0);
-        for (role, net) in case.roles().iter().zip(&nets) {
-            for (name, parameter) in net.parameters() {
-                let name = format!("{role}.gradient.{name}");
-                check(&name, &parameter.grad(), case.tensor(&name));
-                gradients += 1;
-            }
-            for (name, tensor) in net.tensors.iter().filter(|(name, _)| name.contains("running")) {
-                let name = format!("{role}.after.{name}");
-                check(&name, tensor, case.tensor(&name));
-                statistics += 1;
-            }
-        }
-        let wanted = |part: &str| case.tensors.keys().filter(|name| name.contains(part)).count();
-        assert_eq!(gradients, wanted(".gradient."), "{}", case.name);
-        assert_eq!(statistics, wanted(".after.") - wanted(".after.") / 3, "all but the counters");
-        eprintln!("{}: {gradients} gradients, largest error {worst:.1e}", case.name);
+        use_float32(device).unwrap();
+        cases.iter().for_each(|case| assert_parity(&case.on(device), device));
     }
+}
+
+fn assert_parity(case: &Case, device: Device) {
+    let nets: Vec<Net> = case.roles().iter().map(|role| case.net(role)).collect();
+    let found = case.evaluate(&nets);
+    let mut worst = 0f64;
+    let mut check = |what: &str, found: &Tensor, wanted: &Tensor| {
+        let error = difference(found, wanted);
+        assert!(error <= TOLERANCE, "{}, {device:?}: {what} is off by {error}", case.name);
+        worst = worst.max(error);
+    };
+    check("loss", &found.loss, case.tensor("loss"));
+    check("regularizer", &found.regularizer, case.tensor("regularizer"));
+    check("cross entropy", &found.cross_entropy, case.tensor("cross_entropy"));
+    found.loss.backward();
+    let (mut gradients, mut statistics) = (0, 0);
+    for (role, net) in case.roles().iter().zip(&nets) {
+        for (name, parameter) in net.parameters() {
+            let name = format!("{role}.gradient.{name}");
+            check(&name, &parameter.grad(), case.tensor(&name));
+            gradients += 1;
+        }
+        for (name, tensor) in net.tensors.iter().filter(|(name, _)| name.contains("running")) {
+            let name = format!("{role}.after.{name}");
+            check(&name, tensor, case.tensor(&name));
+            statistics += 1;
+        }
+    }
+    let wanted = |part: &str| case.tensors.keys().filter(|name| name.contains(part)).count();
+    assert_eq!(gradients, wanted(".gradient."), "{}", case.name);
+    assert_eq!(statistics, wanted(".after.") - wanted(".after.") / 3, "all but the counters");
+    eprintln!("{}, {device:?}: {gradients} gradients, largest error {worst:.1e}", case.name);
 }

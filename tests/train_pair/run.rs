@@ -7,6 +7,7 @@ use crate::example::{networks, trainer};
 use crate::samples::write_images;
 use clap::Parser;
 use convergd::control::{Control, Settings};
+use convergd::evaluation::DeviceChoice;
 use convergd::role::Role;
 use convergd::signal::Document;
 use std::path::{Path, PathBuf};
@@ -148,6 +149,30 @@ fn a_training_learns_and_ends_by_itself() {
     assert!(log[11]["test_accuracy"].as_f64().unwrap() > 0.9, "{:?}", log[11]);
     assert!(run.control().is_done(Role::Target));
     assert!(!run.path("baseline").exists());
+}
+
+#[test]
+fn a_pair_learns_on_a_gpu_with_each_loss() {
+    if !common::devices().contains(&DeviceChoice::Cuda(0)) {
+        return;
+    }
+    for loss in ["interaction", "penalty", "outputs", "features"] {
+        let run = Run::new();
+        let phase = Document {
+            action: "phase".to_owned(),
+            phase: "regularized".to_owned(),
+            lambda: 0.4,
+            ..Document::start(1)
+        };
+        run.control().deliver(&phase).unwrap();
+        let arguments = ["--network", "both", "--seed", "3", "--epochs", "20", "--loss", loss];
+        trainer::train(&run.job(&[&arguments[..], &["--device", "cuda"]].concat())).unwrap();
+        for role in ["target", "baseline"] {
+            let last = run.log(role).pop().unwrap();
+            assert_eq!(last["lambda"], 0.4);
+            assert!(last["test_accuracy"].as_f64().unwrap() > 0.9, "{loss}: {last}");
+        }
+    }
 }
 
 #[test]

@@ -97,12 +97,12 @@ class Coupling:
         content = pack(decision)
         known = self._shared is not None and decision.generation == self._shared.generation
         size = 0 if known or self.rank != 0 else len(content)
-        head = self._gather(torch.tensor([_DECISION, size, 0, 0, 0], dtype=torch.float64))
+        head = self._gather(torch.tensor([_DECISION, size, 0, 0, 0], dtype=torch.float64, device="cpu"))
         _check_equal("call", head[0][0].item(), head[1][0].item(), self.rank)
         size = int(head[0][1])
         if size == 0 and self._shared is not None:
             return self._shared
-        buffer = torch.zeros(size, dtype=torch.uint8)
+        buffer = torch.zeros(size, dtype=torch.uint8, device="cpu")
         if self.rank == 0:
             buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         self._shared = unpack(bytes(self._gather(buffer)[0].tolist()))
@@ -114,7 +114,7 @@ class Coupling:
         gloo ends the whole process where the two tensors of a collective differ in size. So this
         goes before, and always has the same size.
         """
-        both = self._gather(torch.tensor(head, dtype=torch.float64))
+        both = self._gather(torch.tensor(head, dtype=torch.float64, device="cpu"))
         for name, one, other in zip(_HINTS, both[0].tolist(), both[1].tolist(), strict=True):
             _check_equal(name, one, other, self.rank)
 

@@ -85,10 +85,10 @@ class _Interactions(Ramped):
 
     def draw(self, batch: Batch, labels: Tensor) -> Draw:
         """Draw samples, variables and sets for a batch: what the next numbers of the seed give."""
-        rows = torch.arange(len(batch))
+        rows = torch.arange(len(batch), device="cpu")
         if self.fraction < 1.0:
             count = max(1, round(self.fraction * len(batch)))
-            order = torch.randperm(len(batch), generator=self._generator)
+            order = torch.randperm(len(batch), generator=self._generator, device="cpu")
             rows = order[:count].sort().values
             batch, labels = batch.rows(rows), labels[rows.to(labels.device)]
         chosen = self.variables.choose(batch, self._generator)
@@ -291,5 +291,5 @@ def splits_of_two(split: Split) -> tuple[str | None, str | None]:
 def draw_number(draw: Draw) -> int:
     """A number below 2^20 that tells two draws apart."""
     numbers = torch.cat([draw.rows, draw.labels.cpu(), draw.present.flatten().long()])
-    weights = torch.arange(1, len(numbers) + 1) * 7919 % 104_729
+    weights = torch.arange(1, len(numbers) + 1, device="cpu") * 7919 % 104_729
     return int((numbers * weights).sum()) % (1 << 20)

@@ -26,6 +26,8 @@ def masked(hidden: Tensor, positions: Tensor, present: Tensor, baseline: Baselin
     Returns:
         [M, B, ...], differentiable by the features.
     """
+    # What is drawn on the CPU is small; what is made of it is as large as the features.
+    positions, present = positions.to(hidden.device), present.to(hidden.device)
     keep = _of_positions(positions, present).to(hidden)
     channels = {4: 1, 3: 2}.get(hidden.dim())
     if channels is not None:
@@ -44,7 +46,7 @@ def _of_positions(positions: Tensor, present: Tensor) -> Tensor:
     # What is no variable takes the last column.
     always = present.new_ones(copies, samples, 1)
     present = torch.cat([present, always], 2)
-    index = positions.flatten(1).cpu() % present.shape[2]
+    index = positions.flatten(1) % present.shape[2]
     return present.gather(2, index.expand(copies, -1, -1)).view(copies, *positions.shape)
 
 

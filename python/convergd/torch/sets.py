@@ -39,16 +39,16 @@ def draw_sets(
         bool [4, B, n]: S1∪S2∪S3, S1∪S3, S2∪S3, S3.
     """
     if counts is None:
-        counts = torch.full((samples,), variables)
+        counts = torch.full((samples,), variables, device="cpu")
     counts = counts.unsqueeze(1)
     largest = (counts // 2).clamp(1, LARGEST_SET)
-    sizes = 1 + (torch.rand(2, samples, 1, generator=generator) * largest).long()
-    exists = torch.arange(variables) < counts
-    order = torch.rand(samples, variables, generator=generator).masked_fill(~exists, 2.0)
+    sizes = 1 + (torch.rand(2, samples, 1, generator=generator, device="cpu") * largest).long()
+    exists = torch.arange(variables, device="cpu") < counts
+    order = torch.rand(samples, variables, generator=generator, device="cpu").masked_fill(~exists, 2.0)
     rank = order.argsort(1).argsort(1)
     first = exists & (rank < sizes[0])
     second = exists & (rank >= sizes[0]) & (rank < sizes[0] + sizes[1])
-    density = torch.rand(samples, 1, generator=generator)
-    context = torch.rand(samples, variables, generator=generator) < density
+    density = torch.rand(samples, 1, generator=generator, device="cpu")
+    context = torch.rand(samples, variables, generator=generator, device="cpu") < density
     context &= exists & ~(first | second)
     return torch.stack([first | second | context, first | context, second | context, context])

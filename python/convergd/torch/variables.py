@@ -72,14 +72,14 @@ class ImagePatches(Variables):
             )
         self.grid = grid
         self.select = select
-        self._allowed = torch.tensor(allowed)
+        self._allowed = torch.tensor(allowed, device="cpu")
 
     def choose(self, batch: Batch, generator: torch.Generator) -> Chosen:
         """The strongest patches of each image."""
-        units = torch.full((len(batch), self.grid**2), NO_VARIABLE)
+        units = torch.full((len(batch), self.grid**2), NO_VARIABLE, device="cpu")
         patches = self._patches(batch.first)
         count = patches.shape[1]
-        units.scatter_(1, patches, torch.arange(count).expand(len(batch), -1))
+        units.scatter_(1, patches, torch.arange(count, device="cpu").expand(len(batch), -1))
         return Chosen(count, units=units)
 
     def _patches(self, images: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ class ImagePatches(Variables):
 
     def of_positions(self, chosen: Chosen, hidden: Tensor) -> Tensor:
         """[B, H, W]."""
-        patches = patch_indices(hidden, self.grid).cpu()
-        return _known(chosen.units)[:, patches]
+        units = _known(chosen.units).to(hidden.device)
+        return units[:, patch_indices(hidden, self.grid)]
 
 
 class Tokens(Variables):
@@ -120,7 +120,7 @@ class Tokens(Variables):
         if select < 2:
             raise ValueError(f"`select` must be 2 or more, got {select}")
         self.select = select
-        self._excluded = torch.tensor(list(exclude_ids), dtype=torch.int64)
+        self._excluded = torch.tensor(list(exclude_ids), dtype=torch.int64, device="cpu")
 
     def choose(self, batch: Batch, generator: torch.Generator) -> Chosen:
         """Other tokens at each step."""
@@ -131,7 +131,7 @@ class Tokens(Variables):
         mask = batch.named("attention_mask")
         if mask is not None:
             allowed &= mask.cpu() != 0
-        order = torch.rand(ids.shape, generator=generator).masked_fill(~allowed, 2.0)
+        order = torch.rand(ids.shape, generator=generator, device="cpu").masked_fill(~allowed, 2.0)
         rank = order.argsort(1).argsort(1)
         units = rank.masked_fill(~allowed | (rank >= self.select), NO_VARIABLE)
         return Chosen(self.select, allowed.sum(1).clamp(max=self.select), units)
@@ -173,7 +173,7 @@ class Columns(Variables):
                 f"features must be [B, D] with {self.groups} columns or more, got shape "
                 f"{tuple(hidden.shape)}"
             )
-        return (torch.arange(hidden.shape[1]) % self.groups).expand(len(hidden), -1)
+        return (torch.arange(hidden.shape[1], device=hidden.device) % self.groups).expand(len(hidden), -1)
 
 
 def _known(units: Tensor | None) -> Tensor:
