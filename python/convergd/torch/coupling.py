@@ -97,7 +97,9 @@ class Coupling:
         content = pack(decision)
         known = self._shared is not None and decision.generation == self._shared.generation
         size = 0 if known or self.rank != 0 else len(content)
-        head = self._gather(torch.tensor([_DECISION, size, 0, 0, 0], dtype=torch.float64, device="cpu"))
+        head = self._gather(
+            torch.tensor([_DECISION, size, 0, 0, 0], dtype=torch.float64, device="cpu")
+        )
         _check_equal("call", head[0][0].item(), head[1][0].item(), self.rank)
         size = int(head[0][1])
         if size == 0 and self._shared is not None:

@@ -44,7 +44,9 @@ def draw_sets(
     largest = (counts // 2).clamp(1, LARGEST_SET)
     sizes = 1 + (torch.rand(2, samples, 1, generator=generator, device="cpu") * largest).long()
     exists = torch.arange(variables, device="cpu") < counts
-    order = torch.rand(samples, variables, generator=generator, device="cpu").masked_fill(~exists, 2.0)
+    order = torch.rand(samples, variables, generator=generator, device="cpu").masked_fill(
+        ~exists, 2.0
+    )
     rank = order.argsort(1).argsort(1)
     first = exists & (rank < sizes[0])
     second = exists & (rank >= sizes[0]) & (rank < sizes[0] + sizes[1])

@@ -173,7 +173,9 @@ class Columns(Variables):
                 f"features must be [B, D] with {self.groups} columns or more, got shape "
                 f"{tuple(hidden.shape)}"
             )
-        return (torch.arange(hidden.shape[1], device=hidden.device) % self.groups).expand(len(hidden), -1)
+        return (torch.arange(hidden.shape[1], device=hidden.device) % self.groups).expand(
+            len(hidden), -1
+        )
 
 
 def _known(units: Tensor | None) -> Tensor:
