@@ -18,8 +18,9 @@ mod reloading;
 mod settings;
 mod watchers;
 
+use self::keeping::until_there_is_room;
 use self::peers::Peers;
-use self::settings::{find_fixed, keep_settings, last_steps};
+use self::settings::{find_fixed, keep_settings, last_steps, lock_control};
 use self::watchers::Watchers;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
 use crate::clock::now;
@@ -75,6 +76,9 @@ pub enum DaemonError {
     /// The state.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// The end was asked for while the disk of the state took no more.
+    #[error(transparent)]
+    NoRoom(HistoryError),
     /// A network, program, probe or device.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -124,6 +128,17 @@ pub enum DaemonError {
         .0.rule, .0.monitor, .0.step
     )]
     Missing(MissingMonitor),
+    /// Another run delivers its decisions to the control directory.
+    #[error(
+        "control directory `{directory}` is held by another convergd{holder}, and trainers would take the decisions of \
+         both; give this run another `control.directory`"
+    )]
+    ControlHeld {
+        /// The directory.
+        directory: String,
+        /// ` (process N)`, where it is known.
+        holder: String,
+    },
     /// The control directory knows more than the history.
     #[error(
         "control directory `{directory}` has generation {seen}, but the last one in the history is {own}: it is of \
@@ -165,8 +180,24 @@ pub fn run(
     reloads: &Receiver<()>,
     page: http::Page,
 ) -> Result<End> {
-    let _lock = StateLock::take(&config.state)?;
-    let history = History::open(&config.state)?;
+    match live(config, options, interrupts, reloads, page) {
+        // Before anything was begun: the next start goes on.
+        Err(DaemonError::NoRoom(_)) => Ok(End::Interrupted),
+        end => end,
+    }
+}
+
+/// From the lock on the state to its end.
+fn live(
+    config: &Config,
+    options: Options,
+    interrupts: &Receiver<()>,
+    reloads: &Receiver<()>,
+    page: http::Page,
+) -> Result<End> {
+    let state = &config.state;
+    let _lock = until_there_is_room(state, interrupts, || StateLock::take(state), || ())?;
+    let history = until_there_is_room(state, interrupts, || History::open(state), || ())?;
     let mut daemon = Daemon::start(config, options, history, [interrupts, reloads], page)?;
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
@@ -210,7 +241,7 @@ pub fn run(
         Ok(End::Interrupted) => {}
         Ok(_) => daemon.say_farewell()?,
         // What is wrong with the history cannot be stored in it.
-        Err(DaemonError::History(_)) => {}
+        Err(DaemonError::History(_) | DaemonError::NoRoom(_)) => {}
         Err(error) => {
             daemon.tell_notice(format!("the run has ended with an error: {error}"))?;
             daemon.say_farewell()?;
@@ -250,6 +281,8 @@ struct Daemon<'a> {
     history: History,
     worker: Worker,
     control: Control,
+    /// Nobody else delivers there; nothing in a dry run, or where the file system has no locks.
+    _control_lock: Option<StateLock>,
     /// As it is now; a reload may change it.
     ladder: Ladder,
     /// The last decision on its way up the ladder.
@@ -311,8 +344,10 @@ impl<'a> Daemon<'a> {
         let worker = Worker::start(config.network.clone(), cache)?;
         let fixed = find_fixed(config)?;
         // After what can be refused: a start that fails leaves nothing behind.
-        keep_settings(config, options, &worker, &history, fixed.as_ref())?;
+        let keep = || keep_settings(config, options, &worker, &history, fixed.as_ref());
+        until_there_is_room(&config.state, interrupts, keep, || ())?;
         failpoint::reach("settings-kept");
+        let control_lock = lock_control(config, options)?;
         let device = worker.device().to_string();
         let internal = |error: &dyn std::fmt::Display| DaemonError::Internal(error.to_string());
         let metrics = Metrics::new(&device).map_err(|error| internal(&error))?;
@@ -345,6 +380,7 @@ impl<'a> Daemon<'a> {
             options,
             worker,
             control: Control::new(config.control.clone()),
+            _control_lock: control_lock,
             ladder: config.control.escalate.clone(),
             climb: None,
             programs: Vec::new(),

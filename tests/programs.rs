@@ -96,6 +96,11 @@ fn the_libtorch_that_is_given_is_the_one_that_is_loaded() {
     let (code, text) = said(command(CONVERGD, "/usr/bin:/bin").env("LIBTORCH", &junk));
     assert_ne!(code, 0, "{text}");
     assert!(text.contains("libtorch_cpu.so"), "{text}");
+    let nowhere = directory.path().join("nowhere");
+    let (code, text) = said(command(CONVERGD, "/usr/bin:/bin").env("LIBTORCH", &nowhere));
+    assert_eq!(code, 0, "{text}");
+    let warning = format!("warning: LIBTORCH is `{}`, which holds no", nowhere.display());
+    assert!(text.contains(&warning), "{text}");
 }
 
 /// That it is given back to programs of the ladder is tested there.

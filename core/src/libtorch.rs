@@ -63,6 +63,19 @@ impl Search {
         }
     }
 
+    /// What is wrong with `LIBTORCH`, where it is set and another place was found.
+    pub fn complaint(&self, found: &Path) -> Option<String> {
+        let given = self.given.as_ref()?;
+        let is_it = found == given || found == given.join("lib");
+        (!is_it).then(|| {
+            format!(
+                "LIBTORCH is `{}`, which holds no {LIBRARY} of PyTorch {VERSION}; taking `{}`",
+                given.display(),
+                found.display()
+            )
+        })
+    }
+
     /// The first directory that has it, in the order of the fields.
     ///
     /// # Errors

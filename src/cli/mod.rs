@@ -45,13 +45,14 @@ impl Torch for Here {
             return Some(of_network(error));
         }
         Some(match cause.downcast_ref::<DaemonError>()? {
-            DaemonError::History(error) => cli::of_history(error),
+            DaemonError::History(error) | DaemonError::NoRoom(error) => cli::of_history(error),
             DaemonError::Network(error) => of_network(error),
             DaemonError::NothingThere { .. }
             | DaemonError::NothingCame { .. }
             | DaemonError::NothingEvaluated { .. }
             | DaemonError::Missing(_)
             | DaemonError::OtherLayout { .. } => Exit::Data,
+            DaemonError::ControlHeld { .. } => Exit::Held,
             DaemonError::Listen { .. } | DaemonError::ControlAhead { .. } => Exit::Usage,
             DaemonError::Internal(_) => Exit::Internal,
         })

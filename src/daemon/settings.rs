@@ -1,9 +1,9 @@
 //! What a run is of: settings that must not change, the fixed baseline, where an earlier life ended.
 
-use super::{Options, Result};
+use super::{DaemonError, Options, Result};
 use crate::checkpoint::{Checkpoint, fixed, pin};
 use crate::config::Config;
-use crate::history::{History, Outcome, PairRow};
+use crate::history::{History, HistoryError, Outcome, PairRow, StateLock};
 use crate::network::{NetworkError, Worker};
 use crate::role::Role;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
@@ -21,6 +21,25 @@ pub(super) fn find_fixed(config: &Config) -> Result<Option<Checkpoint>> {
     Ok(Some(found.map_err(refuse)?))
 }
 
+/// Two runs at one control directory would overwrite each other's decisions.
+pub(super) fn lock_control(config: &Config, options: Options) -> Result<Option<StateLock>> {
+    if options.dry_run {
+        return Ok(None);
+    }
+    let directory = &config.control.directory;
+    match StateLock::take(directory) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(HistoryError::Held { path, holder }) => {
+            Err(DaemonError::ControlHeld { directory: path.display().to_string(), holder })
+        }
+        // What cannot be written there is told of when there is something to write.
+        Err(error) => {
+            tracing::debug!(%error, "the control directory cannot be locked");
+            Ok(None)
+        }
+    }
+}
+
 /// Steps of the last pair, (target, baseline): with a tolerance they differ.
 pub(super) fn last_steps(history: &History, last: Option<&PairRow>) -> Result<Option<[u64; 2]>> {
     let Some(last) = last else { return Ok(None) };
@@ -35,7 +54,7 @@ pub(super) fn keep_settings(
     worker: &Worker,
     history: &History,
     fixed: Option<&Checkpoint>,
-) -> Result<()> {
+) -> std::result::Result<(), HistoryError> {
     let settings = config.interactions;
     // Without a pair there are no numbers to compare yet; but what waits is of the directories as they were.
     let waits =

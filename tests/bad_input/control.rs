@@ -1,6 +1,6 @@
 //! A control directory that cannot be written: decisions are kept and delivered later.
 
-use crate::bench::{Bench, eventually};
+use crate::bench::{Bench, assert_says, eventually};
 use serde_json::{Value, json};
 
 /// A run that stops at its first pair, with a file where the control directory should be.
@@ -72,6 +72,57 @@ fn a_dry_run_tells_nobody_however_often_it_is_started() {
         bench.command(&["run", "--once", "--dry-run", "-c", "run.yaml"]).expect(10, &[]);
         assert!(!is_delivered(&bench) && !bench.path("control").exists());
     }
+}
+
+#[test]
+fn two_runs_cannot_deliver_to_one_control_directory() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let mut first = bench.follow();
+    first.says("started");
+    bench.configure(&[("state: state", "state: other")]);
+    let pid = format!("(process {})", first.pid());
+    bench.once().expect(75, &["control directory `", "is held by another convergd", &pid]);
+    // One that tells nobody may look on.
+    let mut dry = bench.start(&["run", "--dry-run", "-c", "run.yaml"]);
+    dry.says("started");
+    dry.terminate();
+    dry.finish().expect(0, &[]);
+    first.terminate();
+    first.finish().expect(0, &[]);
+    bench.once().expect(0, &[]);
+}
+
+#[test]
+fn status_says_whether_a_run_is_at_work_and_what_its_rules_wait_for() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let rule = "- {id: peak, when: {peaked: {metric: probe_loss, patience: {checks: 9}}}, then: {stop: {}}}\n    \
+                - {id: late, warmup: {checks: 7}, when: {not_finite: {}}, then: {stop: {}}}\n    - {id: budget";
+    bench.configure(&[("- {id: budget", rule)]);
+    let running = bench.follow();
+    eventually("the pair is evaluated", || bench.pairs().len() == 1);
+    let text = |bench: &Bench| {
+        let finished = bench.command(&["status", "-c", "run.yaml"]);
+        finished.expect(0, &[]).out.clone()
+    };
+    let at_work = format!(", at work as process {}", running.pid());
+    assert_says(
+        &text(&bench),
+        &[
+            &at_work,
+            "rule        peak: `probe_loss` is best at step 1: ",
+            "rule        late: is warming up: 1 of 7 checks",
+            "rule        budget: step 1 has not reached the budget of 100 steps",
+        ],
+    );
+    assert_eq!(bench.status()["at_work"], true);
+    running.terminate();
+    running.finish().expect(0, &[]);
+    assert_says(&text(&bench), &[", not at work"]);
+    let status = bench.status();
+    assert_eq!(
+        (&status["at_work"], &status["rules"][0]["rule"]),
+        (&false.into(), &"budget".into())
+    );
 }
 
 #[test]

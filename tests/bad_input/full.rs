@@ -124,3 +124,33 @@ fn a_full_control_directory_keeps_the_decision_until_there_is_room() {
     let left: Vec<_> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();
     assert!(left.iter().all(|name| !name.contains(".tmp")), "{left:?}");
 }
+
+#[test]
+fn a_start_waits_for_a_full_disk_whatever_an_earlier_one_has_left() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let Some(disk) = SmallDisk::mount(bench.path("disk"), "2m") else { return };
+    bench.configure(&[("state: state", "state: disk/state")]);
+    let pairs = || bench.rows_of("disk/state", "SELECT * FROM pair").len();
+    let waits = |filler: std::path::PathBuf, wanted: usize| {
+        // One that is asked to end while it waits has nothing to say against it.
+        let mut running = bench.follow();
+        running.says("the run waits until the state can be written again");
+        running.terminate();
+        running.finish().expect(0, &[]);
+        let mut running = bench.follow();
+        running.says("the run waits until the state can be written again");
+        assert!(running.is_alive());
+        std::fs::remove_file(filler).unwrap();
+        eventually("the pair is evaluated", || pairs() == wanted);
+        running.terminate();
+        let finished = running.finish();
+        finished.expect(0, &["is full or fails", "the state can be written again"]);
+    };
+    waits(disk.fill(), 1);
+    add(&bench, 2);
+    let filler = disk.fill();
+    // It ended well, so there are no files beside the history, and none can be made.
+    let status = bench.status();
+    assert_eq!((&status["pairs"], &status["step"]), (&json!(1), &json!(1)), "{status}");
+    waits(filler, 2);
+}

@@ -39,7 +39,7 @@ fn a_run_at_work_is_stopped_and_taken_up_again() {
     assert!(
         stop.expect(0, &[])
             .out
-            .starts_with("stop at step 2 as `manual-1@2`, generation 1; trainers are told"),
+            .starts_with("stop at step 2 as `manual-1@2`, generation 1; it is in the control file"),
         "{}",
         stop.out
     );
@@ -221,6 +221,36 @@ fn a_run_is_taken_up_again_while_its_last_pairs_are_evaluated() {
     assert_eq!(steps, ["1", "3"]);
     running.terminate();
     running.finish().expect(0, &[]);
+}
+
+/// Each is answered for itself, whether a run is at work or each has to do it alone.
+#[test]
+fn several_commands_at_once_come_one_after_the_other() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.once().expect(0, &[]);
+    let ask_all = |names: [&str; 4]| {
+        let asked = names.map(|name| {
+            let to = ["phase", "-c", "run.yaml", "--json", "--lambda", "0.5", "--to", name];
+            bench.start(&to)
+        });
+        let mut generations = asked.map(|asked| {
+            let finished = asked.finish();
+            let reply: Value = serde_json::from_str(&finished.expect(0, &[]).out).unwrap();
+            reply["generation"].as_u64().unwrap()
+        });
+        generations.sort_unstable();
+        generations
+    };
+    let before = control(&bench)["generation"].as_u64().unwrap();
+    let wanted = |from: u64| [1, 2, 3, 4].map(|number| from + number);
+    assert_eq!(ask_all(["a", "b", "c", "d"]), wanted(before));
+    let mut running = bench.follow();
+    running.says("started");
+    assert_eq!(ask_all(["e", "f", "g", "h"]), wanted(before + 4));
+    assert_eq!(control(&bench)["generation"], before + 8);
+    bench.end_training();
+    running.finish().expect(0, &[]);
+    assert_replays(&bench, &["phase"; 8]);
 }
 
 #[test]

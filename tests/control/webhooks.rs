@@ -4,7 +4,7 @@ use crate::bench::{Bench, Running, convergd, eventually};
 use crate::receiver::Receiver;
 use serde_json::json;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SECRET: &str = "word-of-the-day";
 const PATH: &str = "/services/T0/hidden?key=also-hidden";
@@ -342,6 +342,42 @@ fn a_decision_that_nobody_acknowledges_is_told_and_a_rung_names_one_webhook() {
         all[0].json()["text"],
         "stop at step 1 has not been acknowledged by: target, baseline"
     );
+}
+
+#[test]
+fn a_receiver_that_never_answers_holds_nothing_up() {
+    let receiver = Receiver::slow(&[], Duration::from_secs(4));
+    let hook =
+        format!("{{name: ops, url: '{}', timeout: 300ms, on: [decision]}}", receiver.url("/"));
+    let Some(bench) = bench(&hook) else { return };
+    let started = Instant::now();
+    let finished = start(&bench, &["run", "--once"], &[]).finish();
+    assert_eq!(finished.code, Some(10), "{}", finished.err);
+    assert!(finished.err.contains("again in 2s"), "{}", finished.err);
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+    let delivered: Vec<String> =
+        notifications(&bench).into_iter().map(|row| row[1].clone()).collect();
+    assert_eq!(delivered, ["NULL"], "an answer that comes too late is none");
+}
+
+#[test]
+fn a_run_that_ends_with_an_error_says_so() {
+    let receiver = Receiver::start(&[]);
+    let Some(bench) = bench(&format!("{{name: ops, url: '{}'}}", receiver.url("/"))) else {
+        return;
+    };
+    bench.put("checkpoints/nan.safetensors", "target/step-00000001.safetensors");
+    let hook = format!("notify: [{{name: ops, url: '{}'}}]\ncontrol:", receiver.url("/"));
+    let rule = "missing: error\n  rules:\n    - {id: low, when: {below: {metric: probe_loss, threshold: 0}}, then: {stop: {}}}\n    - {id: b";
+    bench.configure(&[("rules:\n    - {id: b", rule), ("control:", &hook)]);
+    let finished = start(&bench, &["run", "--once"], &[]).finish();
+    let said = "rule `low` follows `probe_loss`, which the pair of step 1 lacks";
+    assert_eq!(finished.code, Some(65), "{}", finished.err);
+    assert!(finished.err.contains(said), "{}", finished.err);
+    let told: Vec<String> =
+        receiver.requests().iter().map(|request| request.body.clone()).collect();
+    let last = told.last().expect("told");
+    assert!(last.contains("the run has ended with an error") && last.contains(said), "{told:?}");
 }
 
 #[test]

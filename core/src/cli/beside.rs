@@ -10,6 +10,7 @@ use crate::sparsify::Settings;
 use std::convert::Infallible;
 use std::error::Error;
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,7 +61,11 @@ impl Beside {
     fn become_it(&self) -> Result<Infallible, NotFound> {
         let own = own_paths();
         let program = program(&own)?;
-        let libraries = Search::here(&own, self.built_against).find()?;
+        let search = Search::here(&own, self.built_against);
+        let libraries = search.find()?;
+        if let Some(complaint) = search.complaint(&libraries) {
+            let _ = writeln!(std::io::stderr(), "warning: {complaint}");
+        }
         let before = std::env::var_os(LIBRARY_PATH);
         let all = std::iter::once(libraries.clone())
             .chain(before.iter().flat_map(std::env::split_paths))

@@ -124,6 +124,7 @@ fn all(config: &Config, history: &History) -> anyhow::Result<Value> {
         "facts": facts.collect::<serde_json::Map<_, _>>(),
         "pairs": pairs.collect::<Vec<_>>(),
         "decisions": decisions,
+        "notices": history.notices()?,
         "interventions": interventions.collect::<Vec<_>>(),
         "notifications": notifications.collect::<Vec<_>>(),
         "checkpoints": checkpoints.collect::<Vec<_>>(),

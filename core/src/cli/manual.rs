@@ -123,7 +123,7 @@ fn ask(
     alone: impl FnOnce(StateLock, Option<&str>) -> anyhow::Result<Reply>,
 ) -> anyhow::Result<Reply> {
     let patience = Duration::from_secs(common.wait);
-    let held = match StateLock::take(state) {
+    let held = match StateLock::try_take(state) {
         Ok(lock) => return alone(lock, None),
         Err(error @ HistoryError::Held { .. }) => error,
         Err(error) => return Err(error.into()),
@@ -137,7 +137,7 @@ fn ask(
         if let Some(reply) = desk.reply(&id) {
             return Ok(reply);
         }
-        match StateLock::take(state) {
+        match StateLock::try_take(state) {
             // It has ended. What it has done is answered, or in the history where it was killed before that.
             Ok(lock) => {
                 let reply = desk.reply(&id);
@@ -182,8 +182,8 @@ fn tell(reply: &Reply, state: &Path, json: bool) -> anyhow::Result<Exit> {
     let is_dry = History::open_for_reading(state)?.is_dry()?;
     let told = match (is_dry, reply.delivered) {
         (true, _) => "a dry run, nobody is told",
-        (false, true) => "trainers are told",
-        (false, false) => "trainers are not told yet",
+        (false, true) => "it is in the control file",
+        (false, false) => "it is not in the control file yet",
     };
     say(format!(
         "{words} at step {} as `{}`, generation {generation}; {told}",

@@ -5,7 +5,7 @@ use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::evaluation::{Precision, cache};
-use crate::history::{CheckpointRow, DeliveryRow, History, Outcome, PairRow};
+use crate::history::{CheckpointRow, DeliveryRow, History, Holder, Outcome, PairRow, StateLock};
 use crate::policy::{Action, Notice, Policy, PolicyState, Rule};
 use clap::Args;
 use serde_json::json;
@@ -46,7 +46,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     // That of the file runs from the next start or reload on.
     let ran = history.last_policy()?;
     let ran = ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
-    let alerts = alerts(ran.as_ref().unwrap_or(&config.policy), &policy);
+    let rules = ran.as_ref().unwrap_or(&config.policy);
+    let alerts = alerts(rules, &policy);
     let cached = cache::usage(&config.values()).unwrap_or_default();
     let best = decisions.last().and_then(|row| row.document.best.as_ref());
     let best = match best {
@@ -55,12 +56,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     };
     let told = Told::of(&history, decisions.last())?;
     let is_dry = history.is_dry()?;
+    let holder = Some(StateLock::holder(&config.state)).filter(|held| *held != Holder::Unknown);
     // A person may have set it before the first pair.
     let is_known = last.is_some() || !decisions.is_empty();
     if arguments.json {
         let value = json!({
             "run": config.name,
             "state": config.state,
+            "at_work": holder.as_ref().map(|holder| *holder != Holder::Nobody),
             "stopped": policy.stopped,
             "phase": is_known.then_some(&policy.phase),
             "lambda": is_known.then_some(policy.lambda),
@@ -85,6 +88,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "decisions": decisions.iter().map(|row| &row.decision).collect::<Vec<_>>(),
             "notices": notices,
             "alerts": alerts,
+            "rules": policy.rules.iter().map(|(id, rule)| json!({
+                "rule": id, "holds": rule.holds, "warm": rule.warm, "reason": rule.reason,
+            })).collect::<Vec<_>>(),
             "delivered": decisions.last().and_then(|row| row.delivered),
             "acknowledged": told.acknowledged(),
             "escalations": told.escalations(),
@@ -93,16 +99,25 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         say(serde_json::to_string_pretty(&value)?);
         return Ok(Exit::Done);
     }
-    say(format!("run         {} ({})", config.name, config.state.display()));
+    let at_work = match &holder {
+        Some(Holder::Process(pid)) => format!(", at work as process {pid}"),
+        Some(_) => ", not at work".to_owned(),
+        None => String::new(),
+    };
+    say(format!("run         {} ({}){at_work}", config.name, config.state.display()));
     match &last {
         None => {
             say("pairs       none yet");
+            describe_waiting(&config);
             if is_known {
                 describe_phase(&policy);
             }
         }
         Some(pair) => {
             describe(pair, &policy, history.count_pairs()?);
+            if !policy.stopped {
+                describe_rules(rules, &policy);
+            }
             // float32 has no floor.
             if config.network.precision != Precision::Float32 {
                 describe_noise(history.largest_noise_floor()?, &config);
@@ -152,6 +167,29 @@ fn describe(pair: &PairRow, policy: &PolicyState, pairs: u64) {
 
 fn describe_phase(policy: &PolicyState) {
     say(format!("phase       {} (λ = {})", policy.phase, policy.lambda));
+}
+
+/// What each rule waits for, in the order of the policy.
+fn describe_rules(rules: &Policy, policy: &PolicyState) {
+    for rule in &rules.rules {
+        let memory = policy.rules.get(&rule.id).filter(|memory| !memory.reason.is_empty());
+        if let Some(memory) = memory {
+            say(format!("rule        {}: {}", rule.id, memory.reason));
+        }
+    }
+}
+
+/// Directories that there is nothing in yet.
+fn describe_waiting(config: &Config) {
+    for watched in &config.watch {
+        let directory = watched.directory.display();
+        let what = match std::fs::read_dir(&watched.directory).map(|mut all| all.next()) {
+            Err(error) => format!("cannot be read: {error}"),
+            Ok(None) => "is empty".to_owned(),
+            Ok(Some(_)) => continue,
+        };
+        say(format!("            {}: `{directory}` {what}", watched.role));
+    }
 }
 
 /// What the precision does to effects.

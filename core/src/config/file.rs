@@ -369,7 +369,7 @@ impl serde::de::Visitor<'_> for SizeVisitor {
     }
 }
 
-/// A share, as a number such as `0.05` or with its unit: `5%`. Above 1 it needs the unit.
+/// A share with its unit, such as `5%`: who writes 5 or 0.05 may mean either.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share(pub f64);
 
@@ -385,19 +385,18 @@ impl serde::de::Visitor<'_> for ShareVisitor {
     type Value = Share;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a share, such as `0.05` or `5%`")
+        f.write_str("a share with its unit, such as `5%`")
     }
 
     fn visit_f64<E: serde::de::Error>(self, share: f64) -> Result<Share, E> {
-        // Who writes 5 may mean either.
-        match share > 1.0 && share.is_finite() {
-            true => Err(E::custom(format!(
-                "{share} without a unit is more than all of it; write `{share}%`, or `{}%` if that is meant",
-                (1e4 * share).round() / 100.0
-            ))),
-            // What is no number is told where the share is used.
-            false => Ok(Share(share)),
-        }
+        let percent = (1e4 * share).round() / 100.0;
+        Err(E::custom(match share.is_finite() {
+            true if share > 1.0 => {
+                format!("{share} has no unit; write `{share}%`, or `{percent}%` if that is meant")
+            }
+            true => format!("{share} has no unit; write `{percent}%`"),
+            false => format!("{share} is no share; write one with its unit, such as `5%`"),
+        }))
     }
 
     fn visit_u64<E: serde::de::Error>(self, share: u64) -> Result<Share, E> {
@@ -411,7 +410,7 @@ impl serde::de::Visitor<'_> for ShareVisitor {
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Share, E> {
         let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
         percent.map(|percent| Share(percent / 100.0)).ok_or_else(|| {
-            E::custom(format!("`{text}` is no share; write a number such as `0.05` or `5%`"))
+            E::custom(format!("`{text}` is no share; write one with its unit, such as `5%`"))
         })
     }
 }

@@ -192,7 +192,7 @@ fn mistakes_beside_each_other_are_all_told() {
         "policy.phases.plain.to: names `one`, `other`, but the phases are plain",
         "rules[0].when.declined.drop: is missing",
         "rules[0].when.declined.leave.absolute: is -1",
-        "relative: 5 without a unit is more than all of it; write `5%`, or `500%` if that is meant",
+        "relative: 5 has no unit; write `5%`, or `500%` if that is meant",
         "rules[2].then: is a name alone; write it with what belongs to it, such as `{stop: {}}`",
     ];
     for part in wanted {

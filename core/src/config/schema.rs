@@ -41,7 +41,7 @@ impl JsonSchema for Share {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": r"^[0-9.]+ *%$"}], "description": "A share, such as 0.05 or 5%; above 1 with its unit" })
+        json_schema!({ "type": "string", "pattern": r"^[0-9.]+ *%$", "description": "A share with its unit, such as 5%" })
     }
 }
 

@@ -237,7 +237,7 @@ fn every_condition_with_all_that_it_takes_is_read() {
         ),
         (
             "declined: {metric: convergent_ratio, smooth: {ema: 50%}, drop: {relative: 5%}, leave: \
-             {relative: 0.02}, confirm: 2}",
+             {relative: 2%}, confirm: 2}",
             Condition::Declined(declined),
         ),
         (

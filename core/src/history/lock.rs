@@ -6,6 +6,22 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
+
+/// How often a lock that is held is tried again, and after how long.
+const LOOKS: u32 = 5;
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Whether a process holds a lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// None does.
+    Nobody,
+    /// One does, and this is what it says of itself: its number.
+    Process(String),
+    /// The lock cannot be looked at.
+    Unknown,
+}
 
 /// Held as long as the process lives or this value does; the system lets go of it after a crash.
 #[derive(Debug)]
@@ -14,11 +30,41 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Takes the lock; makes the directory.
+    /// Whether a process holds the lock on a directory, for the moment; nothing is changed.
+    pub fn holder(directory: &Path) -> Holder {
+        let Ok(mut file) = File::open(directory.join("lock")) else {
+            return if directory.join("lock").exists() { Holder::Unknown } else { Holder::Nobody };
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Holder::Nobody,
+            Err(Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                Holder::Process(text.trim().to_owned())
+            }
+            Err(_) => Holder::Unknown,
+        }
+    }
+
+    /// Takes the lock; makes the directory. Whoever only looks at the lock is waited for.
     ///
     /// # Errors
     /// A directory that cannot be used, and one that another process holds.
     pub fn take(directory: &Path) -> Result<Self, HistoryError> {
+        for _ in 0..LOOKS {
+            match Self::try_take(directory) {
+                Err(HistoryError::Held { .. }) => std::thread::sleep(LOOK),
+                taken => return taken,
+            }
+        }
+        Self::try_take(directory)
+    }
+
+    /// Takes the lock, or says at once that another process holds it.
+    ///
+    /// # Errors
+    /// As [`StateLock::take`].
+    pub fn try_take(directory: &Path) -> Result<Self, HistoryError> {
         let refuse = |source| HistoryError::Directory { path: directory.to_owned(), source };
         std::fs::create_dir_all(directory).map_err(refuse)?;
         let path = directory.join("lock");

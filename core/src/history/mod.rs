@@ -14,7 +14,7 @@ mod store;
 
 pub use escalation::EscalationRow;
 pub use intervention::{InterventionRecord, InterventionRow};
-pub use lock::StateLock;
+pub use lock::{Holder, StateLock};
 pub use notification::NotificationRow;
 pub use row::{CheckpointRow, DeliveryRow, Evidence, Outcome, PairRecord, PairRow};
 pub use store::History;
@@ -77,9 +77,12 @@ pub enum HistoryError {
         /// As configured now.
         wanted: String,
     },
+    /// The disk takes no more, or is not there for the moment.
+    #[error("the disk of the history is full or fails: {0}")]
+    Disk(rusqlite::Error),
     /// SQLite refused something.
     #[error("history: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(rusqlite::Error),
     /// A stored value cannot be read.
     #[error("history: a stored value cannot be read: {0}")]
     Value(#[from] serde_json::Error),
@@ -88,8 +91,21 @@ pub enum HistoryError {
 impl HistoryError {
     /// Whether the disk takes no more, or is not there for the moment: what failed can be tried again.
     pub fn is_of_disk(&self) -> bool {
-        let Self::Database(rusqlite::Error::SqliteFailure(error, _)) = self else { return false };
-        matches!(error.code, rusqlite::ErrorCode::DiskFull | rusqlite::ErrorCode::SystemIoFailure)
+        match self {
+            Self::Disk(_) => true,
+            Self::Directory { source, .. } => source.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for HistoryError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+        match error.sqlite_error_code() {
+            Some(DiskFull | SystemIoFailure) => Self::Disk(error),
+            _ => Self::Database(error),
+        }
     }
 }
 

@@ -35,10 +35,7 @@ impl History {
     /// A file that cannot be opened or is of a newer version.
     pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(FILE_NAME);
-        let refuse = |error: rusqlite::Error| HistoryError::Directory {
-            path: directory.to_owned(),
-            source: std::io::Error::other(error),
-        };
+        let refuse = |error| unusable(directory, error);
         let connection = Connection::open(&path).map_err(refuse)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(refuse)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -61,7 +58,13 @@ impl History {
         let connection = Connection::open_with_flags(&path, flags)
             .or_else(|_| Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
         connection.pragma_update(None, "query_only", true)?;
-        let history = Self::with(connection, path)?;
+        let history = match Self::with(connection, path.clone()) {
+            // Where that file has no room, or the disk cannot be written: without a log the file is whole.
+            Err(
+                HistoryError::Directory { .. } | HistoryError::Disk(_) | HistoryError::Database(_),
+            ) if is_log_empty(&path) => Self::with(open_unchanging(&path)?, path)?,
+            opened => opened?,
+        };
         match history.version()? == MIGRATIONS.len() as i64 {
             true => Ok(history),
             false => history.migrated_copy(),
@@ -81,9 +84,11 @@ impl History {
         connection.busy_timeout(BUSY)?;
         let history = Self { connection, path };
         // The first question to the file: one that is no database is noticed here.
-        let found = history.version().map_err(|error| HistoryError::Directory {
-            path: history.path.parent().unwrap_or(&history.path).to_owned(),
-            source: std::io::Error::other(error),
+        let found = history.version().map_err(|error| match error {
+            HistoryError::Database(error) => {
+                unusable(history.path.parent().unwrap_or(&history.path), error)
+            }
+            other => other,
         })?;
         let known = MIGRATIONS.len() as i64;
         match found <= known {
@@ -455,4 +460,38 @@ fn read_pair((pair, [monitors, strengths, policy], noise_floor): RawPair) -> Res
         noise_floor: noise_floor.map(|text| serde_json::from_str(&text)).transpose()?,
         ..pair
     })
+}
+
+/// What SQLite says of a file that it cannot open.
+fn unusable(directory: &Path, error: rusqlite::Error) -> HistoryError {
+    match HistoryError::from(error) {
+        HistoryError::Database(error) => HistoryError::Directory {
+            path: directory.to_owned(),
+            source: std::io::Error::other(error),
+        },
+        other => other,
+    }
+}
+
+/// Whether all of a file is in it, and nothing in the log beside it.
+fn is_log_empty(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).map_or(true, |metadata| metadata.len() == 0)
+}
+
+/// Opens a file that nobody writes, without locks or files beside it.
+fn open_unchanging(path: &Path) -> Result<Connection> {
+    let mut address = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                address.push(char::from(*byte));
+            }
+            other => address.push_str(&format!("%{other:02X}")),
+        }
+    }
+    address.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Ok(Connection::open_with_flags(address, flags)?)
 }

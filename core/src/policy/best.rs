@@ -47,19 +47,43 @@ fn behind(
         (_, Some(Estimate { value, standard_error })) => {
             memory.best = Some(Best { value, standard_error, at: view.now });
             (memory.since_best, memory.crossed, memory.holds) = (0, 0, false);
-            let step = view.now.step;
-            let reason = format!("`{}` is best at step {step}: {value:.4}", followed.metric);
-            Err(Verdict { holds: false, reason, best_step: Some(step), is_unknown: false })
+            memory.former = memory.former.filter(|f| followed.behind(f.value, value) > 0.0);
+            let (metric, step) = (followed.metric, view.now.step);
+            let reason = format!("`{metric}` is best at step {step}: {value:.4}{}", before(memory));
+            let best_step = memory.overall().map(|best| best.at.step);
+            Err(Verdict { holds: false, reason, best_step, is_unknown: false })
         }
         (None, None) => Err(kept(followed, memory, view)),
     }
 }
 
 /// The words for a value that is no new best.
-fn told(behind: &Behind, view: &View<'_>) -> String {
+fn told(behind: &Behind, memory: &ConditionState, view: &View<'_>) -> String {
     let Behind { best, value, .. } = behind;
     let now = value.map_or_else(|| "no value".to_owned(), |now| format!("{:.4}", now.value));
-    format!("best {:.4} at step {}, {now} at step {}", best.value, best.at.step, view.now.step)
+    format!(
+        "best {:.4} at step {}{}, {now} at step {}",
+        best.value,
+        best.at.step,
+        before(memory),
+        view.now.step
+    )
+}
+
+/// The words for a best that was better, before the run was resumed.
+fn before(memory: &ConditionState) -> String {
+    let words = |f: Best| format!(" ({:.4} at step {} before the resume)", f.value, f.at.step);
+    memory.former.map(words).unwrap_or_default()
+}
+
+/// What a condition on the best says of its state: so it is, or it is not so yet.
+fn verb(holds: bool, so: &'static str, not_so: &'static str) -> &'static str {
+    if holds { so } else { not_so }
+}
+
+fn verdict(memory: &ConditionState, reason: String) -> Verdict {
+    let best_step = memory.overall().map(|best| best.at.step);
+    Verdict { holds: memory.holds, reason, best_step, is_unknown: false }
 }
 
 impl Peaked {
@@ -79,12 +103,13 @@ impl Peaked {
             && chance.as_ref().is_none_or(|chance| chance.is_exceeded(by));
         let chance = chance.map(|chance| format!(", {chance}")).unwrap_or_default();
         let reason = format!(
-            "`{}` peaked: {} after {since} checks without a better value (patience {patience}, drop \
+            "`{}` {}: {} after {since} checks without a better value (patience {patience}, drop \
              {by:.4}, least drop {min_drop}{chance})",
             followed.metric,
-            told(&behind, view)
+            verb(memory.holds, "peaked", "has not peaked yet"),
+            told(&behind, memory, view)
         );
-        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step), is_unknown: false }
+        verdict(memory, reason)
     }
 }
 
@@ -107,7 +132,7 @@ impl Chance {
             (Some(noise), Some(series)) => Some(series.observe(&noise, followed, *patience, level)),
             (Some(noise), None) => {
                 // What was best before there were series to compare it with is none: all begin together.
-                *memory = ConditionState::default();
+                *memory = ConditionState { former: memory.former, ..ConditionState::default() };
                 let series = memory.flat.insert(FlatSeries::default());
                 Some(series.observe(&noise, followed, *patience, level))
             }
@@ -147,12 +172,12 @@ impl Plateaued {
         let since = memory.since_best;
         memory.holds = patience.is_over(best.at, u64::from(since), view.now);
         let reason = format!(
-            "`{}` got no better: {} after {since} checks without a gain above {min_gain} (patience \
-             {patience})",
+            "`{}` {}: {} after {since} checks without a gain above {min_gain} (patience {patience})",
             followed.metric,
-            told(&behind, view)
+            verb(memory.holds, "got no better", "may get better yet"),
+            told(&behind, memory, view)
         );
-        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step), is_unknown: false }
+        verdict(memory, reason)
     }
 }
 
@@ -167,11 +192,12 @@ impl Declined {
         let in_units = |margin: &Margin| value.map_or(0.0, |now| margin.of(best, now));
         latch(memory, by > in_units(drop), by <= in_units(leave), *confirm);
         let reason = format!(
-            "`{}` declined: {} (drop {by:.4}, wanted more than {drop}, {} of {confirm} checks)",
+            "`{}` {}: {} (drop {by:.4}, wanted more than {drop}, {} of {confirm} checks)",
             followed.metric,
-            told(&behind, view),
+            verb(memory.holds, "declined", "has not declined"),
+            told(&behind, memory, view),
             memory.crossed
         );
-        Verdict { holds: memory.holds, reason, best_step: Some(best.at.step), is_unknown: false }
+        verdict(memory, reason)
     }
 }

@@ -100,7 +100,8 @@ pub fn decide(
 /// decision names.
 pub(super) fn best_known(policy: &Policy, state: &PolicyState) -> Option<u64> {
     let memories = policy.rules.iter().filter_map(|rule| state.rules.get(&rule.id));
-    let mut bests = memories.flat_map(|memory| memory.conditions.values()).filter_map(|c| c.best);
+    let conditions = memories.flat_map(|memory| memory.conditions.values());
+    let mut bests = conditions.filter_map(|condition| condition.overall());
     state.marked.or_else(|| bests.next().map(|best| best.at.step))
 }
 
@@ -173,10 +174,13 @@ impl Rule {
         memory.seen += 1;
         memory.warm = memory.warm || self.warmup.is_over(memory, view.observation);
         if !memory.warm {
+            memory.reason =
+                format!("is warming up: {}", self.warmup.told(memory, view.observation));
             return None;
         }
         let verdict = self.when.observe("", &mut memory.conditions, view);
         memory.holds = verdict.holds;
+        memory.reason.clone_from(&verdict.reason);
         memory.told &= verdict.holds;
         // What changes nothing is said once, until it holds no more.
         let is_due = self.then.is_control() || !memory.told;
@@ -213,6 +217,23 @@ impl Warmup {
         memory.seen > self.checks
             && observation.step >= self.step
             && (self.min_output_scale == 0.0 || a.min(b) >= self.min_output_scale)
+    }
+
+    /// How far it is.
+    fn told(&self, memory: &RuleState, observation: &Observation) -> String {
+        let [a, b] = observation.output_scales();
+        let mut parts = Vec::new();
+        if self.checks > 0 {
+            parts.push(format!("{} of {} checks", memory.seen.min(self.checks), self.checks));
+        }
+        if observation.step < self.step {
+            parts.push(format!("step {} of {}", observation.step, self.step));
+        }
+        if self.min_output_scale > 0.0 {
+            let [scale, least] = [a.min(b), self.min_output_scale];
+            parts.push(format!("output scale {scale:.3} of {least}"));
+        }
+        parts.join(", ")
     }
 }
 

@@ -53,7 +53,7 @@ impl Followed {
 
 /// What holds stays so while the monitor is missing.
 pub(super) fn kept(followed: &Followed, memory: &ConditionState, view: &View<'_>) -> Verdict {
-    let best_step = memory.best.map(|best| best.at.step);
+    let best_step = memory.overall().map(|best| best.at.step);
     // What an earlier version remembers has been seen too.
     let is_unknown = !memory.seen && memory.best.is_none() && memory.crossed == 0 && !memory.holds;
     Verdict { holds: memory.holds, reason: followed.missing(view), best_step, is_unknown }

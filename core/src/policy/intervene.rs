@@ -4,8 +4,9 @@
 //!
 //! - `stop` ends the run as a rule's `stop` does; its best step is what the first rule with a best knows.
 //! - `phase` switches the training as a rule's `phase` does: every rule forgets what it has seen.
-//! - `resume` takes a stop back. Every rule forgets what it has seen, or the one that stopped would do so again at the next
-//!   pair; budgets are no memory, and one that is used up stops the run again.
+//! - `resume` takes a stop back. Every rule begins anew, or the one that stopped would do so again at the next pair; a best
+//!   that nothing since has reached is named by decisions all the same. Budgets are no memory, and one that is used up
+//!   stops the run again.
 //! - Another policy: what rules remember is kept by their ids. A rule begins anew whose action or phase is another,
 //!   or whose conditions are put together otherwise than those of its id before, or follow other monitors, in another direction, smoothed or judged for
 //!   significance otherwise: what was remembered of one means nothing to the other. Thresholds, margins, patience and
@@ -108,8 +109,7 @@ pub fn intervene(
         Intervention::Resume { .. } if !state.stopped => return Err(Refused::NotStopped),
         Intervention::Resume { reason } => {
             state.stopped = false;
-            state.rules.clear();
-            state.marked = None;
+            state.begin_anew();
             ("continue", reason)
         }
         Intervention::Policy { .. } => return Err(Refused::NoDecision),
@@ -255,9 +255,25 @@ mod tests {
         assert_eq!(none, None, "it does not stop again at once");
         let (state, none) = judge(&policy, state, &pair(5, 0.1), 9.0);
         assert_eq!(none, None);
+        assert_eq!(state.best_steps().into_iter().collect::<Vec<_>>(), [1, 4], "both are kept");
         let (state, stop) = judge(&policy, state, &pair(6, 0.0), 10.0);
-        assert_eq!(stop.map(|stop| (stop.step, stop.best_step)), Some((6, Some(4))));
+        let stop = stop.expect("patience is used up again");
+        assert_eq!((stop.step, stop.best_step), (6, Some(1)), "none since was as good");
+        let said = "best 0.2000 at step 4 (0.5000 at step 1 before the resume)";
+        assert!(stop.reason.contains(said), "{}", stop.reason);
         assert!(state.stopped);
+        let (state, _) = intervene(&policy, state, &resume, 2, 6, 11.0).expect("decided");
+        let (state, _) = judge(&policy, state, &pair(7, 0.6), 12.0);
+        assert_eq!(state.best_steps().into_iter().collect::<Vec<_>>(), [7], "a better one");
+        let stop = intervene(
+            &policy,
+            state,
+            &Intervention::Stop { reason: because("enough") },
+            3,
+            7,
+            13.0,
+        );
+        assert_eq!(stop.expect("decided").1.best_step, Some(7));
         let going = PolicyState::default();
         assert_eq!(intervene(&policy, going, &resume, 2, 6, 11.0), Err(Refused::NotStopped));
     }

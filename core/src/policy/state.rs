@@ -33,8 +33,21 @@ impl PolicyState {
     /// Steps that some condition knows as its best, or a rule has marked.
     pub fn best_steps(&self) -> BTreeSet<u64> {
         let conditions = self.rules.values().flat_map(|rule| rule.conditions.values());
-        let known = conditions.filter_map(|condition| Some(condition.best?.at.step));
-        known.chain(self.marked).collect()
+        let known = conditions.flat_map(|condition| [condition.best, condition.former]);
+        known.flatten().map(|best| best.at.step).chain(self.marked).collect()
+    }
+
+    /// Has every rule begin anew, but for the best that it names.
+    pub(super) fn begin_anew(&mut self) {
+        for rule in self.rules.values_mut() {
+            let mut conditions = std::mem::take(&mut rule.conditions);
+            for condition in conditions.values_mut() {
+                let former = condition.overall();
+                *condition = ConditionState { former, ..ConditionState::default() };
+            }
+            conditions.retain(|_, condition| condition.former.is_some());
+            *rule = RuleState { conditions, ..RuleState::default() };
+        }
     }
 }
 
@@ -76,6 +89,9 @@ pub struct RuleState {
     pub holds: bool,
     /// Whether it has fired since it holds.
     pub told: bool,
+    /// Whether its condition holds at the last observation or not, and why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
     /// Memory of each condition, by its path in the rule: empty for the rule's own, `all[1]`, `not.any[0]`.
     pub conditions: BTreeMap<String, ConditionState>,
 }
@@ -85,6 +101,9 @@ pub struct RuleState {
 pub struct ConditionState {
     /// Best value of its monitor, smoothed.
     pub best: Option<Best>,
+    /// The best before the run was resumed, while nothing since is as good. It decides nothing and is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Best>,
     /// Checks since the best value.
     pub since_best: u32,
     /// Whether it has seen a value.
@@ -102,6 +121,13 @@ pub struct ConditionState {
     /// What chance does, where the condition asks for significance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flat: Option<FlatSeries>,
+}
+
+impl ConditionState {
+    /// The best of the phase, whether the run was resumed since or not.
+    pub(super) fn overall(&self) -> Option<Best> {
+        self.former.or(self.best)
+    }
 }
 
 /// The best value of a monitor.
@@ -125,6 +151,8 @@ struct StoredRuleState {
     #[serde(default)]
     told: bool,
     #[serde(default)]
+    reason: String,
+    #[serde(default)]
     conditions: BTreeMap<String, ConditionState>,
     #[serde(default)]
     best: Option<(f64, u64)>,
@@ -134,14 +162,15 @@ struct StoredRuleState {
 
 impl From<StoredRuleState> for RuleState {
     fn from(stored: StoredRuleState) -> Self {
-        let StoredRuleState { seen, warm, holds, told, mut conditions, best, since_best } = stored;
+        let StoredRuleState { seen, warm, holds, told, reason, mut conditions, best, since_best } =
+            stored;
         if let Some((value, step)) = best {
             let at = Moment { checks: seen - u64::from(since_best).min(seen), step, time: 0.0 };
             let best = Some(Best { value, standard_error: 0.0, at });
             let state = ConditionState { best, since_best, ..ConditionState::default() };
             conditions.entry(String::new()).or_insert(state);
         }
-        Self { seen, warm, holds, told, conditions }
+        Self { seen, warm, holds, told, reason, conditions }
     }
 }
 
