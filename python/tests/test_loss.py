@@ -203,7 +203,7 @@ def numbered(samples):
 
 def test_the_penalty_of_a_share_is_its_mean_and_has_the_labels_of_its_samples():
     inputs, labels, head = numbered(8)
-    penalty = InteractionPenalty(0.5, variables=2, grid=2, seed=0, fraction=0.5)
+    penalty = InteractionPenalty(0.5, variables=2, grid=2, seed=1, fraction=0.5)
     seen, interactions = [], penalty.interactions
 
     def spy(head, hidden, labels):
@@ -214,6 +214,7 @@ def test_the_penalty_of_a_share_is_its_mean_and_has_the_labels_of_its_samples():
     result = penalty(identity, head, inputs, labels)
     ((rows, of_rows),) = seen
     assert len(rows.unique()) == 4 and torch.equal(of_rows, labels[rows])
+    assert not torch.equal(of_rows, labels[:4]), "others than the first"
     assert result.penalty.item() == pytest.approx((rows + 1.0).pow(4).mean().item())
     # The cross entropy is of all.
     wanted = functional.cross_entropy(head(inputs), labels)
