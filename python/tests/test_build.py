@@ -15,6 +15,8 @@ PACKAGES = Path(sysconfig.get_paths()["purelib"])
 """Where maturin is."""
 SYSTEM = "/usr/bin:/bin"
 """PATH without the torch of the tests."""
+WITH_MATURIN = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""PATH with maturin and Rust."""
 
 
 def make_environment(directory, torch=None):
@@ -128,7 +130,7 @@ def sdist(build, tmp_path_factory):
     """An sdist, unpacked."""
     directory = tmp_path_factory.mktemp("sdist")
     code = f"import build_backend as b; print(b.build_sdist({str(directory)!r}))"
-    said = run(build, code, path=os.environ["PATH"])
+    said = run(build, code, path=WITH_MATURIN)
     assert said.returncode == 0, said.stderr
     (archive,) = directory.glob("*.tar.gz")
     with tarfile.open(archive) as file:
@@ -167,7 +169,7 @@ def test_a_wheel_of_an_sdist_has_the_same_metadata(build, sdist, tmp_path):
         out = tmp_path / name
         out.mkdir()
         code = f"import build_backend as b; b.prepare_metadata_for_build_wheel({str(out)!r})"
-        said = run(build, code, directory, path=os.environ["PATH"])
+        said = run(build, code, directory, path=WITH_MATURIN)
         assert said.returncode == 0, said.stderr
         (info,) = out.iterdir()
         found.append({name: (info / name).read_text() for name in files_below(info)})
