@@ -111,7 +111,7 @@ class Follower:
             world_size: number of processes that train this network.
 
         Raises:
-            AttributeError: if the module has no loss, or no submodule, of that name.
+            ValueError: if the module has no loss, or no submodule, of that name.
             TypeError: if the loss has no `set_lambda`.
             WeightsError: if the weights cannot be saved.
         """
@@ -256,6 +256,12 @@ class Follower:
             return self._loss
         found: object = module
         for name in self._loss.split("."):
+            if not hasattr(found, name):
+                there = ", ".join(f"`{one}`" for one in _losses_of(module))
+                raise ValueError(
+                    f"`loss`: {type(module).__name__} has no `{self._loss}`; what has "
+                    f"`set_lambda` there: {there or 'nothing'}"
+                )
             found = getattr(found, name)
         return _check_loss(found, f"`{self._loss}` of the module")
 
@@ -286,6 +292,16 @@ class Follower:
     def _tell(self, text: str) -> None:
         if self._rank == 0:
             self._say(f"convergd: {text}")
+
+
+def _losses_of(module: nn.Module) -> list[str]:
+    """The names by which a loss can be found in a module."""
+    names = []
+    for prefix, one in module.named_modules():
+        attributes = vars(one) | dict(one.named_children())
+        found = (name for name, value in attributes.items() if isinstance(value, SetsLambda))
+        names += [f"{prefix}.{name}" if prefix else name for name in found]
+    return names
 
 
 def _check_loss(loss: object, name: str) -> SetsLambda:

@@ -52,16 +52,31 @@ def check_weights(module: nn.Module, submodule: str | None = None) -> None:
     """Raise an error if `whole_state` could not give the weights.
 
     Raises:
-        AttributeError: if there is no such submodule.
+        ValueError: if there is no such submodule.
         WeightsError: if DeepSpeed has partitioned the weights.
     """
     if submodule is not None:
-        module.get_submodule(submodule)
+        _check_submodule(module, submodule)
     if any(hasattr(parameter, "ds_id") for parameter in module.parameters()):
         raise WeightsError(
             "DeepSpeed has partitioned the weights (ZeRO 3): leave `checkpoints` out, and let the "
             "framework write checkpoints"
         )
+
+
+def _check_submodule(module: nn.Module, submodule: str) -> None:
+    """Raise an error that names the submodules that there are."""
+    found, above = module, ""
+    for name in submodule.split("."):
+        below = getattr(found, name, None) if name else None
+        if not isinstance(below, nn.Module):
+            where = f"`{above[:-1]}`" if above else "at the top it"
+            there = ", ".join(f"`{above}{child}`" for child, _ in found.named_children())
+            raise ValueError(
+                f"`submodule`: {type(module).__name__} has no submodule `{submodule}`; {where} "
+                f"has {there or 'none'}"
+            )
+        found, above = below, f"{above}{name}."
 
 
 def is_sharded(module: nn.Module) -> bool:

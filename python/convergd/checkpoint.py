@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import SupportsIndex
 
 import torch
 from safetensors import SafetensorError
@@ -12,12 +13,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ._atomic import replacing
+from ._step import step_number
 
 
 def save_checkpoint(
     module_or_state_dict: nn.Module | Mapping[str, torch.Tensor],
     directory: str | os.PathLike[str],
-    step: int,
+    step: SupportsIndex,
     prefix: str = "step-",
 ) -> Path:
     """Write parameters and persistent buffers to `<directory>/<prefix><step>.safetensors`.
@@ -40,8 +42,7 @@ def save_checkpoint(
         TypeError: if an entry of the state dict is not a tensor.
         OSError: if the file cannot be written.
     """
-    if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-        raise ValueError(f"`step` must be an integer of at least 0, got {step!r}")
+    step = step_number(step)
     state = module_or_state_dict
     if isinstance(state, nn.Module):
         state = state.state_dict()

@@ -42,9 +42,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
 from ._atomic import replacing
+from ._step import step_number
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -161,7 +162,7 @@ class Control:
         """The decision that holds since the last poll."""
         return self._effective
 
-    def poll(self, step: int, acknowledge: bool = True) -> Decision:
+    def poll(self, step: SupportsIndex, acknowledge: bool = True) -> Decision:
         """The decision that holds at `step`.
 
         Costs one `os.stat` while the file is unchanged, so it may be called at every step; between
@@ -170,8 +171,11 @@ class Control:
         Args:
             step: the trainer's step, in the unit in which its checkpoints are numbered.
             acknowledge: on rank 0, write the acknowledgement when a generation takes effect.
+
+        Raises:
+            ValueError: if `step` is no whole number of 0 or more.
         """
-        self._step = step
+        step = self._step = step_number(step)
         ranks = self.ranks if self._is_trainer() else None
         if ranks is None or ranks.rank == 0:
             self._read_if_changed()
@@ -197,14 +201,14 @@ class Control:
         self._newest = max(self._newest, decision.generation)
         self._unacknowledged = decision != Decision()
 
-    def ack(self, step: int) -> None:
+    def ack(self, step: SupportsIndex) -> None:
         """Write `ack-<network>.json` for the decision that holds; nothing in a forked process."""
         if not self._is_trainer():
             return
         record = {
             "schema": SCHEMA,
             "generation": self._effective.generation,
-            "step": step,
+            "step": step_number(step),
             "rank": self.rank,
             "pid": os.getpid(),
             "process": _process(),
@@ -213,7 +217,7 @@ class Control:
         if self._write(f"ack-{self.network}.json", record):
             self._unacknowledged = False
 
-    def done(self, step: int | None = None) -> None:
+    def done(self, step: SupportsIndex | None = None) -> None:
         """Write `done-<network>`: this training has ended, nothing more is to come.
 
         Only rank 0 writes, but with `distributed=True` every rank must call this, which ends their
@@ -222,13 +226,14 @@ class Control:
         Args:
             step: the last step; the last polled one if None.
         """
+        step = self._step if step is None else step_number(step)
         if not self._is_trainer():
             return
         if self.ranks is not None:
             self.ranks.close()
             self.ranks = None
         if self.rank == 0:
-            self._write(f"done-{self.network}", {"step": self._step if step is None else step})
+            self._write(f"done-{self.network}", {"step": step})
 
     def _is_trainer(self) -> bool:
         """Whether this process trains, and is not one that the trainer has forked.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,6 @@ from ._atomic import replacing
 
 LARGEST_VARIABLE_COUNT = 16
 """Variables a sample may have: its value table has 2^n entries."""
-
 
 RESERVED = ("inputs", "labels", "variables", "baseline")
 """Tensors of the file that are no further input."""
@@ -35,10 +35,11 @@ def make_probe(
 
     Args:
         path: the file to write; its directory is created if missing.
-        inputs: float [P, ...], stored as float32, or token ids [P, L], stored as int64: what the
-            program's `features` takes first. Where it takes more, a mapping with the names that
-            `export_program` was given, such as what a tokenizer gives: the first entry becomes the
-            tensor `inputs`, the others (`attention_mask`, `token_type_ids`, ...) keep their names.
+        inputs: an array, or a tensor of any device, as all that follow. Float [P, ...], stored as
+            float32, or token ids [P, L], stored as int64: what the program's `features` takes
+            first. Where it takes more, a mapping with the names that `export_program` was given,
+            such as what a tokenizer gives: the first entry becomes the tensor `inputs`, the others
+            (`attention_mask`, `token_type_ids`, ...) keep their names.
         labels: integers [P], classes from 0; of a language model the next token. Without them the
             sidecar takes the class that the target predicts at the first pair, and has no loss and
             no accuracy.
@@ -83,8 +84,17 @@ def make_probe(
     return path
 
 
+def _array(value: ArrayLike) -> NDArray[Any]:
+    """An array; NumPy takes no tensor that is on a GPU, needs a gradient or is bfloat16."""
+    tensor: Any = value
+    if type(value).__module__.partition(".")[0] == "torch":
+        tensor = tensor.detach().cpu()
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+    return np.asarray(tensor)
+
+
 def _floats(name: str, value: ArrayLike) -> NDArray[np.float32]:
-    array = np.asarray(value)
+    array = _array(value)
     if not np.issubdtype(array.dtype, np.floating):
         raise ProbeError(f"`{name}` must be floating point, got {array.dtype}: convert it first")
     if array.size == 0:
@@ -95,7 +105,7 @@ def _floats(name: str, value: ArrayLike) -> NDArray[np.float32]:
 
 
 def _numbers(name: str, value: ArrayLike) -> NDArray[np.float32] | NDArray[np.int64]:
-    array = np.asarray(value)
+    array = _array(value)
     if not np.issubdtype(array.dtype, np.integer):
         return _floats(name, array)
     if array.size == 0:
@@ -108,7 +118,7 @@ def _further(
 ) -> NDArray[np.float32] | NDArray[np.int64]:
     if name in RESERVED:
         raise ProbeError(f"an input cannot be called `{name}`: the file has another use for it")
-    array = np.asarray(value)
+    array = _array(value)
     array = _numbers(name, array.astype(np.int64) if array.dtype == bool else array)
     if array.ndim == 0 or len(array) != len(inputs):
         raise ProbeError(f"`{name}` must have {len(inputs)} samples, got shape {array.shape}")
@@ -125,7 +135,7 @@ def _further(
 
 
 def _integers(name: str, value: ArrayLike) -> NDArray[np.int64]:
-    array = np.asarray(value)
+    array = _array(value)
     if not np.issubdtype(array.dtype, np.integer):
         raise ProbeError(f"`{name}` must be integers, got {array.dtype}")
     return np.ascontiguousarray(array, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -150,8 +151,10 @@ class CallbackChecks:
         assert "λ is to be 0.8, but there is no loss" in messages()
         with pytest.raises(TypeError, match=r"net.* has no `set_lambda"):
             self.train(tmp_path, steps=2, loss=self.not_a_loss)
-        with pytest.raises(AttributeError, match="no_loss"):
-            self.train(tmp_path, steps=2, loss="no_loss")
+        for name in ("no_loss", f"{self.not_a_loss}.no_loss"):
+            there = f"has no `{name}`; what has `set_lambda` there: `{self.a_loss}`"
+            with pytest.raises(ValueError, match=re.escape(there)):
+                self.train(tmp_path, steps=2, loss=name)
 
     def test_lambda_and_generation_are_logged(self, tmp_path):
         decisions = {5: PHASE | {"generation": 7}}
@@ -226,8 +229,18 @@ class CallbackChecks:
             self.train(tmp_path, **wrong)
 
     def test_a_submodule_that_is_not_there_is_an_error_at_the_start(self, tmp_path):
-        with pytest.raises(AttributeError, match="nothing"):
-            self.train(tmp_path, submodule="nothing")
+        net = self.not_a_loss
+        for name, said in (
+            ("nothing", f"`nothing`; at the top it has `{net.split('.')[0]}`"),
+            ("", f"``; at the top it has `{net.split('.')[0]}`"),
+            (f"{net}.nothing", f"`{net}.nothing`; `{net}` has `{net}.low`, `{net}."),
+            (f"{net}.low.nothing", f"`{net}.low.nothing`; `{net}.low` has "),
+            # An attribute, but no module.
+            ("training", f"`training`; at the top it has `{net.split('.')[0]}`"),
+        ):
+            with pytest.raises(ValueError, match=re.escape(f"has no submodule {said}")):
+                self.train(tmp_path, submodule=name)
+        assert not (tmp_path / "target").exists()
 
     def test_an_old_stop_is_obeyed_at_the_start(self, tmp_path):
         decide(tmp_path / "control", **STOP)

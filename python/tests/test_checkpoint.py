@@ -2,6 +2,7 @@
 
 import resource
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -85,6 +86,10 @@ def test_tied_weights_of_a_module_are_under_both_names(tmp_path):
     net["b"].weight = net["a"].weight
     loaded = load_file(save_checkpoint(net, tmp_path, 1))
     assert torch.equal(loaded["a.weight"], loaded["b.weight"])
+
+
+def test_a_step_may_be_one_of_numpy(tmp_path):
+    assert save_checkpoint(normalised(), tmp_path, np.int64(12)).name == "step-00000012.safetensors"
 
 
 @pytest.mark.parametrize("step", [-1, 1.0, True, "1"])

@@ -6,7 +6,9 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from convergd import Best, Control, Decision
 
@@ -213,6 +215,26 @@ def test_a_deleted_file_keeps_the_decision(tmp_path):
     control.poll(1)
     (tmp_path / "control.json").unlink()
     assert control.poll(2).stop
+
+
+def test_a_step_of_any_whole_type_is_acknowledged(tmp_path):
+    write(tmp_path, record(generation=4, at_step=10))
+    control = Control(tmp_path)
+    control.poll(np.int64(10))
+    assert read_ack(tmp_path)["step"] == 10
+    control.ack(torch.tensor(11))
+    assert read_ack(tmp_path)["step"] == 11
+    control.done()
+    assert json.loads((tmp_path / "done-target").read_text()) == {"step": 10}
+
+
+@pytest.mark.parametrize("step", [1.0, -1, "1", None, True])
+def test_what_the_sidecar_could_not_read_as_a_step_is_refused_at_once(tmp_path, step):
+    control = Control(tmp_path)
+    for call in (control.poll, control.ack, *([control.done] if step is not None else [])):
+        with pytest.raises(ValueError, match=f"`step` must be an integer .* got {step!r}"):
+            call(step)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_generation_is_acknowledged_once_when_it_takes_effect(tmp_path):

@@ -28,6 +28,7 @@ def messages(caplog):
 
 class TestLightning(CallbackChecks):
     framework = "lightning"
+    a_loss = "model.penalty"
     not_a_loss = "model.net"
     steps_after_an_old_stop = 0
 

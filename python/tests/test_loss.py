@@ -180,6 +180,78 @@ def test_the_features_are_computed_once_and_the_copies_in_one_batch():
     assert sizes == {"low": [8], "high": [8, 32]}
 
 
+@pytest.mark.parametrize(("fraction", "rows"), [(1.0, 32), (0.25, 8), (0.01, 4)])
+def test_the_four_copies_are_of_a_share_of_the_samples(fraction, rows):
+    net, (inputs, labels) = Small(), batch()
+    sizes = []
+    net.high.register_forward_hook(lambda _m, _i, out: sizes.append(len(out)))
+    penalty = InteractionPenalty(0.5, grid=3, seed=0, fraction=fraction)
+    result = penalty(net.low, net.high, inputs, labels)
+    assert sizes == [8, rows]
+    assert result.logits.shape == (8, 5) and result.penalty > 0
+
+
+def numbered(samples):
+    """Samples whose two patches hold their number + 1, labels that alternate, and a head.
+
+    v of class 1 is the product of both patches, so 𝓘 of sample i is ±(i + 1)².
+    """
+    inputs = (torch.arange(samples) + 1.0).view(-1, 1, 1, 1) * torch.eye(2)
+    head = two_class_head(lambda h: h[:, 0, 0, 0] * h[:, 0, 1, 1])
+    return inputs, torch.arange(samples) % 2, head
+
+
+def test_the_penalty_of_a_share_is_its_mean_and_has_the_labels_of_its_samples():
+    inputs, labels, head = numbered(8)
+    penalty = InteractionPenalty(0.5, variables=2, grid=2, seed=1, fraction=0.5)
+    seen, interactions = [], penalty.interactions
+
+    def spy(head, hidden, labels):
+        seen.append((hidden[:, 0, 0, 0].long() - 1, labels))
+        return interactions(head, hidden, labels)
+
+    penalty.interactions = spy
+    result = penalty(identity, head, inputs, labels)
+    ((rows, of_rows),) = seen
+    assert len(rows.unique()) == 4 and torch.equal(of_rows, labels[rows])
+    assert not torch.equal(of_rows, labels[:4]), "others than the first"
+    assert result.penalty.item() == pytest.approx((rows + 1.0).pow(4).mean().item())
+    # The cross entropy is of all.
+    wanted = functional.cross_entropy(head(inputs), labels)
+    assert torch.equal(result.cross_entropy, wanted)
+    assert result.loss.item() == pytest.approx(0.5 * (result.penalty + wanted).item())
+
+
+def test_a_fraction_takes_other_samples_at_each_step_and_all_in_the_end():
+    inputs, labels, head = numbered(16)
+    penalty = InteractionPenalty(0.5, variables=2, grid=2, seed=0, fraction=1 / 16)
+    penalties = [penalty(identity, head, inputs, labels).penalty.item() for _ in range(200)]
+    rows = torch.tensor(penalties).pow(0.25).round().long() - 1
+    assert rows.bincount(minlength=16).min() > 3
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_gradients_are_those_of_finite_differences(fraction):
+    inputs = torch.randn(4, 2, 4, 4, generator=generator(), dtype=torch.float64)
+    labels = torch.tensor([0, 2, 1, 2])
+    weights = [
+        torch.randn(*shape, generator=generator(1), dtype=torch.float64).requires_grad_()
+        for shape in ((3, 2, 3, 3), (48, 3))
+    ]
+
+    def loss(filters, last):
+        penalty = InteractionPenalty(0.6, grid=2, variables=3, seed=3, fraction=fraction)
+        low = functional.conv2d
+        return penalty(
+            lambda images: low(images, filters, padding=1),
+            lambda hidden: (hidden.flatten(1) / 4).tanh() @ last,
+            inputs,
+            labels,
+        ).loss
+
+    assert torch.autograd.gradcheck(loss, weights)
+
+
 def test_the_gradient_reaches_every_parameter_through_the_penalty():
     net, (inputs, labels) = Small().eval(), batch()
     result = InteractionPenalty(1.0, grid=3, seed=0)(net.low, net.high, inputs, labels)
@@ -281,6 +353,9 @@ def test_without_a_ramp_lambda_changes_at_once():
         {"ramp": -1},
         {"variables": 1},
         {"variables": 17},
+        {"fraction": 0.0},
+        {"fraction": 1.5},
+        {"fraction": math.nan},
     ],
 )
 def test_numbers_out_of_range_are_refused(arguments):

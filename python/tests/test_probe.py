@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import nn
 
 from convergd import ProbeError, make_probe
 
@@ -35,6 +36,14 @@ def test_tensors_are_stored_with_their_types(tmp_path):
 def test_only_inputs_are_needed(tmp_path):
     path = make_probe(tmp_path / "probe.safetensors", INPUTS)
     assert list(load_file(path)) == ["inputs"]
+
+
+def test_tensors_that_numpy_does_not_take_are_stored(tmp_path):
+    grown = nn.Parameter(torch.tensor(INPUTS, dtype=torch.bfloat16))
+    path = make_probe(tmp_path / "probe.safetensors", {"x": grown, "scale": grown[:, 0] * 2})
+    loaded = load_file(path)
+    assert np.array_equal(loaded["inputs"], INPUTS)
+    assert np.array_equal(loaded["scale"], INPUTS[:, 0] * 2)
 
 
 def test_a_strided_input_is_stored_in_order(tmp_path):

@@ -39,6 +39,7 @@ def messages(caplog):
 
 class TestTransformers(CallbackChecks):
     framework = "transformers"
+    a_loss = "penalty"
     not_a_loss = "net"
     # The Trainer has no way to end before its first step.
     steps_after_an_old_stop = 1

@@ -158,7 +158,7 @@ fn difference(found: &Tensor, wanted: &Tensor) -> f64 {
 fn losses_gradients_and_statistics_are_those_of_python() {
     let Some(cases) = Case::read_all() else { return };
     tch::set_num_threads(1);
-    assert_eq!(cases.len(), 12);
+    assert_eq!(cases.len(), 13);
     for device in common::devices() {
         let device = match device {
             DeviceChoice::Cpu => Device::Cpu,

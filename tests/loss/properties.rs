@@ -128,11 +128,15 @@ fn the_four_copies_are_of_a_share_of_the_samples() {
     for (fraction, rows) in [(1.0, 32), (0.25, 8), (0.01, 4)] {
         let (target, baseline) = (cnn(0, Split::Low), cnn(1, Split::Input));
         let settings = Settings { lambda: 0.5, fraction, seed: Some(0), ..Settings::default() };
-        let mut loss = InteractionLoss::new(settings).unwrap();
+        let mut loss = InteractionLoss::new(settings.clone()).unwrap();
         let result = loss.evaluate([&target, &baseline], &inputs, &labels).unwrap();
         assert_eq!(target.passes.take(), [SAMPLES, rows]);
         assert_eq!(baseline.passes.take(), [SAMPLES, rows]);
         assert!(number(&result.consistency) > 0.0);
+        let mut penalty = InteractionPenalty::new(settings).unwrap();
+        let alone = penalty.evaluate(&target, &inputs, &labels).unwrap();
+        assert_eq!(target.passes.take(), [SAMPLES, rows]);
+        assert!(number(&alone.penalty) > 0.0);
     }
 }
 

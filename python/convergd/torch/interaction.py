@@ -22,7 +22,7 @@ from .masking import BASELINES, Baseline, masked
 from .network import Network
 from .penalty import PenaltyLoss
 from .ramp import Ramped
-from .sets import draw_sets, seeded
+from .sets import check_fraction, draw_rows, draw_sets, seeded
 from .values import at_least_float32, interaction, log_odds
 from .variables import Chosen, ImagePatches, Variables
 
@@ -75,8 +75,7 @@ class _Interactions(Ramped):
     ) -> None:
         if baseline not in BASELINES:
             raise ValueError(f"`baseline` must be one of {BASELINES}, got {baseline!r}")
-        if not 0.0 < fraction <= 1.0:
-            raise ValueError(f"`fraction` must be more than 0 and at most 1, got {fraction!r}")
+        check_fraction(fraction)
         super().__init__(lambda_, ramp)
         self.variables = ImagePatches() if variables is None else variables
         self.baseline: Baseline = baseline
@@ -85,11 +84,10 @@ class _Interactions(Ramped):
 
     def draw(self, batch: Batch, labels: Tensor) -> Draw:
         """Draw samples, variables and sets for a batch: what the next numbers of the seed give."""
-        rows = torch.arange(len(batch), device="cpu")
-        if self.fraction < 1.0:
-            count = max(1, round(self.fraction * len(batch)))
-            order = torch.randperm(len(batch), generator=self._generator, device="cpu")
-            rows = order[:count].sort().values
+        rows = draw_rows(len(batch), self.fraction, self._generator)
+        if rows is None:
+            rows = torch.arange(len(batch), device="cpu")
+        else:
             batch, labels = batch.rows(rows), labels[rows.to(labels.device)]
         chosen = self.variables.choose(batch, self._generator)
         present = draw_sets(len(batch), chosen.count, self._generator, chosen.counts)

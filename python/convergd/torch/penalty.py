@@ -24,7 +24,7 @@ from torch.nn import functional
 from .frozen import frozen
 from .patches import patch_indices, patch_strength
 from .ramp import Ramped
-from .sets import draw_sets, seeded
+from .sets import check_fraction, draw_rows, draw_sets, seeded
 from .values import at_least_float32, interaction, log_odds
 
 
@@ -36,7 +36,7 @@ class PenaltyLoss(NamedTuple):
     cross_entropy: Tensor
     """Cross entropy of the unmasked batch, scalar, in nats."""
     penalty: Tensor
-    """E[𝓘²] over the batch, scalar, in squared log-odds; zero if λ = 0."""
+    """What λ weighs, for example E[𝓘²] in squared log-odds, scalar; zero if λ = 0."""
     lambda_: float
     """The λ of this step."""
     logits: Tensor
@@ -60,7 +60,8 @@ class InteractionPenalty(Ramped):
         module: a network whose normalisation layers use their running statistics, and whose
             dropout is off, while the masked copies pass: masked features are no data, and must
             not move the statistics that evaluation uses.
-        seed: seed of the random sets; None draws one.
+        seed: seed of all that is random here; None draws one.
+        fraction: share of the batch, drawn anew at each step, on which the penalty is taken.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -74,12 +75,15 @@ class InteractionPenalty(Ramped):
         grid: int = 4,
         module: nn.Module | None = None,
         seed: int | None = None,
+        fraction: float = 1.0,
     ) -> None:
         if not 2 <= variables <= grid * grid:
             raise ValueError(f"`variables` must be 2 to grid² = {grid * grid}, got {variables}")
+        check_fraction(fraction)
         super().__init__(lambda_, ramp)
         self.variables = variables
         self.grid = grid
+        self.fraction = fraction
         self.module = module
         self._generator = seeded(seed)
 
@@ -107,6 +111,9 @@ class InteractionPenalty(Ramped):
         cross_entropy = functional.cross_entropy(at_least_float32(logits), labels)
         if lambda_ == 0.0:
             return PenaltyLoss(cross_entropy, cross_entropy, logits.new_zeros(()), 0.0, logits)
+        rows = draw_rows(len(hidden), self.fraction, self._generator)
+        if rows is not None:
+            hidden, labels = hidden[rows.to(hidden.device)], labels[rows.to(labels.device)]
         penalty = self.interactions(head, hidden, labels).square().mean()
         loss = lambda_ * penalty + (1.0 - lambda_) * cross_entropy
         return PenaltyLoss(loss, cross_entropy, penalty, lambda_, logits)
@@ -114,7 +121,7 @@ class InteractionPenalty(Ramped):
     def interactions(
         self, head: Callable[[Tensor], Tensor], hidden: Tensor, labels: Tensor
     ) -> Tensor:
-        """𝓘 for freshly drawn sets, one for each sample: features [B, C, H, W] -> [B]."""
+        """𝓘 of each sample for freshly drawn sets: features [B, C, H, W] -> [B]."""
         present = draw_sets(len(hidden), self.variables, self._generator)
         masks = self._masks(hidden, present.to(hidden.device))
         with frozen(self.module):

@@ -1,4 +1,4 @@
-"""The random sets S1, S2 and S3 of Eq. 9."""
+"""The random sets S1, S2 and S3 of Eq. 9, and the samples that they are drawn for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,31 @@ def seeded(seed: int | None) -> torch.Generator:
     else:
         generator.manual_seed(seed)
     return generator
+
+
+def check_fraction(fraction: float) -> None:
+    """Raise an error if it is no share of a batch.
+
+    Raises:
+        ValueError: if it is out of its range.
+    """
+    if not 0.0 < fraction <= 1.0:
+        raise ValueError(f"`fraction` must be more than 0 and at most 1, got {fraction!r}")
+
+
+def draw_rows(samples: int, fraction: float, generator: torch.Generator) -> Tensor | None:
+    """Random samples of a batch, indices int64 [B'] in their order; None is all of them.
+
+    Args:
+        samples: number of samples B.
+        fraction: which share of them, rounded, and one at least.
+        generator: where the numbers come from.
+    """
+    if fraction >= 1.0:
+        return None
+    count = max(1, round(fraction * samples))
+    order = torch.randperm(samples, generator=generator, device="cpu")
+    return order[:count].sort().values
 
 
 def draw_sets(
