@@ -77,7 +77,10 @@ def losses(
         return lambda inputs, labels: loss(*networks, inputs, labels).loss
 
     def interaction(
-        lambda_: float, fraction: float = 1.0, split: str | None = split, one_pass: bool = False
+        lambda_: float,
+        fraction: float = 1.0,
+        split: str | None = split,
+        one_pass: bool | None = None,
     ) -> Step:
         first, second = (Network(one, split, one_pass=one_pass) for one in networks)
         loss = InteractionLoss(lambda_, variables=variables, fraction=fraction, seed=0)
@@ -97,8 +100,8 @@ def losses(
             "Eq. 9 at the input, fraction 0.25": interaction(LAMBDA, 0.25, split=None),
         }
     return steps | {
-        "Eq. 9, one pass": interaction(LAMBDA, one_pass=True),
-        "Eq. 9, one pass, fraction 0.25": interaction(LAMBDA, 0.25, one_pass=True),
+        "Eq. 9, two passes": interaction(LAMBDA, one_pass=False),
+        "Eq. 9, two passes, fraction 0.25": interaction(LAMBDA, 0.25, one_pass=False),
     }
 
 

@@ -483,3 +483,19 @@ def test_the_default_device_does_not_matter(variables):
             result = loss(*networks, inputs, labels)
         results.append(result.loss)
     assert torch.equal(*results) and results[0] > 0
+
+
+def test_one_pass_is_found_out_for_networks_of_known_layers_alone():
+    def at(*layers):
+        return Network(nn.Sequential(nn.Linear(4, 4), *layers, nn.Linear(4, 3))).one_pass
+
+    class Own(nn.Linear):
+        """Whatever it does."""
+
+    assert at(nn.ReLU(), nn.Sequential(nn.LayerNorm(4), nn.GELU()))
+    for layer in (nn.BatchNorm1d(4), nn.Dropout(0.0), Own(4, 4), nn.MultiheadAttention(4, 1)):
+        assert not at(layer), layer
+    assert not Network(Attentive(0, dropout=0.0), "low").one_pass
+    assert Network(mlp(0)).one_pass and not Network(mlp(0), one_pass=False).one_pass
+    halves = nn.Linear(4, 4), nn.Linear(4, 3)
+    assert not Network(nn.Sequential(*halves), halves).one_pass

@@ -36,3 +36,43 @@ def first_of_training(module: nn.Module) -> str | None:
         if isinstance(layer, _NormBase | _DropoutNd) and layer.training:
             return str(name)
     return None
+
+
+_ALWAYS_THE_SAME = (
+    nn.Sequential,
+    nn.Linear,
+    nn.modules.conv._ConvNd,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.Embedding,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Identity,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Hardtanh,
+    nn.Hardswish,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+
+
+def is_always_the_same(module: nn.Module) -> bool:
+    """Whether a network is known to compute the same in training, for each sample by itself.
+
+    A forward pass of its own might do anything, so every part must be one of PyTorch's layers.
+    """
+    return all(
+        isinstance(layer, _ALWAYS_THE_SAME) and type(layer).__module__.startswith("torch.nn.")
+        for layer in module.modules()
+    )

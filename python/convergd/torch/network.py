@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .batch import Batch
-from .frozen import first_of_training, frozen
+from .frozen import first_of_training, frozen, is_always_the_same
 
 
 class Network:
@@ -24,7 +24,8 @@ class Network:
         logits: takes the logits [B, K] from the network's output, if they are elsewhere.
         one_pass: the network computes the same in training as in evaluation: it has no dropout
             and no normalisation over the batch. Then masked copies pass together with the plain
-            batch, and weights are read once.
+            batch, and weights are read once. None finds it out for a network that is put together
+            of PyTorch's own layers alone, and is False for any other.
 
     Raises:
         ValueError: if there is no submodule of the name.
@@ -35,11 +36,11 @@ class Network:
         module: nn.Module,
         split: str | tuple[Callable[..., Tensor], Callable[..., Tensor]] | None = None,
         logits: Callable[[Any], Tensor] | None = None,
-        one_pass: bool = False,
+        one_pass: bool | None = None,
     ) -> None:
         self.module = module
         self.split = split
-        self.one_pass = one_pass
+        self._one_pass = one_pass
         self._logits = logits or _logits
         if isinstance(split, str) and split not in dict(module.named_modules()):
             near = ", ".join(f"`{name}`" for name, _ in module.named_children())
@@ -49,6 +50,13 @@ class Network:
     def of(cls, network: nn.Module | Network, split: str | None) -> Network:
         """The network itself, or a module with its split."""
         return network if isinstance(network, Network) else cls(network, split)
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether masked copies pass together with the plain batch."""
+        if self._one_pass is None:
+            return isinstance(self.split, str | None) and is_always_the_same(self.module)
+        return self._one_pass
 
     def plain(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """One ordinary forward pass: the features at the split [B, ...] and the logits [B, K]."""
