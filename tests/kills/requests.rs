@@ -26,7 +26,7 @@ fn what_was_done_before_a_kill_is_no_refusal_and_is_delivered() {
         let running = dying(&bench, place);
         let stop = bench.command(&["stop", "-c", "run.yaml"]);
         let out = &stop.expect(0, &[]).out;
-        let wanted = "stop at step 1 as `manual-1@1`, generation 1; trainers are told";
+        let wanted = "stop at step 1 as `manual-1@1`, generation 1; it is in the control file";
         assert!(out.starts_with(wanted), "{place}: {out}");
         assert_eq!(running.finish().code, None, "{place}");
         assert_eq!(bench.rows("SELECT id FROM decision"), [["manual-1@1"]], "{place}");
