@@ -364,7 +364,7 @@ impl<'a> Daemon<'a> {
         let variables = variables.map_err(HistoryError::Value)?;
         let last = history.last_pair()?;
         let decided = history.last_decision()?;
-        let policy = history.policy_state(last.as_ref())?;
+        let policy = history.policy_state(last.as_ref(), &config.policy)?;
         tracing::info!(
             run = config.name, %device, samples = worker.samples(), state = %config.state.display(),
             pairs = history.count_pairs()?, "started"
@@ -430,8 +430,14 @@ impl<'a> Daemon<'a> {
             None => {
                 let next = self.control.next_generation();
                 let found = self.control.current();
-                let found = found.filter(|f| f.decision_id.is_none() && f.generation + 1 == next);
-                let fresh = || Document::start(next);
+                let begins = |generation| Document {
+                    phase: self.policy.phase.clone(),
+                    lambda: self.policy.lambda,
+                    ..Document::start(generation)
+                };
+                let is_it = |f: &Document| f.generation < next && *f == begins(f.generation);
+                let found = found.filter(|f| f.generation + 1 == next && is_it(f));
+                let fresh = || begins(next);
                 let document = found.unwrap_or_else(fresh);
                 self.generation = document.generation;
                 self.write_control(&document);

@@ -1,10 +1,27 @@
 //! Files that appear whole or not at all.
 
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
-use std::io::{Error, ErrorKind, Result, Write};
+use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
+
+/// Reads a file that others write, of `most` bytes at most. Nothing is waited for, as a pipe in its place would have it.
+///
+/// # Errors
+/// What the file system says, and what is no regular file or too large.
+pub fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.len() > most {
+        return Err(Error::new(ErrorKind::InvalidData, "it is no small regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// Replaces `path` by `bytes`: written beside it, synchronised, renamed. A reader sees the old file or
 /// the new one. Directories above it are made.

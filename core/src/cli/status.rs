@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?;
     let history = History::open_for_reading(&config.state)?;
     let last = history.last_pair()?;
-    let policy = history.policy_state(last.as_ref())?;
+    let policy = history.policy_state(last.as_ref(), &config.policy)?;
     let decisions = history.decisions()?;
     let skipped_count = history.count_checkpoints(Outcome::Skipped)?;
     let quarantined_count = history.count_checkpoints(Outcome::Quarantined)?;

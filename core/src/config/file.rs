@@ -302,6 +302,9 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
+/// A year: longer than whatever is waited for.
+const LONGEST_SECONDS: f64 = 366.0 * 86400.0;
+
 struct DurationVisitor;
 
 impl serde::de::Visitor<'_> for DurationVisitor {
@@ -322,10 +325,11 @@ impl serde::de::Visitor<'_> for DurationVisitor {
         };
         let number = digits.trim().parse::<f64>().ok();
         let seconds = number.zip(factor).map(|(number, factor)| number * factor);
+        let seconds = seconds.filter(|seconds| *seconds <= LONGEST_SECONDS);
         let duration = seconds.and_then(|s| std::time::Duration::try_from_secs_f64(s).ok());
         duration.map(Duration).ok_or_else(|| {
             E::custom(format!(
-                "`{text}` is no duration; write a number with its unit, such as `30s`"
+                "`{text}` is no duration; write a number with its unit, such as `30s`, of a year at most"
             ))
         })
     }

@@ -112,12 +112,22 @@ impl Config {
     /// Reads where the state of a file is, whatever else is wrong with it.
     ///
     /// # Errors
-    /// A file that cannot be read, that is no YAML, or that says of no `state`.
+    /// A file that cannot be read, or that says of no `state`; of one that is no YAML, that.
     pub fn load_state(path: &Path) -> Result<PathBuf, Problems> {
-        let mut document = yaml::Document::parse(path, &read(path)?)?;
-        let file = document.read::<file::File>();
-        check::check_state(path, file).ok_or_else(|| {
-            Problems::of(path, "`state` is missing: give the directory of the history".to_owned())
+        let text = read(path)?;
+        let state = |text: &str| {
+            let file = yaml::Document::parse(path, text)?.read::<file::File>();
+            check::check_state(path, file).ok_or_else(|| {
+                Problems::of(
+                    path,
+                    "`state` is missing: give the directory of the history".to_owned(),
+                )
+            })
+        };
+        state(&text).or_else(|problems| {
+            // Of a file that is no YAML, or has too many mistakes, the line that says it.
+            let line = text.lines().find(|line| line.starts_with("state:"));
+            line.and_then(|line| state(line).ok()).ok_or(problems)
         })
     }
 

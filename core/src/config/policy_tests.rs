@@ -238,3 +238,55 @@ fn a_value_in_the_place_of_a_form_is_told_how_to_write_it() {
         assert!(found.iter().any(|message| message.contains(part)), "{part}: {found:#?}");
     }
 }
+
+#[test]
+fn a_wrong_item_of_a_list_hides_no_other_mistake_and_invents_none() {
+    let text = policy(
+        "  phases:
+    plain: {to: [1, nowhere]}
+  rules:
+    - id: a
+      when:
+        below: {metric: probe_los, threshold: 1}
+      then:
+        stop: {}
+",
+    )
+    .replace("control: {", "control: {escalate: [{after: 5s, do: {exec: {command: [scancel, 123]}}}], ");
+    let found = lines(&text);
+    let wanted = ["escalate[0].do.exec.command[1]: ", "phases.plain.to[0]: ", "probe_los"];
+    for part in wanted {
+        assert!(found.iter().any(|message| message.contains(part)), "{part}: {found:#?}");
+    }
+    assert!(found.iter().all(|message| !message.contains("is missing")), "{found:#?}");
+    assert_eq!(found.len(), 4, "and `nowhere`: {found:#?}");
+}
+
+#[test]
+fn after_many_mistakes_the_rest_is_said_to_be_unread_and_nothing_is_invented() {
+    let rule = |i: usize| format!("    - {{id: r{i}, whem: {{not_finite: {{}}}}, then: {{stop: {{}}}}}}\n");
+    let rules: String = (0..60).map(rule).collect();
+    let found = lines(&policy(&format!("  rules:\n{rules}")));
+    assert_eq!(found.len(), 51);
+    assert!(found[..50].iter().all(|message| message.contains("`whem`")), "{found:#?}");
+    assert!(found[50].contains("there may be more mistakes"), "{}", found[50]);
+}
+
+#[test]
+fn a_run_may_start_in_a_phase_with_a_weight() {
+    let rules = "  rules:
+    - {id: end, when: {reached: {step: 9}}, then: {stop: {}}}
+";
+    let text = |start: &str| policy(&format!("{start}{rules}"));
+    let good = "  start: on\n  phases: {on: {lambda: 0.8}, off: {lambda: 0}}\n";
+    let config = Config::parse(Path::new("run.yaml"), &text(good)).expect("good");
+    assert_eq!((config.policy.start.phase.as_str(), config.policy.start.lambda), ("on", 0.8));
+    for (start, message) in [
+        ("  start: on\n", "`policy.start`: is `on`, whose λ is not given"),
+        ("  start: on\n  phases: {on: {to: [off]}, off: {}}\n", "whose λ is not given"),
+        ("  phases: {on: {lambda: 0.8}}\n", "lacks `plain`, in which a run starts"),
+    ] {
+        let found = lines(&text(start));
+        assert!(found.iter().any(|line| line.contains(message)), "{message}: {found:#?}");
+    }
+}

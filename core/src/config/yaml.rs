@@ -21,6 +21,8 @@ pub(super) struct Document {
     value: Value,
     places: BTreeMap<String, (usize, usize)>,
     problems: Vec<Problem>,
+    /// Whether there is more that was not read.
+    is_cut_short: bool,
 }
 
 /// The mistakes of a document that has been read, and where its nodes stood.
@@ -28,6 +30,7 @@ pub(super) struct Checked {
     file: PathBuf,
     places: BTreeMap<String, (usize, usize)>,
     problems: Vec<Problem>,
+    is_cut_short: bool,
 }
 
 impl Document {
@@ -40,7 +43,13 @@ impl Document {
                 message: format!("is no valid YAML: {error}"),
             }],
         })?;
-        Ok(Self { file: file.to_owned(), value, places: places(text), problems: Vec::new() })
+        Ok(Self {
+            file: file.to_owned(),
+            value,
+            places: places(text),
+            problems: Vec::new(),
+            is_cut_short: false,
+        })
     }
 
     /// What stands in it; before it is read.
@@ -60,6 +69,8 @@ impl Document {
         if value.is_null() {
             value = Value::Mapping(serde_yaml::Mapping::new());
         }
+        // How often an item of a list was replaced.
+        let mut replaced: BTreeMap<String, usize> = BTreeMap::new();
         while self.problems.len() < MOST_PROBLEMS {
             let mut track = Track::new();
             let tracked = serde_path_to_error::Deserializer::new(value.clone(), &mut track);
@@ -69,9 +80,21 @@ impl Document {
                     let mut path: Vec<Segment> = track.path().iter().cloned().collect();
                     let message = error.to_string();
                     name_unknown_field(&mut path, &message, &value);
+                    // An item that was told of is in the way yet: the next that might do, or else the whole list.
+                    if let Some(count) = replaced.get_mut(&display(&path)) {
+                        let is_replaced = replace(&mut value, &path, *count);
+                        *count += 1;
+                        match is_replaced || cut(&mut value, &path[..path.len() - 1]) {
+                            true => continue,
+                            false => break,
+                        }
+                    }
                     let given = descend(&value, &path).and_then(Value::as_str);
                     let explained = explain(&message, given);
                     self.record(&path, explained);
+                    if matches!(path.last(), Some(Segment::Seq { .. })) {
+                        replaced.insert(display(&path), 0);
+                    }
                     if !cut(&mut value, &path) {
                         break;
                     }
@@ -88,6 +111,7 @@ impl Document {
                 }
             }
         }
+        self.is_cut_short = true;
         T::default()
     }
 
@@ -98,8 +122,8 @@ impl Document {
     }
 
     pub(super) fn into_problems(self) -> Checked {
-        let Self { file, places, problems, .. } = self;
-        Checked { file, places, problems }
+        let Self { file, places, problems, is_cut_short, .. } = self;
+        Checked { file, places, problems, is_cut_short }
     }
 }
 
@@ -112,7 +136,8 @@ impl Checked {
             })
         };
         let is_known = |known: &Problem| holds(&known.path, path) || holds(path, &known.path);
-        if self.problems.iter().any(is_known) {
+        // What was not read is not missing.
+        if self.is_cut_short || self.problems.iter().any(is_known) {
             return;
         }
         let place = place_of(&self.places, path);
@@ -122,6 +147,10 @@ impl Checked {
     /// The result, if there is no mistake.
     pub(super) fn finish<T>(mut self, result: Option<T>) -> Result<T, Problems> {
         self.problems.sort();
+        if self.is_cut_short {
+            let message = "there may be more mistakes; mend these first".to_owned();
+            self.problems.push(Problem { place: None, path: String::new(), message });
+        }
         match result {
             Some(result) if self.problems.is_empty() => Ok(result),
             _ if self.problems.is_empty() => {
@@ -194,15 +223,29 @@ fn descend<'a>(value: &'a Value, path: &[Segment]) -> Option<&'a Value> {
     })
 }
 
-/// Removes the node at `path`; false where it cannot be found.
-fn cut(value: &mut Value, path: &[Segment]) -> bool {
-    let Some((last, above)) = path.split_last() else { return false };
-    let parent = above.iter().try_fold(value, |value, segment| match segment {
+/// Puts something of another type in the place of an item of a list; false where nothing is left to try.
+fn replace(value: &mut Value, path: &[Segment], count: usize) -> bool {
+    let stand_ins = [Value::from("-"), Value::from(0), Value::from(false)];
+    let Some(stand_in) = stand_ins.into_iter().nth(count) else { return false };
+    let Some((Segment::Seq { index }, above)) = path.split_last() else { return false };
+    let parent = descend_mut(value, above).and_then(Value::as_sequence_mut);
+    let Some(item) = parent.and_then(|items| items.get_mut(*index)) else { return false };
+    *item = stand_in;
+    true
+}
+
+fn descend_mut<'a>(value: &'a mut Value, path: &[Segment]) -> Option<&'a mut Value> {
+    path.iter().try_fold(value, |value, segment| match segment {
         Segment::Seq { index } => value.get_mut(*index),
         Segment::Map { key } | Segment::Enum { variant: key } => value.get_mut(key.as_str()),
         Segment::Unknown => None,
-    });
-    match (parent, last) {
+    })
+}
+
+/// Removes the node at `path`; false where it cannot be found.
+fn cut(value: &mut Value, path: &[Segment]) -> bool {
+    let Some((last, above)) = path.split_last() else { return false };
+    match (descend_mut(value, above), last) {
         (Some(Value::Mapping(map)), Segment::Map { key } | Segment::Enum { variant: key }) => {
             map.remove(key.as_str()).is_some()
         }

@@ -18,11 +18,17 @@ pub use pid_file::{Sighting, look as look_at_pid_file};
 pub use process::Process;
 pub use signals::{NotSent, Reached, Signal};
 
+use crate::files::read_small;
 use crate::role::Role;
 use crate::signal::{Acknowledgement, Document};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Files of the directory are a few hundred bytes.
+const LARGEST: u64 = 1 << 20;
+/// One a second would take three hundred thousand years to get there.
+const LARGEST_GENERATION: u64 = 1 << 43;
 
 /// Where and how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +87,7 @@ impl Control {
     /// The control file as it stands, if there is one that can be read.
     pub fn current(&self) -> Option<Document> {
         let path = self.settings.directory.join("control.json");
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        serde_json::from_slice(&read_small(&path, LARGEST).ok()?).ok()
     }
 
     /// The least generation that is newer than everything in the directory: 0 where nothing is. A file
@@ -89,9 +95,10 @@ impl Control {
     pub fn next_generation(&self) -> u64 {
         let names = ["control.json", "ack-target.json", "ack-baseline.json"];
         let seen = names.into_iter().filter_map(|name| {
-            let bytes = std::fs::read(self.settings.directory.join(name)).ok()?;
+            let bytes = read_small(&self.settings.directory.join(name), LARGEST).ok()?;
             let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-            value["generation"].as_u64()
+            // What no run ever reaches is no generation, but rubbish.
+            value["generation"].as_u64().filter(|generation| *generation <= LARGEST_GENERATION)
         });
         seen.max().map_or(0, |newest| newest.saturating_add(1))
     }
@@ -113,7 +120,7 @@ impl Control {
     /// What is asked for of a trainer's newest answer.
     fn answer<T: serde::de::DeserializeOwned>(&self, role: Role) -> Option<T> {
         let path = self.settings.directory.join(format!("ack-{role}.json"));
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        serde_json::from_slice(&read_small(&path, LARGEST).ok()?).ok()
     }
 
     /// Removes what trainers have said of their ends: training goes on. One that cannot be removed is one

@@ -5,11 +5,14 @@
 //! process it is may name it, and nobody names the first process of the system, convergd, or what it was started by.
 
 use super::process::Process;
+use crate::files::read_small;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// A number, with white space around it.
+const LARGEST: u64 = 1 << 10;
 /// Clocks of processes and files differ, and some file systems count seconds.
 const SLACK: Duration = Duration::from_secs(3);
 
@@ -32,7 +35,7 @@ pub fn look(path: &Path, before: Option<&Sighting>) -> Option<Sighting> {
     if let Some(before) = before.filter(|before| before.written == written) {
         return Some(before.clone());
     }
-    let text = std::fs::read_to_string(path).ok()?;
+    let text = String::from_utf8(read_small(path, LARGEST).ok()?).ok()?;
     let process = Process::running(text.trim().parse().ok()?)?;
     let file_age = (SystemTime::now() + SLACK).duration_since(modified).ok()?;
     let is_older = process.age()? + 2 * SLACK >= file_age;

@@ -3,7 +3,7 @@
 use super::notification::insert_notifications;
 use super::store::{delete_end, insert_decision};
 use super::{DeliveryRow, History, HistoryError, NotificationRow, PairRow};
-use crate::policy::{Intervention, PolicyState};
+use crate::policy::{Intervention, Policy, PolicyState};
 use rusqlite::params;
 
 type Result<T> = std::result::Result<T, HistoryError>;
@@ -125,14 +125,16 @@ impl History {
         Ok(steps.first().zip(steps.get(1)).map(|(last, before)| last.abs_diff(*before)))
     }
 
-    /// The policy's memory now: after the last pair, or after an intervention behind it.
+    /// The policy's memory now: after the last pair, or after an intervention behind it; before both, that of a run that
+    /// begins with `policy`.
     ///
     /// # Errors
     /// As [`History::pairs`].
-    pub fn policy_state(&self, last: Option<&PairRow>) -> Result<PolicyState> {
+    pub fn policy_state(&self, last: Option<&PairRow>, policy: &Policy) -> Result<PolicyState> {
         let behind =
             self.last_intervention()?.filter(|row| row.after == last.map(|pair| pair.step));
-        let of_pair = || last.map(|pair| pair.policy.clone()).unwrap_or_default();
+        let begin = || PolicyState::begin(policy);
+        let of_pair = || last.map(|pair| pair.policy.clone()).unwrap_or_else(begin);
         Ok(behind.map_or_else(of_pair, |row| row.policy))
     }
 }

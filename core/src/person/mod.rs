@@ -112,7 +112,7 @@ pub fn decide_alone(
         config,
         history: &history,
         policy: ran.as_ref().unwrap_or(&config.policy),
-        state: history.policy_state(last.as_ref())?,
+        state: history.policy_state(last.as_ref(), &config.policy)?,
         generation: decided.max(told),
         newest: [target?, baseline?],
         time: clock.now(),

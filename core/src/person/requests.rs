@@ -9,7 +9,7 @@
 //! one answers from the history, or the command finds it there itself; what was not done is there again.
 
 use crate::control::Process;
-use crate::files::write_atomically;
+use crate::files::{read_small, write_atomically};
 use crate::history::DeliveryRow;
 use crate::policy::{Decision, Intervention};
 use serde::{Deserialize, Serialize};
@@ -150,8 +150,7 @@ impl Desk {
             // Withdrawn.
             return None;
         }
-        let length = std::fs::metadata(&path).ok()?.len();
-        let bytes = if length <= LARGEST { std::fs::read(&path).ok()? } else { Vec::new() };
+        let bytes = read_small(&path, LARGEST).unwrap_or_default();
         match serde_json::from_slice::<Request>(&bytes) {
             Ok(request) if request.schema != SCHEMA => {
                 self.answer(

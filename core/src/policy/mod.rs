@@ -91,5 +91,5 @@ pub use engine::{MissingMonitor, Observation, Outcome, decide};
 pub use flat::{FlatSeries, LEAST_SAMPLES};
 pub use intervene::{Intervention, MANUAL, Refused, adopt, intervene};
 pub use replay::{Happened, Replayed, replay, replay_run};
-pub use rule::{Action, FIRST_PHASE, Missing, Policy, Rule, Severity, Warmup};
+pub use rule::{Action, FIRST_PHASE, Missing, Policy, Rule, Severity, Start, Warmup};
 pub use state::{Best, ConditionState, Decision, Moment, Notice, PolicyState, RuleState};

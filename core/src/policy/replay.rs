@@ -46,7 +46,7 @@ pub fn replay_run<'a>(
     events: impl IntoIterator<Item = Happened<'a>>,
 ) -> Replayed {
     let mut policy = policy;
-    let mut state = PolicyState::default();
+    let mut state = PolicyState::begin(policy);
     let mut replayed = Replayed::default();
     let mut persons = 0;
     for event in events {

@@ -16,6 +16,8 @@ pub struct Policy {
     pub missing: Missing,
     /// Phases that each may be left for; a phase without an entry may be left for any.
     pub transitions: BTreeMap<String, BTreeSet<String>>,
+    /// Where a run begins.
+    pub start: Start,
 }
 
 impl Policy {
@@ -101,6 +103,21 @@ pub enum Action {
         /// What to say beside the reason.
         message: Option<String>,
     },
+}
+
+/// Where a run begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Its phase.
+    pub phase: String,
+    /// Weight λ of the interaction loss in it.
+    pub lambda: f64,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self { phase: FIRST_PHASE.to_owned(), lambda: 0.0 }
+    }
 }
 
 /// How urgent an alert is.

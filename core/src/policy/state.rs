@@ -1,7 +1,7 @@
 //! What the engine remembers between observations, and what it decides.
 
 use super::flat::FlatSeries;
-use super::rule::{FIRST_PHASE, Severity};
+use super::rule::{FIRST_PHASE, Policy, Severity, Start};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +30,12 @@ pub struct PolicyState {
 }
 
 impl PolicyState {
+    /// That of a run before its first pair.
+    pub fn begin(policy: &Policy) -> Self {
+        let Start { phase, lambda } = policy.start.clone();
+        Self { phase, lambda, ..Self::default() }
+    }
+
     /// Steps that some condition knows as its best, or a rule has marked.
     pub fn best_steps(&self) -> BTreeSet<u64> {
         let conditions = self.rules.values().flat_map(|rule| rule.conditions.values());

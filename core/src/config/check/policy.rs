@@ -2,7 +2,9 @@
 
 use super::Check;
 use crate::config::file;
-use crate::policy::{Action, FIRST_PHASE, MANUAL, Missing, Policy, Rule, Severity, Warmup};
+use crate::policy::{
+    Action, FIRST_PHASE, MANUAL, Missing, Policy, Rule, Severity, Start, Warmup,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `policy.phases:`, checked.
@@ -26,7 +28,9 @@ impl Check {
         }
         // With a mistaken number epochs are no mistakes of their own.
         self.steps_per_epoch = policy.steps_per_epoch.map(|steps| steps.max(1));
-        let phases = self.phases(policy.phases.unwrap_or_default());
+        let given = policy.start;
+        let phases = self.phases(policy.phases.unwrap_or_default(), given.as_deref());
+        let start = self.start(given, &phases);
         let Some(files) = policy.rules.filter(|rules| !rules.is_empty()) else {
             self.checked.report("policy.rules", "is missing: give at least one rule");
             return None;
@@ -37,7 +41,7 @@ impl Check {
             // Unless it is known why.
             self.checked.report(&format!("policy.rules[{index}]"), "is empty: give a rule");
         }
-        self.phases_exist(&files, &phases);
+        self.phases_exist(&files, &phases, &start.phase);
         let rules: Vec<Rule> = files
             .into_iter()
             .enumerate()
@@ -64,15 +68,36 @@ impl Check {
         }
         let allowed = |(name, phase): (String, PhaseOfTraining)| Some((name, phase.to?));
         let transitions = phases.into_iter().filter_map(allowed).collect();
-        let policy = Policy { rules, missing, transitions };
+        let policy = Policy { rules, missing, transitions, start };
         self.switches_are_allowed(&policy);
         Some(policy)
     }
 
-    fn phases(&mut self, phases: BTreeMap<String, Option<file::PhaseOfTraining>>) -> Phases {
+    /// The phase in which a run starts, with its λ.
+    fn start(&mut self, given: Option<String>, phases: &Phases) -> Start {
+        let Some(phase) = given else { return Start::default() };
+        match phases.get(&phase).and_then(|phase| phase.lambda) {
+            Some(lambda) => Start { phase, lambda },
+            None => {
+                let message = format!(
+                    "is `{phase}`, whose λ is not given; write `phases: {{{phase}: {{lambda: 0.8}}}}`"
+                );
+                self.checked.report("policy.start", message);
+                Start::default()
+            }
+        }
+    }
+
+    fn phases(
+        &mut self,
+        phases: BTreeMap<String, Option<file::PhaseOfTraining>>,
+        start: Option<&str>,
+    ) -> Phases {
         let names: Vec<String> = phases.keys().cloned().collect();
-        if !names.is_empty() && !names.iter().any(|name| name == FIRST_PHASE) {
-            let message = format!("lacks `{FIRST_PHASE}`, in which every run starts");
+        if start.is_none() && !names.is_empty() && !names.iter().any(|name| name == FIRST_PHASE) {
+            let message = format!(
+                "lacks `{FIRST_PHASE}`, in which a run starts; add it, or name another with `policy.start`"
+            );
             self.checked.report("policy.phases", message);
         }
         let mut known = Phases::new();
@@ -92,8 +117,8 @@ impl Check {
             });
             if name == FIRST_PHASE && lambda.is_some_and(|lambda| lambda > 0.0) {
                 let message = format!(
-                    "is above 0, but `{FIRST_PHASE}` is training as it is without convergd; switch to another \
-                     phase at `reached: {{step: 0}}`"
+                    "is above 0, but `{FIRST_PHASE}` is training as it is without convergd; give another phase, and \
+                     `policy.start: <its name>`"
                 );
                 self.checked.report(&format!("{at}.lambda"), message);
             }
@@ -118,7 +143,7 @@ impl Check {
     }
 
     /// A rule for a phase that no rule leads to would never hold.
-    fn phases_exist(&mut self, rules: &[Option<file::Rule>], phases: &Phases) {
+    fn phases_exist(&mut self, rules: &[Option<file::Rule>], phases: &Phases, start: &str) {
         let leads_to = |rule: &file::Rule| match &rule.then {
             Some(file::Action::Phase(file::Phase { to, .. })) => to.clone(),
             _ => None,
@@ -128,7 +153,7 @@ impl Check {
             // What a mistaken rule leads to is not known.
             return;
         }
-        known.push(FIRST_PHASE.to_owned());
+        known.push(start.to_owned());
         // A person may lead to these.
         known.extend(phases.keys().cloned());
         for (index, rule) in rules.iter().enumerate() {

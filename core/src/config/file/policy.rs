@@ -17,6 +17,8 @@ pub struct Policy {
     /// The phases of the training by name, where switches are to be limited or several rules lead to one. A
     /// mistaken phase is null.
     pub phases: Option<BTreeMap<String, Option<PhaseOfTraining>>>,
+    /// The phase of `phases` in which a run starts; `plain`, λ = 0, without it.
+    pub start: Option<String>,
     /// In order of precedence. A mistaken rule is null.
     pub rules: Option<Vec<Option<Rule>>>,
 }
