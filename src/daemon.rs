@@ -10,6 +10,7 @@ mod delivery;
 mod ending;
 mod escalation;
 mod evaluation;
+mod grace;
 mod intervention;
 mod keeping;
 mod notices;
@@ -165,9 +166,23 @@ pub fn run(
     reloads: &Receiver<()>,
     page: http::Page,
 ) -> Result<End> {
+    let mut server = None;
+    let end = follow(config, options, [interrupts, reloads], page, &mut server);
+    grace::linger(server, config.grace, interrupts);
+    end
+}
+
+/// The run itself; `left` takes the server of one that is over.
+fn follow(
+    config: &Config,
+    options: Options,
+    signals: [&Receiver<()>; 2],
+    page: http::Page,
+    left: &mut Option<http::Server>,
+) -> Result<End> {
     let _lock = StateLock::take(&config.state)?;
     let history = History::open(&config.state)?;
-    let mut daemon = Daemon::start(config, options, history, [interrupts, reloads], page)?;
+    let mut daemon = Daemon::start(config, options, history, signals, page)?;
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
     let earlier_stop = daemon.earlier_stop()?;
@@ -215,6 +230,9 @@ pub fn run(
             daemon.tell_notice(format!("the run has ended with an error: {error}"))?;
             daemon.say_farewell()?;
         }
+    }
+    if matches!(end, Ok(End::Done | End::Stopped(_))) {
+        *left = daemon.leave();
     }
     end
 }
