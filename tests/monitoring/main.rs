@@ -19,4 +19,5 @@ mod bench;
 mod common;
 mod names;
 mod programs;
+mod rules;
 mod scrape;
