@@ -13,11 +13,14 @@
     unused_imports
 )]
 
+mod alerting;
 #[path = "../bad_input/bench.rs"]
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
 mod names;
 mod programs;
+#[path = "../control/receiver.rs"]
+mod receiver;
 mod rules;
 mod scrape;
