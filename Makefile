@@ -129,13 +129,13 @@ lint: setup ## formatting and lints, Rust and Python
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	cargo clippy --locked -p convergd-core --no-default-features --lib -- -D warnings
-	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz
-	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz
+	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz deploy
+	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz deploy
 
 format:
 	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
-	$(BIN)/ruff format --config python/pyproject.toml python examples tests benches fuzz
+	$(BIN)/ruff format --config python/pyproject.toml python examples tests benches fuzz deploy
 
 clean:
 	cargo clean

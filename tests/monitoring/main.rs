@@ -18,6 +18,7 @@ mod alerting;
 mod bench;
 #[path = "../common/mod.rs"]
 mod common;
+mod dashboard;
 mod names;
 mod programs;
 #[path = "../control/receiver.rs"]
