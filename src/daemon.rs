@@ -195,6 +195,7 @@ fn follow(
              checkpoint directories"
         );
         daemon.say_farewell()?;
+        *left = daemon.leave();
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
     let recovered =
