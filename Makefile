@@ -21,7 +21,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup build demo demo-phase test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-loss experiments lint format clean
+.PHONY: help setup prometheus build demo demo-phase test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-loss experiments lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,15 @@ $(READY): python/pyproject.toml requirements.txt
 	# The package as it lies here; `make wheel` makes one to install.
 	$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_paths()["purelib"], "convergd.pth").write_text("$(CURDIR)/python\n")'
 	touch $(READY)
+
+# The tests of alerts and dashboards say so where these are missing. Not where a service manager runs: Debian would start
+# servers that nobody asked for.
+prometheus:
+	@if ! { command -v promtool && command -v prometheus-alertmanager; } >/dev/null \
+		&& [ "$$(id -u)" = 0 ] && [ ! -d /run/systemd/system ] && command -v apt-get >/dev/null; then \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+			prometheus prometheus-alertmanager; } >/dev/null 2>&1 || true; \
+	fi
 
 build: setup ## target/release/convergd and convergd-torch, which finds libtorch by itself
 	cargo build --release --locked
@@ -48,7 +57,7 @@ demo-phase: build ## the same; convergd switches them to the regularised phase f
 
 test: test-rust test-python ## all tests
 
-test-rust: setup
+test-rust: setup prometheus
 	CONVERGD_TEST_PYTHON=1 cargo test --locked --features failpoints
 
 test-core: ## the pure core alone: no libtorch, no SQLite, no HTTP
@@ -107,6 +116,11 @@ bench-history: setup ## start, status and ticks with ten thousand pairs (5 minut
 	$(BIN)/python tests/fixtures/make_bad_input.py target/bench/bad_input
 	cargo bench --locked --bench history -- --fixtures target/bench/bad_input
 
+bench-scrape: setup ## /metrics while a pair is evaluated (5 minutes)
+	rm -rf target/bench/bad_input
+	$(BIN)/python tests/fixtures/make_bad_input.py target/bench/bad_input
+	cargo bench --locked --bench scrape -- --fixtures target/bench/bad_input
+
 bench-loss: setup ## a step of each loss, as a multiple of plain training (2 minutes)
 	PYTHONPATH=python $(BIN)/python benches/loss.py
 
@@ -129,13 +143,13 @@ lint: setup ## formatting and lints, Rust and Python
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	cargo clippy --locked -p convergd-core --no-default-features --lib -- -D warnings
-	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz
-	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz
+	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz deploy
+	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz deploy
 
 format:
 	cargo fmt --all
 	cargo fmt --manifest-path fuzz/Cargo.toml
-	$(BIN)/ruff format --config python/pyproject.toml python examples tests benches fuzz
+	$(BIN)/ruff format --config python/pyproject.toml python examples tests benches fuzz deploy
 
 clean:
 	cargo clean

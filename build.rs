@@ -17,14 +17,14 @@ fn main() {
 
 /// libtorch's headers lie beside its libraries.
 fn compile(libraries: &std::path::Path) {
-    const SOURCE: &str = "src/network/precision.cpp";
-    println!("cargo:rerun-if-changed={SOURCE}");
+    const SOURCES: [&str; 2] = ["src/network/device.cpp", "src/network/precision.cpp"];
+    SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .include(libraries.join("../include"))
         .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .warnings(false)
-        .file(SOURCE)
-        .compile("convergd_precision");
+        .files(SOURCES)
+        .compile("convergd_libtorch");
 }

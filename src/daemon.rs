@@ -10,6 +10,7 @@ mod delivery;
 mod ending;
 mod escalation;
 mod evaluation;
+mod grace;
 mod intervention;
 mod keeping;
 mod notices;
@@ -180,25 +181,28 @@ pub fn run(
     reloads: &Receiver<()>,
     page: http::Page,
 ) -> Result<End> {
-    match live(config, options, interrupts, reloads, page) {
+    let mut server = None;
+    let end = match follow(config, options, [interrupts, reloads], page, &mut server) {
         // Before anything was begun: the next start goes on.
         Err(DaemonError::NoRoom(_)) => Ok(End::Interrupted),
         end => end,
-    }
+    };
+    grace::linger(server, config.grace, interrupts);
+    end
 }
 
-/// From the lock on the state to its end.
-fn live(
+/// The run itself; `left` takes the server of one that is over.
+fn follow(
     config: &Config,
     options: Options,
-    interrupts: &Receiver<()>,
-    reloads: &Receiver<()>,
+    signals: [&Receiver<()>; 2],
     page: http::Page,
+    left: &mut Option<http::Server>,
 ) -> Result<End> {
-    let state = &config.state;
+    let (state, interrupts) = (&config.state, signals[0]);
     let _lock = until_there_is_room(state, interrupts, || StateLock::take(state), || ())?;
     let history = until_there_is_room(state, interrupts, || History::open(state), || ())?;
-    let mut daemon = Daemon::start(config, options, history, [interrupts, reloads], page)?;
+    let mut daemon = Daemon::start(config, options, history, signals, page)?;
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
     let earlier_stop = daemon.earlier_stop()?;
@@ -211,6 +215,7 @@ fn live(
              checkpoint directories"
         );
         daemon.say_farewell()?;
+        *left = daemon.leave();
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
     let recovered =
@@ -246,6 +251,9 @@ fn live(
             daemon.tell_notice(format!("the run has ended with an error: {error}"))?;
             daemon.say_farewell()?;
         }
+    }
+    if matches!(end, Ok(End::Done | End::Stopped(_))) {
+        *left = daemon.leave();
     }
     end
 }

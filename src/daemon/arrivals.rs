@@ -54,10 +54,11 @@ impl Daemon<'_> {
 
     /// Writes down that a checkpoint waits, and keeps the event.
     pub(super) fn note(&mut self, event: Event) -> Result<()> {
-        if matches!(event, Event::Ready(_) | Event::Quarantined { .. }) {
+        if matches!(event, Event::Ready { .. } | Event::Quarantined { .. }) {
             self.last_arrival = Some(Instant::now());
         }
-        if let Event::Ready(checkpoint) = &event {
+        if let Event::Ready { checkpoint, delay } = &event {
+            self.metrics.observe_ready(*delay);
             failpoint::reach("pinned");
             let row = checkpoint_row(checkpoint, Outcome::Waiting);
             self.keep(|history| history.record_checkpoint(&row, now()))?;
@@ -93,7 +94,7 @@ impl Daemon<'_> {
                     listed[role.index()] = true;
                 }
             }
-            Event::Ready(checkpoint) => {
+            Event::Ready { checkpoint, .. } => {
                 self.arrive(checkpoint)?;
             }
             Event::Quarantined { role, step, path, identity, reason } => {

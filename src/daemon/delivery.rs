@@ -91,7 +91,7 @@ impl Daemon<'_> {
             return Ok(());
         }
         let last = self.history.last_decision()?;
-        if let Some(row) = last.filter(|row| row.delivered.is_none()) {
+        if let Some(row) = last.as_ref().filter(|row| row.delivered.is_none()) {
             self.deliver(&row.document)?;
         }
         for role in self.config.trainings() {
@@ -103,6 +103,10 @@ impl Daemon<'_> {
                 self.note_acknowledgement(role, ack.step)?;
                 failpoint::reach("acknowledged");
             }
+        }
+        if let Some(DeliveryRow { decision, .. }) = &last {
+            let silent = self.unanswered()?;
+            self.metrics.control.show_unacknowledged(Some(&decision.action), &silent);
         }
         Ok(())
     }

@@ -127,6 +127,7 @@ impl Daemon<'_> {
                 (Instant::now(), Analysis::failed(samples, trouble.to_owned()))
             }
         };
+        self.metrics.show_device_memory(self.worker.device().memory());
         // The trainings beside this need it more until the next checkpoint.
         device::release_memory();
         let extracted = Instant::now();
@@ -152,10 +153,10 @@ impl Daemon<'_> {
     }
 
     fn show_notices(&self, notices: &[Notice]) {
-        self.metrics.show_alerts(&self.rules, &self.policy);
+        self.metrics.rules.show(&self.rules, &self.policy);
         for notice in notices {
             let Notice { rule, action, message, severity, step, best_step, reason, .. } = notice;
-            self.metrics.count_notice(action);
+            self.metrics.rules.count_notice(action);
             let severity = severity.map(Severity::name);
             let (message, action) = (message.as_deref(), action.as_str());
             tracing::warn!(rule, action, severity, step, best_step, message, "notice: {reason}");
@@ -391,6 +392,7 @@ impl Daemon<'_> {
 
     pub(super) fn show_pair(&self, row: &PairRow) {
         self.metrics.pair_step.set(i64::try_from(row.step).unwrap_or(i64::MAX));
+        self.metrics.pair_not_finite.set(i64::from(!row.finite));
         if row.finite {
             self.metrics.solver_gap_max.set(row.gap_max);
             self.metrics.evaluation_last_success.set(row.time.min(now()));

@@ -76,7 +76,7 @@ impl Daemon<'_> {
         failpoint::reach("intervention-recorded");
         self.notices.wake();
         self.policy = row.policy;
-        self.metrics.show_alerts(&self.rules, &self.policy);
+        self.metrics.rules.show(&self.rules, &self.policy);
         let DeliveryRow { decision, document, .. } = delivery;
         self.generation = document.generation;
         if decision.action == "continue" {

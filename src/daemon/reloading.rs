@@ -65,7 +65,7 @@ impl Daemon<'_> {
             self.policy = row.policy;
         }
         self.rules = new.clone();
-        self.metrics.show_alerts(&self.rules, &self.policy);
+        self.metrics.rules.show(&self.rules, &self.policy);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::NetworkError;
 use crate::evaluation::DeviceChoice;
+use std::ffi::c_int;
 
 /// A device that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,13 @@ impl Device {
     pub fn is_cpu(self) -> bool {
         self == Self::CPU
     }
+
+    /// Bytes that libtorch holds on a GPU, in use or kept for the next tensor; nothing on the CPU, whose memory is
+    /// that of the process.
+    pub fn memory(self) -> Option<u64> {
+        let tch::Device::Cuda(index) = self.0 else { return None };
+        u64::try_from(convergd_cuda_memory(c_int::try_from(index).ok()?)).ok()
+    }
 }
 
 impl std::fmt::Display for Device {
@@ -29,6 +37,11 @@ impl std::fmt::Display for Device {
             _ => f.write_str("cpu"),
         }
     }
+}
+
+unsafe extern "C" {
+    /// `device.cpp`.
+    safe fn convergd_cuda_memory(index: c_int) -> i64;
 }
 
 /// Finds the device that is asked for.
@@ -140,6 +153,21 @@ pub fn libtorch_path() -> Option<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_gpu_has_memory_of_its_own() {
+        assert_eq!(Device::CPU.memory(), None);
+        let gpus = cuda_devices();
+        if gpus == 0 {
+            // libtorch has no allocator to ask: it is told, not fatal.
+            assert_eq!(Device(tch::Device::Cuda(0)).memory(), None);
+            return;
+        }
+        let device = Device(tch::Device::Cuda(0));
+        let tensor = tch::Tensor::zeros([1 << 20], (tch::Kind::Float, device.torch()));
+        let held = device.memory();
+        assert!(held >= Some(4 << 20), "{held:?} with {tensor:?}");
+    }
 
     #[test]
     fn a_cuda_device_that_is_not_there_says_what_to_try() {

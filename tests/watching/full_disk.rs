@@ -36,7 +36,7 @@ impl Looks {
             let monotonic = self.start + Duration::from_secs(u64::from(self.number));
             let moment = Moment { monotonic, wall: SystemTime::now() };
             for event in self.directory.look(moment) {
-                if let Event::Ready(checkpoint) = event {
+                if let Event::Ready { checkpoint, .. } = event {
                     ready.push((checkpoint.step, checkpoint.pin));
                 }
             }

@@ -47,7 +47,7 @@ impl Running {
     #[track_caller]
     fn ready(&self) -> Checkpoint {
         match self.next() {
-            Event::Ready(checkpoint) => checkpoint,
+            Event::Ready { checkpoint, .. } => checkpoint,
             event => panic!("not ready: {event:?}"),
         }
     }
@@ -82,7 +82,7 @@ fn a_directory_whose_parents_are_missing_too_is_seen_when_it_appears() {
     save(&directory, 1);
     loop {
         match running.next() {
-            Event::Ready(checkpoint) => break assert_eq!(checkpoint.step, 1),
+            Event::Ready { checkpoint, .. } => break assert_eq!(checkpoint.step, 1),
             Event::Listed { .. } => {}
             event => panic!("{event:?}"),
         }
@@ -112,7 +112,7 @@ fn a_root_that_is_removed_or_replaced_is_watched_again() {
     std::fs::rename(&other, &directory).unwrap();
     loop {
         match running.next() {
-            Event::Ready(checkpoint) => break assert_eq!(checkpoint.step, 3),
+            Event::Ready { checkpoint, .. } => break assert_eq!(checkpoint.step, 3),
             // If it looked in between.
             Event::Waiting { .. } => {}
             event => panic!("{event:?}"),

@@ -386,7 +386,7 @@ impl Watcher {
     fn look(&mut self, time: Duration) {
         let now = Moment { monotonic: self.start + time, wall: (self.wall)(time) };
         for event in self.directory.look(now) {
-            if let Event::Ready(checkpoint) = event {
+            if let Event::Ready { checkpoint, .. } = event {
                 let twice = self.reported.insert(read_pin(&checkpoint), checkpoint.clone());
                 assert!(twice.is_none(), "reported twice: {checkpoint:?} and {twice:?}");
             }

@@ -144,7 +144,7 @@ impl Directory {
             identities.iter().filter_map(|identity| self.conclude(identity, now)).collect();
         // Some tell their step only when they are read.
         events.sort_by_key(|event| match event {
-            Event::Ready(checkpoint) => (checkpoint.step, checkpoint.path.clone()),
+            Event::Ready { checkpoint, .. } => (checkpoint.step, checkpoint.path.clone()),
             Event::Quarantined { path, .. } => (0, path.clone()),
             _ => (0, PathBuf::new()),
         });
@@ -311,7 +311,7 @@ impl Directory {
         let is_late = age >= PATIENCE;
         match self.examine(unsettled) {
             Ok(Some(_)) if age < self.settling(&unsettled.candidate, now.wall) => None,
-            Ok(Some(step)) => self.pin(identity, step),
+            Ok(Some(step)) => self.pin(identity, step, age),
             // A trainer may still be writing, the state that tells the step last of all.
             Err(_) | Ok(None) if !is_late => None,
             // Removed before it was complete.
@@ -345,7 +345,7 @@ impl Directory {
         Ok(inside.or(candidate.step))
     }
 
-    fn pin(&mut self, identity: &str, step: u64) -> Option<Event> {
+    fn pin(&mut self, identity: &str, step: u64, age: Duration) -> Option<Event> {
         let Settings { role, layout, .. } = self.settings;
         let Unsettled { candidate, held, .. } = self.unsettled.get(identity)?;
         let pinned = match held {
@@ -358,7 +358,8 @@ impl Directory {
                 let Unsettled { candidate, .. } = self.unsettled.remove(identity)?;
                 let Candidate { path, identity, .. } = candidate;
                 self.known.insert(identity.clone());
-                Some(Event::Ready(Checkpoint { role, step, path, pin, identity }))
+                let checkpoint = Checkpoint { role, step, path, pin, identity };
+                Some(Event::Ready { checkpoint, delay: age })
             }
             // It has changed: the next look finds what is there then.
             Ok(None) => None,

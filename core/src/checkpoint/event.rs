@@ -3,7 +3,7 @@
 use super::{Checkpoint, Mode};
 use crate::role::Role;
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What a watcher reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,12 @@ pub enum Event {
         reason: String,
     },
     /// A checkpoint is ready and pinned.
-    Ready(Checkpoint),
+    Ready {
+        /// It.
+        checkpoint: Checkpoint,
+        /// How long ago it was first seen as it is now.
+        delay: Duration,
+    },
     /// A file stays incomplete or damaged; it is left alone until it changes.
     Quarantined {
         /// Whose file.

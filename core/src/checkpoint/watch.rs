@@ -84,10 +84,14 @@ impl Watcher {
 mod tests {
     use super::*;
     use crate::checkpoint::Checkpoint;
+    use crate::checkpoint::directory::SETTLE;
     use crate::checkpoint::tests::settings;
     use crate::layout::Layout;
     use crate::role::Role;
     use std::path::Path;
+
+    /// Far more than anything takes.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     fn complete() -> Vec<u8> {
         let mut bytes = 2u64.to_le_bytes().to_vec();
@@ -113,7 +117,7 @@ mod tests {
 
         fn next(&self) -> Event {
             loop {
-                let event = self.events.recv_timeout(Duration::from_secs(20));
+                let event = self.events.recv_timeout(PATIENCE);
                 match event.expect("an event within 20 s") {
                     Event::Mode { .. } => {}
                     event => return event,
@@ -142,7 +146,8 @@ mod tests {
         let written = directory.join("step-3.safetensors.tmp");
         std::fs::write(&written, complete()).expect("written");
         std::fs::rename(&written, directory.join("step-3.safetensors")).expect("renamed");
-        let Event::Ready(checkpoint) = running.next() else { panic!("no checkpoint") };
+        let Event::Ready { checkpoint, delay } = running.next() else { panic!("no checkpoint") };
+        assert!((SETTLE..PATIENCE).contains(&delay), "{delay:?}");
         assert_eq!(checkpoint.step, 3);
         assert_eq!(std::fs::read(checkpoint.pin).expect("pinned"), complete());
     }
@@ -154,7 +159,8 @@ mod tests {
         std::fs::write(&truncated, &complete()[..9]).expect("written");
         std::fs::write(root.path().join("step-2.safetensors"), complete()).expect("written");
         let running = Running::start(root.path(), &root.path().join("pins"));
-        assert!(matches!(running.next(), Event::Ready(Checkpoint { step: 2, .. })));
+        let second = running.next();
+        assert!(matches!(second, Event::Ready { checkpoint: Checkpoint { step: 2, .. }, .. }));
         let Event::Quarantined { step, reason, .. } = running.next() else { panic!("no reason") };
         assert_eq!(step, 1);
         assert!(reason.contains("truncated"), "{reason}");
@@ -171,7 +177,7 @@ mod tests {
             std::fs::write(&file, &bytes[..length]).expect("written");
             std::thread::sleep(Duration::from_millis(60));
         }
-        let Event::Ready(checkpoint) = running.next() else { panic!("not ready") };
+        let Event::Ready { checkpoint, .. } = running.next() else { panic!("not ready") };
         assert_eq!(std::fs::read(checkpoint.pin).expect("pinned"), bytes);
     }
 }

@@ -126,7 +126,8 @@ impl Check {
         let notify = self.notify(file.notify.unwrap_or_default());
         let webhooks = notify.as_deref().map(|all| all.iter().map(|w| w.name.clone()).collect());
         let control = self.control(file.control.unwrap_or_default(), pid_files, webhooks);
-        let listen = self.listen(file.telemetry.unwrap_or_default().listen);
+        let telemetry = file.telemetry.unwrap_or_default();
+        let listen = self.listen(telemetry.listen);
         let end = file.end.unwrap_or_default();
         let cache_size = file.cache.unwrap_or_default().size;
         let cache_size = cache_size.map_or(evaluation::cache::DEFAULT_SIZE, |size| size.0);
@@ -160,6 +161,7 @@ impl Check {
             control: control?,
             notify: notify?,
             listen: listen?,
+            grace: telemetry.grace.map_or(std::time::Duration::ZERO, |grace| grace.0),
             end: End {
                 idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0),
                 processes: end.processes.map_or(DEFAULT_PROCESSES, |gone| gone.0),

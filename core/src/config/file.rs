@@ -278,6 +278,8 @@ pub struct Cache {
 pub struct Telemetry {
     /// Address of the HTTP server.
     pub listen: Option<String>,
+    /// How long it serves what the run has left after its end, so that a scrape finds it.
+    pub grace: Option<Duration>,
 }
 
 /// `end:`

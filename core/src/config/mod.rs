@@ -54,6 +54,8 @@ pub struct Config {
     pub notify: Vec<Webhook>,
     /// Address of the HTTP server, or none.
     pub listen: Option<SocketAddr>,
+    /// How long it serves what the run has left after its end.
+    pub grace: std::time::Duration,
     /// When training counts as ended.
     pub end: End,
     /// All of this as it stands in the file.

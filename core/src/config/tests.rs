@@ -59,6 +59,10 @@ fn a_good_file_becomes_a_configuration() {
     assert_eq!(config.policy.rules[0].warmup.min_output_scale, 0.25);
     assert_eq!(config.control.acknowledge.as_secs(), 30);
     assert_eq!(config.interactions.noise, 0.01);
+    assert!(config.grace.is_zero());
+    let text = GOOD.replace("9464'", "9464', grace: 90s");
+    let config = Config::parse(Path::new("dir/run.yaml"), &text).expect("good");
+    assert_eq!(config.grace.as_secs(), 90);
 }
 
 #[test]

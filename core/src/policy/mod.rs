@@ -80,6 +80,7 @@ mod latch;
 mod replay;
 mod rule;
 mod smoothing;
+mod standing;
 mod state;
 mod verdict;
 

@@ -65,7 +65,7 @@ fn memory<'m>(memories: &'m mut Memories, path: &str) -> &'m mut ConditionState 
     memories.entry(path.to_owned()).or_default()
 }
 
-fn below(path: &str, name: &str) -> String {
+pub(super) fn below(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 

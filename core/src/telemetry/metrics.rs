@@ -1,32 +1,39 @@
-//! Prometheus metrics (DESIGN section 10), prefix `convergd_`. Labels are never a step or a path.
+//! Prometheus metrics (DESIGN section 10), prefix `convergd_`. Labels are never a step or a path. docs/metrics.md
+//! lists them all.
 
-use super::control::ControlMetrics;
+use super::control::{ACTIONS, ControlMetrics};
+use super::register::{Description, New, PREFIX, show};
+use super::rules::RuleMetrics;
 use crate::checkpoint::{Cause, Mode};
 use crate::convergence::{Monitors, Strength};
 use crate::evaluation::Cached;
 use crate::history::Outcome;
-use crate::policy::{Action, Policy, PolicyState};
 use crate::role::Role;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Registry, TextEncoder,
 };
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Seconds; from a cached pair to a long one.
 const STAGE_BUCKETS: [f64; 10] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
+/// Seconds; from a local disk to shards that must stand unchanged for two minutes.
+const READY_BUCKETS: [f64; 10] = [0.1, 0.2, 0.4, 0.8, 2.0, 5.0, 10.0, 30.0, 60.0, 150.0];
 const STAGES: [&str; 3] = ["values", "extraction", "commit"];
-const ACTIONS: [&str; 3] = ["stop", "phase", "continue"];
-const NOTICES: [&str; 3] = ["mark_best", "notify", "alert"];
 
 /// All metrics, registered.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
+    described: Arc<[Description]>,
     monitor_value: GaugeVec,
     monitor_stderr: GaugeVec,
     strength: GaugeVec,
     /// Step of the last pair.
     pub pair_step: IntGauge,
+    /// Whether outputs of the last pair are not finite.
+    pub pair_not_finite: IntGauge,
     /// Pairs evaluated by this process.
     pub pairs_total: IntCounter,
     checkpoints_total: IntCounterVec,
@@ -41,20 +48,24 @@ pub struct Metrics {
     pair_stale: IntGaugeVec,
     watch_rescans_total: IntCounterVec,
     stage_duration: HistogramVec,
-    phase: IntGaugeVec,
+    ready_delay: Histogram,
+    phase: GaugeVec,
     /// λ of the phase.
     pub lambda: Gauge,
     /// Largest gap of the last pair's extractions.
     pub solver_gap_max: Gauge,
-    rule_alert: IntGaugeVec,
-    notices_total: IntCounterVec,
     noise_floor: GaugeVec,
+    device_memory: GaugeVec,
     checkpoint_last_seen: GaugeVec,
     evaluation_lag: IntGaugeVec,
     /// Checkpoints that wait for their partner or their evaluation.
     pub queue_length: IntGauge,
     /// When the last pair was stored.
     pub evaluation_last_success: Gauge,
+    /// 1 when the run is over and this is what it left.
+    pub run_ended: IntGauge,
+    /// What the rules remember and say.
+    pub rules: RuleMetrics,
     /// What trainers are told and how they answer.
     pub control: ControlMetrics,
 }
@@ -65,14 +76,14 @@ impl Metrics {
     /// # Errors
     /// A name that is registered twice.
     pub fn new(device: &str) -> prometheus::Result<Self> {
-        let registry = Registry::new_custom(Some("convergd".to_owned()), None)?;
-        let build = GaugeVec::new(
-            Opts::new("build_info", "Always 1; the labels tell version and device"),
+        let registry = Registry::new_custom(Some(PREFIX.to_owned()), None)?;
+        let new = New::to(&registry);
+        let build = new.gauges(
+            "build_info",
+            "Always 1; the labels tell version and device",
             &["version", "device"],
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), device]).set(1.0);
-        registry.register(Box::new(build))?;
-        let new = New { registry: &registry };
         let metrics = Self {
             monitor_value: new.gauges("monitor_value", "Monitor of the last pair", &["monitor"])?,
             monitor_stderr: new.gauges(
@@ -85,9 +96,12 @@ impl Metrics {
                 "Mean strength of interactions of the last pair in log-odds",
                 &["network", "kind", "sign", "order"],
             )?,
-            pair_step: new
-                .register(IntGauge::new("pair_step", "Training step of the last pair")?)?,
-            pairs_total: new.register(IntCounter::new("pairs_total", "Pairs evaluated")?)?,
+            pair_step: new.whole_gauge("pair_step", "Training step of the last pair")?,
+            pair_not_finite: new.whole_gauge(
+                "pair_not_finite",
+                "1 where outputs of a network at the last pair are not finite",
+            )?,
+            pairs_total: new.counter("pairs_total", "Pairs evaluated")?,
             checkpoints_total: new.counters(
                 "checkpoints_total",
                 "Checkpoints dealt with, by how they ended",
@@ -109,85 +123,89 @@ impl Metrics {
                 "Errors that did not end the run",
                 &["stage"],
             )?,
-            cache_bytes: new.register(IntGauge::new(
-                "value_cache_bytes",
-                "Bytes of the cached value tables",
-            )?)?,
-            cache_evictions_total: new.register(IntCounter::new(
+            cache_bytes: new
+                .whole_gauge("value_cache_bytes", "Bytes of the cached value tables")?,
+            cache_evictions_total: new.counter(
                 "value_cache_evictions_total",
                 "Value tables that went from the cache to make room",
-            )?)?,
+            )?,
             cache_lookups_total: new.counters(
                 "value_cache_lookups_total",
                 "Checkpoints that were looked up in the cache, by what was found",
                 &["outcome"],
             )?,
-            watcher_mode: new.register(IntGaugeVec::new(
-                Opts::new("watcher_mode", "1 for the way in which a directory is watched"),
+            watcher_mode: new.whole_gauges(
+                "watcher_mode",
+                "1 for the way in which a directory is watched",
                 &["network", "mode"],
-            )?)?,
-            pair_stale: new.register(IntGaugeVec::new(
-                Opts::new("pair_stale", "1 for a network that is silent while the other goes on"),
+            )?,
+            pair_stale: new.whole_gauges(
+                "pair_stale",
+                "1 for a network that is silent while the other goes on",
                 &["network"],
-            )?)?,
+            )?,
             watch_rescans_total: new.counters(
                 "watch_rescans_total",
                 "Scans of checkpoint directories, by what caused them",
                 &["reason"],
             )?,
-            stage_duration: new.register(HistogramVec::new(
-                HistogramOpts::new("stage_duration_seconds", "Time a pair spends in a stage")
-                    .buckets(STAGE_BUCKETS.to_vec()),
+            stage_duration: new.histograms(
+                "stage_duration_seconds",
+                "Time a pair spends in a stage",
                 &["stage"],
-            )?)?,
-            phase: new.register(IntGaugeVec::new(
-                Opts::new("phase", "1 for the phase that the training is in"),
-                &["phase"],
-            )?)?,
-            lambda: new.register(Gauge::new("lambda", "Weight of the interaction loss")?)?,
-            solver_gap_max: new.register(Gauge::new(
-                "solver_gap_max",
-                "Largest relative gap of the last pair",
-            )?)?,
-            rule_alert: new.register(IntGaugeVec::new(
-                Opts::new("rule_alert", "1 while the condition of a rule with an alert holds"),
-                &["rule", "severity"],
-            )?)?,
-            notices_total: new.counters(
-                "notices_total",
-                "What rules had to say beside decisions",
-                &["action"],
+                &STAGE_BUCKETS,
             )?,
+            ready_delay: new.histogram(
+                "checkpoint_ready_delay_seconds",
+                "Time from when a checkpoint is first seen as it is until it is ready",
+                &READY_BUCKETS,
+            )?,
+            phase: new.gauges("phase", "1 for the phase that the training is in", &["phase"])?,
+            lambda: new.gauge("lambda", "Weight of the interaction loss")?,
+            solver_gap_max: new
+                .gauge("solver_gap_max", "Largest relative gap of the last pair")?,
             noise_floor: new.gauges(
                 "precision_noise_floor",
                 "Largest difference from float32 of an effect of the last pair, as a share of the output",
                 &["network"],
+            )?,
+            device_memory: new.gauges(
+                "device_memory_bytes",
+                "Memory of the GPU that this process holds after the last pair; none on a CPU",
+                &[],
             )?,
             checkpoint_last_seen: new.gauges(
                 "checkpoint_last_seen_timestamp_seconds",
                 "When the last checkpoint became ready",
                 &["network"],
             )?,
-            evaluation_lag: new.register(IntGaugeVec::new(
-                Opts::new(
-                    "evaluation_lag_steps",
-                    "Steps from the last pair to the newest checkpoint",
-                ),
+            evaluation_lag: new.whole_gauges(
+                "evaluation_lag_steps",
+                "Steps from the last pair to the newest checkpoint",
                 &["network"],
-            )?)?,
-            queue_length: new.register(IntGauge::new(
-                "queue_length",
-                "Checkpoints that wait to be evaluated",
-            )?)?,
-            evaluation_last_success: new.register(Gauge::new(
+            )?,
+            queue_length: new
+                .whole_gauge("queue_length", "Checkpoints that wait to be evaluated")?,
+            evaluation_last_success: new.gauge(
                 "evaluation_last_success_timestamp_seconds",
-                "When the last pair was stored",
-            )?)?,
+                "When the last pair was stored; 0 before the first",
+            )?,
+            run_ended: new.whole_gauge(
+                "run_ended",
+                "1 once the run is over, while telemetry.grace still serves what it left",
+            )?,
+            rules: RuleMetrics::new(&new)?,
             control: ControlMetrics::new(&new)?,
+            described: new.described.take().into(),
             registry: registry.clone(),
         };
         metrics.start_at_zero();
         Ok(metrics)
+    }
+
+    /// What is served, in the order of registration; some of it has no series at times.
+    pub fn described(&self) -> &[Description] {
+        &self.described
     }
 
     fn start_at_zero(&self) {
@@ -203,9 +221,6 @@ impl Metrics {
         }
         for action in ACTIONS {
             self.decisions_total.with_label_values(&[action]);
-        }
-        for action in NOTICES {
-            self.notices_total.with_label_values(&[action]);
         }
         for outcome in ["success", "failure"] {
             self.deliveries_total.with_label_values(&["file", outcome]);
@@ -235,44 +250,49 @@ impl Metrics {
 
     /// Shows a pair's monitors; those that it lacks vanish.
     pub fn show_monitors(&self, monitors: &Monitors) {
-        self.monitor_value.reset();
-        self.monitor_stderr.reset();
-        for (monitor, estimate) in monitors {
-            self.monitor_value.with_label_values(&[monitor.name()]).set(estimate.value);
-            self.monitor_stderr.with_label_values(&[monitor.name()]).set(estimate.standard_error);
-        }
+        let of = |what: fn(&crate::convergence::Estimate) -> f64| -> Vec<([&str; 1], f64)> {
+            monitors.iter().map(|(monitor, estimate)| ([monitor.name()], what(estimate))).collect()
+        };
+        show(&self.monitor_value, &of(|estimate| estimate.value));
+        show(&self.monitor_stderr, &of(|estimate| estimate.standard_error));
     }
 
     /// Shows a pair's strengths by order.
     pub fn show_strengths(&self, strengths: &[Vec<Strength>; 2]) {
-        self.strength.reset();
-        for (role, orders) in Role::BOTH.into_iter().zip(strengths) {
-            for (order, strength) in orders.iter().enumerate().skip(1) {
-                let order = order.to_string();
+        let most = strengths.iter().map(Vec::len).max().unwrap_or_default();
+        let orders: Vec<String> = (0..most).map(|order| order.to_string()).collect();
+        let mut series = Vec::new();
+        for (role, of_role) in Role::BOTH.into_iter().zip(strengths) {
+            for (order, strength) in orders.iter().zip(of_role).skip(1) {
                 for (kind, sign, value) in [
                     ("all", "positive", strength.positive),
                     ("all", "negative", strength.negative),
                     ("convergent", "positive", strength.convergent_positive),
                     ("convergent", "negative", strength.convergent_negative),
                 ] {
-                    self.strength.with_label_values(&[role.name(), kind, sign, &order]).set(value);
+                    series.push(([role.name(), kind, sign, order], value));
                 }
             }
         }
+        show(&self.strength, &series);
     }
 
     /// Shows what the precision does to effects; in float32 there is nothing to show.
     pub fn show_noise_floor(&self, floor: Option<[f64; 2]>) {
-        self.noise_floor.reset();
-        for (role, floor) in Role::BOTH.into_iter().zip(floor.into_iter().flatten()) {
-            self.noise_floor.with_label_values(&[role.name()]).set(floor);
-        }
+        let floors = Role::BOTH.into_iter().zip(floor.into_iter().flatten());
+        let series: Vec<_> = floors.map(|(role, floor)| ([role.name()], floor)).collect();
+        show(&self.noise_floor, &series);
+    }
+
+    /// Shows the memory that is held on a device; a CPU has none of its own.
+    pub fn show_device_memory(&self, bytes: Option<u64>) {
+        let series: Vec<_> = bytes.map(|bytes| ([], bytes as f64)).into_iter().collect();
+        show(&self.device_memory, &series);
     }
 
     /// Shows the phase and its λ.
     pub fn show_phase(&self, phase: &str, lambda: f64) {
-        self.phase.reset();
-        self.phase.with_label_values(&[phase]).set(1);
+        show(&self.phase, &[([phase], 1.0)]);
         self.lambda.set(lambda);
     }
 
@@ -284,22 +304,6 @@ impl Metrics {
     /// Counts a decision.
     pub fn count_decision(&self, action: &str) {
         self.decisions_total.with_label_values(&[action]).inc();
-    }
-
-    /// Counts a notice.
-    pub fn count_notice(&self, action: &str) {
-        self.notices_total.with_label_values(&[action]).inc();
-    }
-
-    /// Shows which rules with an alert hold.
-    pub fn show_alerts(&self, policy: &Policy, state: &PolicyState) {
-        self.rule_alert.reset();
-        for rule in &policy.rules {
-            let Action::Alert { severity, .. } = rule.then else { continue };
-            let holds = state.rules.get(&rule.id).is_some_and(|memory| memory.holds);
-            let gauge = self.rule_alert.with_label_values(&[rule.id.as_str(), severity.name()]);
-            gauge.set(i64::from(holds));
-        }
     }
 
     /// Counts an attempt to write the control file.
@@ -363,7 +367,12 @@ impl Metrics {
         self.stage_duration.with_label_values(&[stage]).observe(seconds);
     }
 
-    /// Shows the newest checkpoint of a network and how far it is ahead of the last pair.
+    /// Records how long a checkpoint was waited for after it was seen.
+    pub fn observe_ready(&self, delay: Duration) {
+        self.ready_delay.observe(delay.as_secs_f64());
+    }
+
+    /// Shows when a checkpoint of a network became ready.
     pub fn show_checkpoint(&self, role: Role, now: f64) {
         self.checkpoint_last_seen.with_label_values(&[role.name()]).set(now);
     }
@@ -375,30 +384,111 @@ impl Metrics {
     }
 }
 
-/// Makes and registers.
-pub(super) struct New<'a> {
-    registry: &'a Registry,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convergence::{Estimate, Monitor};
 
-impl New<'_> {
-    pub(super) fn register<C>(&self, metric: C) -> prometheus::Result<C>
-    where
-        C: prometheus::core::Collector + Clone + 'static,
-    {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
+    /// The rows of the table of docs/metrics.md.
+    fn documented() -> Vec<Description> {
+        let text = include_str!("../../../docs/metrics.md");
+        let rows = text.lines().filter(|line| line.starts_with("| `convergd_"));
+        rows.map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            let [name, kind, labels, unit, meaning] = cells[..] else { panic!("cells of {row}") };
+            assert!(!unit.is_empty() && !meaning.is_empty(), "{row}");
+            let quoted = |cell: &str| -> Vec<String> {
+                cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+            };
+            let kinds = ["gauge", "counter", "histogram"];
+            let kind = kinds.into_iter().find(|known| *known == kind);
+            Description {
+                name: quoted(name).remove(0),
+                kind: kind.unwrap_or_else(|| panic!("kind of {row}")),
+                labels: quoted(labels),
+            }
+        })
+        .collect()
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
-        self.register(GaugeVec::new(Opts::new(name, help), labels)?)
+    fn sorted(mut all: Vec<Description>) -> Vec<Description> {
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
-    pub(super) fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    #[test]
+    fn the_documentation_lists_what_is_served() {
+        let served = Metrics::new("cpu").expect("registered").described().to_vec();
+        assert!(served.len() > 35, "{served:?}");
+        for (documented, served) in sorted(documented()).iter().zip(sorted(served.clone())) {
+            assert_eq!(*documented, served);
+        }
+        assert_eq!(documented().len(), served.len());
+    }
+
+    #[test]
+    fn labels_are_those_of_the_design() {
+        let general = [
+            "network", "monitor", "phase", "rule", "action", "reason", "channel", "stage",
+            "outcome",
+        ];
+        let own: &[(&str, &[&str])] = &[
+            ("convergd_build_info", &["device", "version"]),
+            ("convergd_strength", &["kind", "sign", "order"]),
+            ("convergd_watcher_mode", &["mode"]),
+            ("convergd_rule_alert", &["severity"]),
+        ];
+        for Description { name, labels, .. } in Metrics::new("cpu").expect("registered").described()
+        {
+            let own = own.iter().find(|(of, _)| of == name).map_or(&[][..], |(_, own)| own);
+            for label in labels {
+                assert!(
+                    general.iter().chain(own).any(|allowed| allowed == label),
+                    "{name} {label}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn counters_and_histograms_start_at_zero() {
+        let metrics = Metrics::new("cpu").expect("registered");
+        let text = metrics.encode().expect("encoded");
+        for Description { name, kind, .. } in metrics.described() {
+            let part = match *kind {
+                "counter" => name.clone(),
+                "histogram" => format!("{name}_count"),
+                _ => continue,
+            };
+            let lines = text.lines().filter(|line| {
+                line.strip_prefix(&part).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            });
+            let lines: Vec<&str> = lines.collect();
+            assert!(!lines.is_empty(), "{part} has no series");
+            assert!(lines.iter().all(|line| line.ends_with(" 0")), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_pair_lacks_vanishes() {
+        let metrics = Metrics::new("cuda:0").expect("registered");
+        let has = |part: &str| metrics.encode().expect("encoded").contains(part);
+        let estimate = Estimate { value: 0.5, standard_error: 0.25 };
+        let some = Strength { positive: 1.5, ..Strength::default() };
+        metrics.show_monitors(&[(Monitor::ProbeLoss, estimate)].into());
+        metrics.show_strengths(&[vec![some; 3], vec![some; 2]]);
+        metrics.show_device_memory(Some(1 << 20));
+        let lines = [
+            "convergd_monitor_value{monitor=\"probe_loss\"} 0.5\n",
+            "convergd_monitor_stderr{monitor=\"probe_loss\"} 0.25\n",
+            "convergd_strength{kind=\"all\",network=\"target\",order=\"2\",sign=\"positive\"} 1.5\n",
+            "convergd_device_memory_bytes 1048576\n",
+        ];
+        assert!(lines.iter().all(|line| has(line)), "{}", metrics.encode().expect("encoded"));
+        assert!(!has("network=\"baseline\",order=\"2\"") && !has("order=\"0\""));
+        metrics.show_monitors(&Monitors::new());
+        metrics.show_strengths(&[Vec::new(), Vec::new()]);
+        metrics.show_device_memory(None);
+        assert!(!lines.iter().any(|line| has(line)));
     }
 }

@@ -4,7 +4,10 @@ pub mod chart;
 mod control;
 pub mod http;
 pub mod metrics;
+mod register;
 pub mod report;
+mod rules;
 pub mod strength_chart;
 
 pub use metrics::Metrics;
+pub use register::Description;
