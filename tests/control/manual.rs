@@ -223,6 +223,65 @@ fn a_run_is_taken_up_again_while_its_last_pairs_are_evaluated() {
     running.finish().expect(0, &[]);
 }
 
+#[test]
+fn a_run_that_starts_with_a_weight_tells_it_from_the_first() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let start = "policy:\n  start: on\n  phases: {on: {lambda: 0.8, to: [off]}, off: {lambda: 0}}\n  rules:\n    \
+                 - {id: off, phase: on, when: {reached: {step: 1}}, then: {phase: {to: off}}}\n";
+    bench.configure(&[("policy:\n  rules:\n", start)]);
+    let mut running = bench.follow();
+    running.says("started");
+    let found = || {
+        let control = control(&bench);
+        (control["phase"].clone(), control["lambda"].clone())
+    };
+    eventually("the phase is switched", || found() == (json!("off"), json!(0.0)));
+    bench.end_training();
+    running.finish().expect(0, &[]);
+    assert_replays(&bench, &["phase"]);
+    // Before the first pair.
+    let Some(empty) = Bench::empty() else { return };
+    empty.configure(&[("policy:\n  rules:\n", start)]);
+    let mut running = empty.follow();
+    running.says("started");
+    eventually("it is written", || empty.path("control/control.json").exists());
+    let first = control(&empty);
+    assert_eq!((&first["phase"], &first["lambda"]), (&json!("on"), &json!(0.8)), "{first}");
+    running.terminate();
+    running.finish().expect(0, &[]);
+    // The next start keeps it.
+    let again = empty.follow();
+    eventually("it is there", || control(&empty) == first);
+    drop(again);
+}
+
+/// A pipe in the place of an answer would be waited for, and an absurd number would be the last.
+#[test]
+fn what_others_put_into_the_control_directory_holds_nothing_up() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("step: 100", "step: 1")]);
+    std::fs::create_dir(bench.path("control")).unwrap();
+    let mut pipe = std::process::Command::new("mkfifo");
+    assert!(pipe.arg(bench.path("control/ack-target.json")).status().unwrap().success());
+    let absurd = format!("{{\"schema\": 1, \"generation\": {}, \"step\": 1}}", u64::MAX);
+    std::fs::write(bench.path("control/ack-baseline.json"), absurd).unwrap();
+    bench.once().expect(10, &["early-stopped"]);
+    assert_eq!(control(&bench)["generation"], 1);
+}
+
+#[test]
+fn a_file_that_is_no_yaml_keeps_nobody_from_asking_a_run_at_work() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let mut running = bench.follow();
+    running.says("started");
+    bench.configure(&[("policy:", "policy: [")]);
+    bench.command(&["reload", "-c", "run.yaml"]).expect(64, &["is no valid YAML"]);
+    running.says("is no valid YAML");
+    bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
+    bench.end_training();
+    running.finish().expect(10, &[]);
+}
+
 /// Each is answered for itself, whether a run is at work or each has to do it alone.
 #[test]
 fn several_commands_at_once_come_one_after_the_other() {

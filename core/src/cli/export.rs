@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// csv: a row for each pair; json: everything that is stored
+    /// csv: a row for each pair; json: pairs with strengths, decisions with answers, notices, interventions, checkpoints
     #[arg(long, value_enum, default_value_t = Format::Csv)]
     format: Format,
     /// Where it is written; without it, to standard output
@@ -79,7 +79,7 @@ fn csv(pairs: &[PairRow]) -> anyhow::Result<String> {
     Ok(String::from_utf8(writer.into_inner()?)?)
 }
 
-/// Everything that is stored of a run.
+/// What a run has been, but the memory of its rules and what each sample adds.
 fn all(config: &Config, history: &History) -> anyhow::Result<Value> {
     let pairs = history.pairs()?.into_iter().map(|pair| {
         json!({

@@ -9,7 +9,7 @@
 //! **Rules** stand in order; every rule sees every observation, and the first that fires wins. A rule
 //! holds only in its `phase`, if it names one, and never in the phase that it leads to. Until its warm-up
 //! is over it neither fires nor remembers anything: `checks` observations seen, `step` reached, and both
-//! output scales at least `min_output_scale` once (while outputs are tiny there is a spurious early
+//! output scales at least `min_output_scale`, all of it at one pair (while outputs are tiny there is a spurious early
 //! peak). After it has fired it rests for its `cooldown`: it goes on watching and does not fire.
 //!
 //! **Following a monitor.** A condition compares smoothed values: `ema: a` is an average that takes the
@@ -23,7 +23,7 @@
 //!
 //! **Conditions.**
 //! - `peaked {metric, patience, min_drop, significance}`: patience is used up and the value now lies behind the
-//!   best by more than `min_drop`, if there is one; and, with `significance`, by more than a curve that does not
+//!   best by more than `min_drop`, where that is above 0; and, with `significance`, by more than a curve that does not
 //!   change would fall behind its best by chance (below).
 //! - `plateaued {metric, patience, min_gain}`: patience is used up, where only values better by more than
 //!   `min_gain` count as better. This is what early stopping elsewhere does.
@@ -33,7 +33,7 @@
 //!   `confirm` checks in a row. It then holds until the value crosses `leave` back.
 //! - `diverged {metric, worse_than, confirm}`: the value is worse than that on `confirm` checks in a row, or
 //!   outputs are not finite, once.
-//! - `reached {step}`, `{checks}` or `{duration}`: one of these budgets is used up; time counts from the
+//! - `reached {step}`, `{epoch}`, `{checks}` or `{duration}`: one of these budgets is used up; time counts from the
 //!   first pair.
 //! - `not_finite`: outputs of a network were not finite. Such an observation carries `finite = false` and
 //!   no monitors.
@@ -57,7 +57,7 @@
 //!
 //! **Actions.** `stop` ends the run for good: no later observation decides anything. `phase {to,
 //! lambda, ramp}` switches the training to a named phase; every rule forgets what it has seen, because
-//! the next phase is another training. A phase rule does not fire above its `max_output_scale`:
+//! the next phase is another training. A run starts in `plain`, λ = 0, or in the policy's `start`. A phase rule does not fire above its `max_output_scale`:
 //! switched on late, at large logits, the regularised phase wrecks training. A phase may name those that may follow
 //! it; then no rule makes other switches (a person may).
 //!
