@@ -7,9 +7,9 @@ use crate::telemetry::chart::number;
 use crate::telemetry::report::head;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-/// Beside the style of the report: on narrow screens the picture scrolls.
+/// Beside the style of the report: on narrow screens the picture scrolls, and on paper it fits the first page.
 const STYLE: &str = ".scroll>svg.explanation{min-width:44rem;max-width:60rem}\
-@media print{.scroll>svg.explanation{min-width:0}}";
+@media print{.scroll>svg.explanation{min-width:0;max-height:19cm}}";
 
 impl Explanation {
     /// The page, a whole HTML document; the picture has the `top` strongest interactions, the table all.
