@@ -43,6 +43,8 @@ pub mod control;
 #[cfg(feature = "sidecar")]
 pub mod evaluation;
 #[cfg(feature = "sidecar")]
+pub mod explanation;
+#[cfg(feature = "sidecar")]
 pub mod extractor;
 #[cfg(feature = "sidecar")]
 pub mod failpoint;

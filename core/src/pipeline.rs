@@ -132,11 +132,10 @@ fn summarise(
     variables: &Variables,
     has_labels: bool,
 ) -> NetworkProbe {
-    let output = |table: &Vec<f64>| table[table.len() - 1] - table[0];
     let probabilities: Vec<Vec<f64>> = values.logits.iter().map(|logits| softmax(logits)).collect();
     let mut probe = NetworkProbe {
         interactions: solutions.into_iter().map(|solution| solution.effects).collect(),
-        outputs: values.values.iter().map(output).collect(),
+        outputs: values.outputs(),
         ..NetworkProbe::default()
     };
     if has_labels {

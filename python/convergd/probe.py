@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def make_probe(
     labels: ArrayLike | None = None,
     variables: ArrayLike | None = None,
     baseline: ArrayLike | None = None,
+    words: Sequence[Sequence[str]] | None = None,
 ) -> Path:
     """Write a probe set of P samples to one safetensors file, whole or not at all.
 
@@ -47,6 +49,12 @@ def make_probe(
             position of the split features belongs; -1 stays present always. Without them the
             sidecar chooses by its configured rule.
         baseline: float, the features that stand for an absent variable; stored as float32.
+        words: strings [P][L], for each sample what stands at its positions, so that `convergd
+            explain` shows words instead of token ids; of a tokenizer
+            `[tokenizer.convert_ids_to_tokens(row) for row in ids]`. For inputs of token ids [P, L]
+            or of features [P, L, D]. A list may end before L where only padding (`attention_mask`
+            0) follows. Stored as JSON in the metadata of the file, under `words`; nothing is
+            computed from them.
 
     Returns:
         The path of the file.
@@ -77,10 +85,13 @@ def make_probe(
         tensors["variables"] = _variables(variables, samples)
     if baseline is not None:
         tensors["baseline"] = _floats("baseline", baseline)
+    metadata = None
+    if words is not None:
+        metadata = {"words": json.dumps(_words(words, tensors))}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        save_file(tensors, temporary)
+        save_file(tensors, temporary, metadata=metadata)
     return path
 
 
@@ -167,3 +178,40 @@ def _variables(value: ArrayLike, samples: int) -> NDArray[np.int64]:
     if missing:
         raise ProbeError(f"`variables` must be numbered without gaps, {missing} never occurs")
     return variables
+
+
+def _words(value: Sequence[Sequence[str]], tensors: Mapping[str, NDArray[Any]]) -> list[list[str]]:
+    inputs = tensors["inputs"]
+    if inputs.dtype != np.int64 and inputs.ndim != 3:
+        raise ProbeError(
+            "`words` needs `inputs` of token ids [P, L] or of features [P, L, D], got shape "
+            f"{inputs.shape}"
+        )
+    samples, length = inputs.shape[:2]
+    if isinstance(value, str) or len(value) != samples:
+        count = "a string" if isinstance(value, str) else f"{len(value)} lists"
+        raise ProbeError(f"`words` must be {samples} lists of strings, one a sample, got {count}")
+    mask = tensors.get("attention_mask", np.ones((samples, length), dtype=np.int64))
+    return [_words_of(sample, row, mask[sample]) for sample, row in enumerate(value)]
+
+
+def _words_of(sample: int, row: Sequence[str], mask: NDArray[np.int64]) -> list[str]:
+    if isinstance(row, str):
+        raise ProbeError(f"`words` of sample {sample} must be a list of strings, got a string")
+    needed = int(np.flatnonzero(mask)[-1]) + 1
+    if not needed <= len(row) <= len(mask):
+        wanted = f"{len(mask)}" if needed == len(mask) else f"{needed} to {len(mask)}"
+        raise ProbeError(f"`words` of sample {sample} must have {wanted} strings, got {len(row)}")
+    for position, word in enumerate(row):
+        if not isinstance(word, str):
+            kind = type(word).__name__
+            raise ProbeError(
+                f"`words` of sample {sample} must be strings, got {kind} at position {position}"
+            )
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise ProbeError(
+                f"`words` of sample {sample} has half a character at position {position}"
+            ) from error
+    return [str(word) for word in row]

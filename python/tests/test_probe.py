@@ -1,8 +1,11 @@
 """The probe file: what is written, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from torch import nn
 
@@ -113,3 +116,57 @@ def test_further_inputs_that_do_not_fit_are_refused(tmp_path, changes, message):
     with pytest.raises(ProbeError, match=message):
         make_probe(tmp_path / "probe.safetensors", {"input_ids": IDS} | changes)
     assert list(tmp_path.iterdir()) == []
+
+
+WORDS = [["[CLS]", "rot", "grün", "[SEP]"], ["[CLS]", "a", "[SEP]", "[PAD]"], ["[CLS]", "[SEP]"]]
+
+
+def stored_words(path):
+    with safe_open(path, "np") as file:
+        return json.loads(file.metadata()["words"])
+
+
+def test_words_are_stored_beside_the_tensors(tmp_path):
+    text = {"input_ids": IDS, "attention_mask": MASK}
+    path = make_probe(tmp_path / "probe.safetensors", text, words=WORDS)
+    assert stored_words(path) == WORDS
+    assert sorted(load_file(path)) == ["attention_mask", "inputs"]
+    # Embedded texts have positions too, and numpy has strings of its own.
+    path = make_probe(tmp_path / "embedded.safetensors", INPUTS, words=np.array([["a", "b"]] * 3))
+    assert stored_words(path) == [["a", "b"]] * 3
+
+
+def test_without_words_there_is_no_metadata(tmp_path):
+    with safe_open(make_probe(tmp_path / "probe.safetensors", INPUTS), "np") as file:
+        assert file.metadata() is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("abc", "must be 3 lists of strings, one a sample, got a string"),
+        (WORDS[:2], "must be 3 lists of strings, one a sample, got 2 lists"),
+        (["abcd", *WORDS[1:]], "of sample 0 must be a list of strings, got a string"),
+        ([WORDS[0][:3], *WORDS[1:]], "of sample 0 must have 4 strings, got 3"),
+        ([WORDS[0], ["[CLS]", "a"], WORDS[2]], "of sample 1 must have 3 to 4 strings, got 2"),
+        ([*WORDS[:2], ["x"] * 5], "of sample 2 must have 2 to 4 strings, got 5"),
+        ([["[CLS]", 5, 6, "."], *WORDS[1:]], "of sample 0 must be strings, got int at position 1"),
+        ([*WORDS[:2], ["a", "\ud83d"]], "of sample 2 has half a character at position 1"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused_and_leave_no_file(tmp_path, words, message):
+    text = {"input_ids": IDS, "attention_mask": MASK}
+    with pytest.raises(ProbeError, match=message):
+        make_probe(tmp_path / "probe.safetensors", text, words=words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("inputs", [np.zeros((3, 4)), np.zeros((3, 1, 4, 4))])
+def test_only_what_has_positions_has_words(tmp_path, inputs):
+    with pytest.raises(ProbeError, match="`words` needs `inputs` of token ids"):
+        make_probe(tmp_path / "probe.safetensors", inputs, words=[["a"] * inputs.shape[1]] * 3)
+
+
+def test_without_a_mask_every_position_has_a_word(tmp_path):
+    with pytest.raises(ProbeError, match="of sample 2 must have 4 strings, got 2"):
+        make_probe(tmp_path / "probe.safetensors", IDS, words=WORDS)

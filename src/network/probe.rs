@@ -1,6 +1,7 @@
 //! The held-out samples on which both networks are compared.
 
 use super::NetworkError;
+use crate::evaluation::probe::digest;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -87,8 +88,6 @@ impl Probe {
             }
             further.insert(name.to_owned(), numbers(name, own)?.narrow(0, 0, taken));
         }
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(bytes).update(&taken.to_le_bytes());
         let take = taken as usize;
         Ok(Self {
             inputs: inputs.narrow(0, 0, taken),
@@ -96,7 +95,7 @@ impl Probe {
             labels: labels.map(|labels| labels[..take].to_vec()),
             variables: variables.map(|variables| variables[..take].to_vec()),
             baseline,
-            digest: hasher.finalize(),
+            digest: digest(bytes, taken as u64),
         })
     }
 

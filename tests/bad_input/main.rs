@@ -22,6 +22,7 @@ mod config;
 mod control;
 mod directories;
 mod doctor;
+mod explain;
 mod extract;
 mod full;
 mod layouts;

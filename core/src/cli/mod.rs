@@ -3,6 +3,7 @@
 pub mod beside;
 mod check;
 pub mod doctor;
+mod explain;
 mod export;
 mod extract;
 mod manual;
@@ -117,6 +118,8 @@ enum Command {
     Export(export::Arguments),
     /// Write a self-contained page of a run
     Report(report::Arguments),
+    /// Show the interactions of one probe sample in both networks of a pair
+    Explain(explain::Arguments),
     /// Say what works here and what to do about the rest
     Doctor(doctor::Arguments),
 }
@@ -157,6 +160,7 @@ pub fn main(torch: &dyn Torch) -> Exit {
         Command::Extract(arguments) => extract::run(&arguments, torch),
         Command::Export(arguments) => export::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Doctor(arguments) => torch.doctor(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -13,7 +13,7 @@ mod totals;
 pub use bootstrap::{RESAMPLES, bootstrap};
 pub use monitor::{Estimate, Goal, Monitor, Monitors};
 pub use samples::Samples;
-pub use totals::{NetworkProbe, Pair, Strength, Totals};
+pub use totals::{Agreement, NetworkProbe, Pair, Strength, Totals};
 
 /// Monitors with standard errors, and strengths by order, of one pair.
 #[derive(Clone, Debug)]

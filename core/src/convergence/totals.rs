@@ -92,6 +92,24 @@ impl Strength {
     }
 }
 
+/// Whether one effect counts in each network, and in both (paper Eq. 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// |effect| > τ, (target, baseline).
+    pub salient: [bool; 2],
+    /// G_T: salient in both networks with the same sign.
+    pub convergent: bool,
+}
+
+impl Agreement {
+    /// Of the effects of (target, baseline) on one T, and τ of both, all in units of v.
+    pub fn of(effects: [f64; 2], thresholds: [f64; 2]) -> Self {
+        let salient = [0, 1].map(|i| effects[i].abs() > thresholds[i]);
+        let convergent = salient == [true; 2] && effects[0] * effects[1] > 0.0;
+        Self { salient, convergent }
+    }
+}
+
 /// Sums over samples. Arrays are (target, baseline).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Totals {
@@ -201,8 +219,7 @@ impl Pair<'_> {
 impl Totals {
     /// One effect of both networks: G_T of Eq. 5 and its terms of Eq. 6 and 7.
     fn add_effect(&mut self, order: usize, effects: [f64; 2], thresholds: [f64; 2]) {
-        let salient = [0, 1].map(|i| effects[i].abs() > thresholds[i]);
-        let convergent = salient == [true; 2] && effects[0] * effects[1] > 0.0;
+        let Agreement { salient, convergent } = Agreement::of(effects, thresholds);
         for network in 0..2 {
             if salient[network] {
                 self.strength[network][order].add(effects[network], convergent);

@@ -86,6 +86,11 @@ pub fn read(directory: &Path, key: &str) -> Option<ProbeValues> {
     decode(&blake3::Hash::from_hex(key).ok()?, &bytes)
 }
 
+/// Whether there is an entry under a key, whole or damaged.
+pub fn is_there(directory: &Path, key: &str) -> bool {
+    directory.join(format!("{key}.{EXTENSION}")).is_file()
+}
+
 /// What the entries take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

@@ -5,6 +5,7 @@
 pub mod cache;
 pub mod device;
 pub mod precision;
+pub mod probe;
 pub mod values;
 pub mod variables;
 

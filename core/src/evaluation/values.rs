@@ -11,3 +11,14 @@ pub struct ProbeValues {
     /// [samples][2^n]; empty where `values` are in float32 themselves.
     pub reference: Vec<Vec<f64>>,
 }
+
+impl ProbeValues {
+    /// v(N) − v(∅) of each sample, in log-odds.
+    pub fn outputs(&self) -> Vec<f64> {
+        let output = |table: &Vec<f64>| match table.as_slice() {
+            [empty, .., full] => full - empty,
+            _ => 0.0,
+        };
+        self.values.iter().map(output).collect()
+    }
+}

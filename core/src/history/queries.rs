@@ -12,6 +12,7 @@ const LAST_DECISION: &str =
 const DECISION_OF_REQUEST: &str =
     "SELECT decision, document, delivered FROM decision WHERE request = ?";
 const COUNT_PAIRS: &str = "SELECT count(*) FROM pair";
+const STEPS: &str = "SELECT step FROM pair ORDER BY step";
 const NOISE_FLOORS: &str = "SELECT noise_floor FROM pair WHERE noise_floor IS NOT NULL";
 const CHECKPOINTS: &str = "SELECT network, identity, step, path, outcome, reason FROM checkpoint
     ORDER BY step, network";
@@ -38,6 +39,16 @@ impl History {
     pub fn count_pairs(&self) -> Result<u64> {
         let mut query = self.connection.prepare_cached(COUNT_PAIRS)?;
         Ok(query.query_row([], |row| row.get::<_, i64>(0))? as u64)
+    }
+
+    /// The steps of all pairs, ascending.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn steps(&self) -> Result<Vec<u64>> {
+        let mut query = self.connection.prepare_cached(STEPS)?;
+        let rows = query.query_map([], |row| row.get::<_, i64>(0))?;
+        rows.map(|step| Ok(step? as u64)).collect()
     }
 
     /// The largest of all pairs' differences from float32; nothing where all are float32 themselves.

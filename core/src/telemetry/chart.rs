@@ -103,7 +103,7 @@ pub(super) struct LineChart<'a> {
 
 /// A linear scale from data to the viewBox.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Axis {
+pub(crate) struct Axis {
     low: f64,
     high: f64,
     from: f64,
@@ -112,24 +112,24 @@ pub(super) struct Axis {
 
 impl Axis {
     /// Maps `extent` to `from` … `to`. The extent must not be empty: see [`extent`].
-    pub(super) fn new(extent: (f64, f64), from: f64, to: f64) -> Self {
+    pub(crate) fn new(extent: (f64, f64), from: f64, to: f64) -> Self {
         Self { low: extent.0, high: extent.1, from, to }
     }
 
     /// Coordinate of a value.
-    pub(super) fn at(&self, value: f64) -> f64 {
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let value = value.clamp(self.low, self.high);
         self.from + (value - self.low) / (self.high - self.low) * (self.to - self.from)
     }
 
     /// Round values within the extent, about `count` of them.
-    pub(super) fn ticks(&self, count: usize) -> Ticks {
+    pub(crate) fn ticks(&self, count: usize) -> Ticks {
         ticks(self.low, self.high, count, 0.0)
     }
 }
 
 /// Least and largest value, widened where they (nearly) agree so that high > low always holds.
-pub(super) fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+pub(crate) fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let values = values.filter(|value| value.is_finite());
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
         let value = value.clamp(-LARGEST, LARGEST);
@@ -148,9 +148,9 @@ pub(super) fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
 
 /// Round values of an axis, and the distance between them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Ticks {
+pub(crate) struct Ticks {
     /// Ascending.
-    pub(super) values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
     unit: f64,
 }
 
@@ -168,7 +168,7 @@ fn ticks(low: f64, high: f64, count: usize, least: f64) -> Ticks {
 
 impl Ticks {
     /// Text of a tick: as many decimals as the distance needs.
-    pub(super) fn label(&self, value: f64) -> String {
+    pub(crate) fn label(&self, value: f64) -> String {
         let largest = self.values.iter().fold(0.0_f64, |largest, tick| largest.max(tick.abs()));
         let magnitude = |value: f64| (value.log10() + 1e-9).floor() as i32;
         if value == 0.0 {
@@ -186,7 +186,7 @@ impl Ticks {
 }
 
 /// A value with about four digits, for reading.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     let text = match size {
         0.0 => "0".to_owned(),
@@ -200,7 +200,7 @@ pub(super) fn number(value: f64) -> String {
 }
 
 /// A step with commas between thousands.
-pub(super) fn step_text(step: u64) -> String {
+pub(crate) fn step_text(step: u64) -> String {
     let digits = step.to_string();
     let groups = digits.as_bytes().rchunks(3).rev();
     let groups: Vec<_> = groups.map(|group| String::from_utf8_lossy(group)).collect();
@@ -216,7 +216,7 @@ fn step_tick(step: f64) -> String {
 }
 
 /// Width of a text as it is drawn in a chart.
-pub(super) fn text_width(text: &str) -> f64 {
+pub(crate) fn text_width(text: &str) -> f64 {
     text.chars().count() as f64 * CHARACTER
 }
 
@@ -482,7 +482,7 @@ fn spread(mut places: Vec<f64>, bottom: f64) -> Vec<f64> {
 }
 
 /// A coordinate with one decimal: enough for any screen.
-pub(super) fn px(coordinate: f64) -> String {
+pub(crate) fn px(coordinate: f64) -> String {
     let text = format!("{coordinate:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }

@@ -220,13 +220,29 @@ fn capitalised(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
+/// The head of a page without scripts and other hosts; `more` is put behind the style.
+pub(crate) fn head(title: &str, more: &str) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta http-equiv="Content-Security-Policy"
+                content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            link rel="icon" href="data:,";
+            title { (title) }
+            style { (PreEscaped(STYLE)) (PreEscaped(more)) }
+        }
+    }
+}
+
 impl Report {
     /// The page, a whole HTML document.
     pub fn render(&self) -> String {
         let page = html! {
             (DOCTYPE)
             html lang="en" {
-                (self.head())
+                (head(&format!("{} – convergd", self.title), ""))
                 body {
                     (hatching())
                     (self.glance())
@@ -247,21 +263,6 @@ impl Report {
             }
         };
         page.into_string()
-    }
-
-    fn head(&self) -> Markup {
-        html! {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy"
-                    content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                link rel="icon" href="data:,";
-                title { (self.title) " – convergd" }
-                style { (PreEscaped(STYLE)) }
-            }
-        }
     }
 
     /// The last stop, unless it was taken back.
