@@ -34,7 +34,8 @@ pub fn page(config: &Config) -> anyhow::Result<String> {
     let history = History::open_for_reading(&config.state)?;
     let pairs = history.pairs()?;
     let decisions = history.decisions()?;
-    let policy = pairs.last().map(|last| history.policy_state(Some(last), &config.policy)).transpose()?;
+    let policy =
+        pairs.last().map(|last| history.policy_state(Some(last), &config.policy)).transpose()?;
     let state = match policy {
         None => "no pair yet".to_owned(),
         Some(policy) if policy.stopped => "stopped early".to_owned(),

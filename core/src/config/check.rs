@@ -366,15 +366,19 @@ impl Check {
         let defaults = sparsify::Settings::default();
         let noise = self.number(
             "interactions.noise",
-            file.noise,
+            file.noise.map(|file::Factor(factor)| factor),
             0.0..=sparsify::LARGEST_SHARE,
             DEFAULT_NOISE,
         );
-        let salience =
-            self.number("interactions.salience", file.salience, 0.0..=1.0, DEFAULT_SALIENCE);
+        let salience = self.number(
+            "interactions.salience",
+            file.salience.map(|file::Factor(factor)| factor),
+            0.0..=1.0,
+            DEFAULT_SALIENCE,
+        );
         let gap = self.number(
             "interactions.gap",
-            file.gap,
+            file.gap.map(|file::Factor(factor)| factor),
             sparsify::EXACT_GAP..=sparsify::LARGEST_SHARE,
             defaults.gap,
         );

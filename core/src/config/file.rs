@@ -241,11 +241,11 @@ pub enum Order {
 #[serde(default, deny_unknown_fields)]
 pub struct Interactions {
     /// ζ as a share of |v(N) − v(∅)|.
-    pub noise: Option<f64>,
+    pub noise: Option<Factor>,
     /// τ as a share of the output scale.
-    pub salience: Option<f64>,
+    pub salience: Option<Factor>,
     /// Certified relative gap of an extraction.
-    pub gap: Option<f64>,
+    pub gap: Option<Factor>,
     /// Tight rows up to which an extraction is exact.
     pub largest_basis: Option<usize>,
 }
@@ -372,6 +372,42 @@ impl serde::de::Visitor<'_> for SizeVisitor {
                 "`{text}` is no size; write a whole number with its unit, such as `16MiB`"
             ))
         })
+    }
+}
+
+/// A factor, such as `0.01`, which may be written as a share too: `1%`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Factor(pub f64);
+
+impl<'de> Deserialize<'de> for Factor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FactorVisitor)
+    }
+}
+
+struct FactorVisitor;
+
+impl serde::de::Visitor<'_> for FactorVisitor {
+    type Value = Factor;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a number such as `0.01`, or `1%`")
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Factor, E> {
+        Ok(Factor(number))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Factor, E> {
+        Ok(Factor(number as f64))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Factor, E> {
+        Ok(Factor(number as f64))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Factor, E> {
+        ShareVisitor.visit_str(text).map(|Share(share)| Factor(share))
     }
 }
 

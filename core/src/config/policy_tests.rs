@@ -252,7 +252,10 @@ fn a_wrong_item_of_a_list_hides_no_other_mistake_and_invents_none() {
         stop: {}
 ",
     )
-    .replace("control: {", "control: {escalate: [{after: 5s, do: {exec: {command: [scancel, 123]}}}], ");
+    .replace(
+        "control: {",
+        "control: {escalate: [{after: 5s, do: {exec: {command: [scancel, 123]}}}], ",
+    );
     let found = lines(&text);
     let wanted = ["escalate[0].do.exec.command[1]: ", "phases.plain.to[0]: ", "probe_los"];
     for part in wanted {
@@ -264,7 +267,9 @@ fn a_wrong_item_of_a_list_hides_no_other_mistake_and_invents_none() {
 
 #[test]
 fn after_many_mistakes_the_rest_is_said_to_be_unread_and_nothing_is_invented() {
-    let rule = |i: usize| format!("    - {{id: r{i}, whem: {{not_finite: {{}}}}, then: {{stop: {{}}}}}}\n");
+    let rule = |i: usize| {
+        format!("    - {{id: r{i}, whem: {{not_finite: {{}}}}, then: {{stop: {{}}}}}}\n")
+    };
     let rules: String = (0..60).map(rule).collect();
     let found = lines(&policy(&format!("  rules:\n{rules}")));
     assert_eq!(found.len(), 51);
@@ -289,4 +294,30 @@ fn a_run_may_start_in_a_phase_with_a_weight() {
         let found = lines(&text(start));
         assert!(found.iter().any(|line| line.contains(message)), "{message}: {found:#?}");
     }
+}
+
+#[test]
+fn factors_may_be_written_as_shares_and_a_divergence_has_its_own_end() {
+    let text = GOOD.replace("noise: 0.01", "noise: 1%");
+    assert_ne!(text, GOOD);
+    let config = Config::parse(Path::new("run.yaml"), &text).expect("good");
+    assert_eq!(config.interactions.noise, 0.01);
+    let rules = |leave: &str| {
+        policy(&format!(
+            "  rules:
+    - {{id: a, when: {{diverged: {{metric: probe_loss, worse_than: 3{leave}}}}}, then: {{stop: {{}}}}}}
+    - {{id: budget, when: {{reached: {{step: 9}}}}, then: {{stop: {{}}}}}}
+"
+        ))
+    };
+    let leave = |text: &str| {
+        let config = Config::parse(Path::new("run.yaml"), text).expect("good");
+        let Condition::Diverged(diverged) = &config.policy.rules[0].when else {
+            panic!("diverged")
+        };
+        diverged.leave
+    };
+    assert_eq!((leave(&rules("")), leave(&rules(", leave: 2"))), (3.0, 2.0));
+    let found = lines(&rules(", leave: 4"));
+    assert!(found.len() == 1 && found[0].contains("diverged.leave`: is 4"), "{found:#?}");
 }

@@ -1,6 +1,6 @@
 //! The JSON Schema of a configuration file, for editors that complete and check while one writes.
 
-use super::file::{Duration, File, Share, Size};
+use super::file::{Duration, Factor, File, Share, Size};
 use crate::convergence::{Goal, Monitor};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use std::borrow::Cow;
@@ -32,6 +32,16 @@ impl JsonSchema for Size {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": r"^[0-9]+ *(KiB|MiB|GiB|TiB)$", "description": "A number of bytes with its unit, such as 16MiB or 64GiB" })
+    }
+}
+
+impl JsonSchema for Factor {
+    fn schema_name() -> Cow<'static, str> {
+        "Factor".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9.]+ *%$"}], "description": "A number such as 0.01, or 1%" })
     }
 }
 

@@ -225,7 +225,8 @@ fn every_condition_with_all_that_it_takes_is_read() {
         leave,
         confirm: 1,
     };
-    let diverged = Diverged { followed: follow(Monitor::ProbeLoss), worse_than: 3.0, confirm: 2 };
+    let diverged =
+        Diverged { followed: follow(Monitor::ProbeLoss), worse_than: 3.0, leave: 3.0, confirm: 2 };
     let peaked = Peaked {
         followed: Followed { goal: Goal::Min, ..follow(Monitor::ConvergenceScore) },
         patience: Patience::Seconds(90.0),
@@ -249,7 +250,7 @@ fn every_condition_with_all_that_it_takes_is_read() {
             Condition::Below(threshold(Monitor::Disagreement, 0.1, 0.2)),
         ),
         (
-            "diverged: {metric: probe_loss, worse_than: 3, confirm: 2}",
+            "diverged: {metric: probe_loss, worse_than: 3, leave: 3, confirm: 2}",
             Condition::Diverged(diverged),
         ),
         (

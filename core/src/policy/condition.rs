@@ -151,6 +151,8 @@ pub struct Diverged {
     pub followed: Followed,
     /// The value that it must not be worse than.
     pub worse_than: f64,
+    /// The value that must be reached again for the condition to end; no worse than `worse_than`.
+    pub leave: f64,
     /// Checks in a row; at least 1.
     pub confirm: u32,
 }

@@ -267,8 +267,9 @@ fn thresholds_have_a_way_in_and_a_way_out() {
 
 #[test]
 fn divergence_is_a_bound_or_outputs_that_are_not_finite() {
-    let diverged =
-        |confirm| Condition::Diverged(Diverged { followed: SCORE, worse_than: -1.0, confirm });
+    let diverged = |confirm| {
+        Condition::Diverged(Diverged { followed: SCORE, worse_than: -1.0, leave: -1.0, confirm })
+    };
     let scores = series(&[0.5, -1.5, 0.2, -1.5, -2.0]);
     let stop = |confirm| vec![rule("guard", diverged(confirm), Action::Stop)];
     assert_eq!(run(stop(1), &scores)[0].step, 2);
@@ -550,7 +551,12 @@ fn patience_in_epochs_is_one_in_steps() {
 
 #[test]
 fn a_missing_value_that_counts_as_bad_diverges() {
-    let guard = Condition::Diverged(Diverged { followed: SCORE, worse_than: -1.0, confirm: 2 });
+    let guard = Condition::Diverged(Diverged {
+        followed: SCORE,
+        worse_than: -1.0,
+        leave: -1.0,
+        confirm: 2,
+    });
     let mut scores = series(&[0.5, 0.4, 0.3]);
     for observation in &mut scores[1..] {
         observation.monitors.remove(&Monitor::ConvergenceScore);

@@ -44,7 +44,7 @@ impl Threshold {
 
 impl Diverged {
     pub(super) fn observe(&self, memory: &mut ConditionState, view: &View<'_>) -> Verdict {
-        let Self { followed, worse_than, confirm } = self;
+        let Self { followed, worse_than, leave, confirm } = self;
         if !view.observation.finite {
             memory.holds = true;
             return not_finite(view);
@@ -55,9 +55,10 @@ impl Diverged {
             Seen::Nothing => return kept(followed, memory, view),
         };
         let is_worse = followed.behind(*worse_than, value) > 0.0;
-        latch(memory, is_worse, !is_worse, *confirm);
+        let is_back = followed.behind(*leave, value) <= 0.0;
+        latch(memory, is_worse, is_back, *confirm);
         let reason = format!(
-            "`{}` diverged: {value:.4} at step {} against {worse_than} ({} of {confirm} checks)",
+            "`{}` diverged: {value:.4} at step {} against {worse_than} ({} of {confirm} checks, until {leave})",
             followed.metric, view.now.step, memory.crossed
         );
         Verdict { holds: memory.holds, reason, best_step: None, is_unknown: false }

@@ -31,8 +31,8 @@
 //!   `confirm` checks in a row. It then holds until the value is within `leave` of the best again.
 //! - `below` and `above {metric, threshold, leave, confirm}`: the value has crossed the threshold on
 //!   `confirm` checks in a row. It then holds until the value crosses `leave` back.
-//! - `diverged {metric, worse_than, confirm}`: the value is worse than that on `confirm` checks in a row, or
-//!   outputs are not finite, once.
+//! - `diverged {metric, worse_than, leave, confirm}`: the value is worse than that on `confirm` checks in a row, or
+//!   outputs are not finite, once. It then holds until the value is no worse than `leave`.
 //! - `reached {step}`, `{epoch}`, `{checks}` or `{duration}`: one of these budgets is used up; time counts from the
 //!   first pair.
 //! - `not_finite`: outputs of a network were not finite. Such an observation carries `finite = false` and

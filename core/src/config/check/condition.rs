@@ -275,7 +275,12 @@ impl Check {
             .and_then(|worst| self.number(&format!("{at}.worse_than"), Some(worst), any, 0.0));
         let confirm = self.confirm(at, file.confirm);
         let (followed, worse_than, confirm) = (followed?, worse_than?, confirm?);
-        Some(Condition::Diverged(Diverged { followed, worse_than, confirm }))
+        let better = match followed.goal {
+            Goal::Max => worse_than..=f64::MAX,
+            Goal::Min => f64::MIN..=worse_than,
+        };
+        let leave = self.number(&format!("{at}.leave"), file.leave, better, worse_than)?;
+        Some(Condition::Diverged(Diverged { followed, worse_than, leave, confirm }))
     }
 
     fn reached(&mut self, at: &str, file: file::Reached) -> Option<Condition> {

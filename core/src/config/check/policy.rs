@@ -2,9 +2,7 @@
 
 use super::Check;
 use crate::config::file;
-use crate::policy::{
-    Action, FIRST_PHASE, MANUAL, Missing, Policy, Rule, Severity, Start, Warmup,
-};
+use crate::policy::{Action, FIRST_PHASE, MANUAL, Missing, Policy, Rule, Severity, Start, Warmup};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// `policy.phases:`, checked.

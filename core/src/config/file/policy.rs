@@ -190,6 +190,8 @@ pub struct Diverged {
     pub smooth: Option<Smooth>,
     /// The value that it must not be worse than.
     pub worse_than: Option<f64>,
+    /// The value at which the condition ends, which is no worse; `worse_than` without it.
+    pub leave: Option<f64>,
     /// Checks in a row.
     pub confirm: Option<u32>,
 }
