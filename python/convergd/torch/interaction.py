@@ -18,13 +18,12 @@ from torch.nn import functional
 
 from .batch import Batch, Inputs
 from .coupling import Coupling
-from .masking import BASELINES, Baseline, masked
+from .draws import Draw, Interactions
+from .masking import Baseline
 from .network import Network
 from .penalty import PenaltyLoss
-from .ramp import Ramped
-from .sets import check_fraction, draw_rows, draw_sets, seeded
-from .values import at_least_float32, interaction, log_odds
-from .variables import Chosen, ImagePatches, Variables
+from .values import at_least_float32
+from .variables import Variables
 
 Split: TypeAlias = str | Sequence[str | None] | None
 """Name of the submodule at which features are masked, or one for each network of two."""
@@ -45,74 +44,7 @@ class PairLoss(NamedTuple):
     """Logits of the unmasked batch by each network, [B, K]."""
 
 
-class Draw(NamedTuple):
-    """What the interaction term of a step is taken on; the same for both networks."""
-
-    rows: Tensor
-    """The samples, indices into the batch, int64 [B']."""
-    batch: Batch
-    """Their inputs."""
-    labels: Tensor
-    """Their labels, int64 [B']."""
-    chosen: Chosen
-    """Their variables."""
-    present: Tensor
-    """S1∪S2∪S3, S1∪S3, S2∪S3 and S3 of each, bool [4, B', n]."""
-
-
-class _Interactions(Ramped):
-    """λ, the random draws, and 𝓘 of one network: what both forms of the loss share."""
-
-    def __init__(
-        self,
-        lambda_: float = 0.0,
-        *,
-        variables: Variables | None = None,
-        baseline: Baseline = "zero",
-        fraction: float = 1.0,
-        ramp: int = 0,
-        seed: int | None = None,
-    ) -> None:
-        if baseline not in BASELINES:
-            raise ValueError(f"`baseline` must be one of {BASELINES}, got {baseline!r}")
-        check_fraction(fraction)
-        super().__init__(lambda_, ramp)
-        self.variables = ImagePatches() if variables is None else variables
-        self.baseline: Baseline = baseline
-        self.fraction = fraction
-        self._generator = seeded(seed)
-
-    def draw(self, batch: Batch, labels: Tensor) -> Draw:
-        """Draw samples, variables and sets for a batch: what the next numbers of the seed give."""
-        rows = draw_rows(len(batch), self.fraction, self._generator)
-        if rows is None:
-            rows = torch.arange(len(batch), device="cpu")
-        else:
-            batch, labels = batch.rows(rows), labels[rows.to(labels.device)]
-        chosen = self.variables.choose(batch, self._generator)
-        present = draw_sets(len(batch), chosen.count, self._generator, chosen.counts)
-        return Draw(rows, batch, labels, chosen, present)
-
-    def evaluate(self, network: Network, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Logits of the plain batch, [B, K], and 𝓘 of one network (Eq. 10), [B']."""
-        if network.one_pass:
-            logits, outputs = network.together(
-                batch, draw.batch, len(draw.present), lambda hidden: self._mask(hidden, draw)
-            )
-        else:
-            hidden, logits = network.plain(batch)
-            outputs = network.masked(self._mask(hidden, draw), draw.batch)
-        return logits, interaction(log_odds(outputs, draw.labels.expand(4, -1)))
-
-    def _mask(self, hidden: Tensor, draw: Draw) -> Tensor:
-        """The four masked copies [4, B', ...] of the drawn samples, from features [B, ...]."""
-        if len(draw.rows) < len(hidden):
-            hidden = hidden[draw.rows.to(hidden.device)]
-        positions = self.variables.of_positions(draw.chosen, hidden)
-        return masked(hidden, positions, draw.present, self.baseline)
-
-
-class InteractionLoss(_Interactions):
+class InteractionLoss(Interactions):
     """λ · E[(𝓘_a − 𝓘_b)²] + (1 − λ) · (CE_a + CE_b) of two networks in one process (Eq. 9).
 
     Each network passes the plain batch once, and its four masked copies as one batch; at λ = 0
@@ -187,7 +119,7 @@ class InteractionLoss(_Interactions):
         return weighted(lambda_, consistency, (logits_a, logits_b), labels)
 
 
-class CoupledInteractionLoss(_Interactions):
+class CoupledInteractionLoss(Interactions):
     """The loss of one of two networks that are trained in a process each.
 
     The gradient of Eq. 9 by the parameters of one network needs of the other only the values 𝓘_b:
