@@ -283,20 +283,29 @@ def test_a_single_sample_tells_nothing_and_the_next_batch_is_checked():
         loss(net, *images(2))
 
 
-def test_recurrent_layers_with_dropout_are_not_taken_for_a_connection():
-    class Reading(nn.Module):
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(0)
-            self.low = nn.Embedding(40, 8)
-            self.mix = nn.LSTM(8, 8, num_layers=2, dropout=0.5, batch_first=True)
-            self.fc = nn.Linear(8, 3)
+class Reading(nn.Module):
+    """A recurrent layer, which stays in training while masked copies pass."""
 
-        def forward(self, input_ids):
-            return self.fc(self.mix(self.low(input_ids))[0].mean(1))
+    def __init__(self, skip):
+        super().__init__()
+        torch.manual_seed(0)
+        self.low = nn.Embedding(40, 8)
+        self.skip = nn.Embedding(40, 8)
+        self.mix = nn.LSTM(8, 8, num_layers=2, dropout=0.5, batch_first=True)
+        self.fc = nn.Linear(8, 3)
+        self.strength = skip
 
+    def forward(self, input_ids):
+        hidden = self.low(input_ids) + self.strength * self.skip(input_ids)
+        return self.fc(self.mix(hidden)[0].mean(1))
+
+
+def test_dropout_of_recurrent_layers_neither_hides_a_connection_nor_looks_like_one():
     inputs, labels = ids(padded=False)
-    InteractionPenalty(0.5, variables=Tokens(4), split="low", seed=0)(Reading(), inputs, labels)
+    loss = InteractionPenalty(0.5, variables=Tokens(4), split="low", seed=0)
+    loss(Reading(0.0), inputs, labels)
+    with pytest.raises(ValueError, match=AROUND):
+        loss(Reading(3.0), inputs, labels)
 
 
 def test_the_mean_is_of_the_type_of_the_features(monkeypatch):
