@@ -4,6 +4,7 @@ import copy
 import gc
 import re
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -193,7 +194,7 @@ def test_a_connection_around_the_split_is_told(training):
     with pytest.raises(ValueError, match=AROUND):
         InteractionPenalty(0.5, split="low", seed=0)(nets[0], inputs, labels)
     with pytest.raises(ValueError, match=AROUND):
-        CoupledInteractionLoss(None, 0.5, split="low", seed=0)(nets[0], inputs, labels)
+        CoupledInteractionLoss(SimpleNamespace(), 0.5, split="low", seed=0)(nets[0], inputs, labels)
     one_pass = Network(nets[0].eval(), "low", one_pass=True)
     with pytest.raises(ValueError, match=AROUND):
         InteractionPenalty(0.5, seed=0)(one_pass, inputs, labels)

@@ -366,6 +366,23 @@ def test_lambda_ramps_from_the_change_on():
     assert seen == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
 
 
+@pytest.mark.parametrize("kind", [InteractionLoss, OutputConsistencyLoss])
+def test_a_loss_goes_on_from_its_state_in_the_middle_of_a_ramp(kind, tmp_path):
+    given = {"variables": Columns(3), "fraction": 0.5} if kind is InteractionLoss else {}
+    networks, batch = (mlp(0), mlp(1)), vectors()
+    first = kind(**given)
+    first.set_lambda(0.8, ramp=4)
+    first(*networks, *batch)
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second = kind(**given)
+    second.load_state_dict(torch.load(tmp_path / "state.pt"))
+    assert second.lambda_ == pytest.approx(0.2)
+    second.set_lambda(0.8, ramp=4)
+    for lambda_ in (0.4, 0.6, 0.8, 0.8):
+        one, other = (loss(*networks, *batch) for loss in (first, second))
+        assert other.lambda_ == pytest.approx(lambda_) and torch.allclose(one.loss, other.loss)
+
+
 def test_mistakes_are_named():
     networks, (inputs, labels) = (Cnn(0), Cnn(1)), images()
     with pytest.raises(ValueError, match="no submodule `lo`; at the top it has `low`, `high`"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,6 +53,15 @@ class Interactions(Ramped):
         self.baseline: Baseline = baseline
         self.fraction = fraction
         self._generator = seeded(seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs: λ, its ramp, and the random numbers to come."""
+        return super().state_dict() | {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._generator.set_state(state_dict["generator"].cpu())
 
     def draw(self, batch: Batch, labels: Tensor) -> Draw:
         """Draw samples, variables and sets for a batch: what the next numbers of the seed give."""

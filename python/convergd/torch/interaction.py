@@ -9,8 +9,8 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.nn import functional
 from .batch import Batch, Inputs
 from .coupling import Coupling
 from .draws import Draw, Interactions
-from .masking import Baseline
+from .masking import BASELINES, Baseline
 from .network import Network
 from .penalty import PenaltyLoss
 from .values import at_least_float32
@@ -167,6 +167,15 @@ class CoupledInteractionLoss(Interactions):
         self.split = split
         self._step = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """λ, its ramp, the random numbers and the number of the step."""
+        return super().state_dict() | {"step": self._step}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._step = state_dict["step"]
+
     def __call__(self, network: nn.Module | Network, inputs: Inputs, labels: Tensor) -> PenaltyLoss:
         """Evaluate the loss on a batch, as one step of the ramp; at λ > 0 exchange 𝓘.
 
@@ -183,7 +192,7 @@ class CoupledInteractionLoss(Interactions):
             PartnerError: if the other process has died, is silent, or does something else.
         """
         network = Network.of(network, self.split)
-        lambda_ = self._ramp.step()
+        lambda_ = self.coupling.lambda_ = self._ramp.step()
         self._step += 1
         batch = Batch.of(inputs)
         if lambda_ == 0.0:
@@ -193,7 +202,9 @@ class CoupledInteractionLoss(Interactions):
         draw = self.draw(batch, labels)
         logits, own = self.evaluate(network, batch, draw)
         cross_entropy = functional.cross_entropy(at_least_float32(logits), labels)
-        partner = self.coupling.exchange(own.detach(), self._step, lambda_, draw_number(draw))
+        partner = self.coupling.exchange(
+            own.detach(), self._step, lambda_, draw_number(draw, self.baseline)
+        )
         penalty = (own - partner).square().mean()
         loss = lambda_ * penalty + (1.0 - lambda_) * cross_entropy
         return PenaltyLoss(loss, cross_entropy, penalty, lambda_, logits)
@@ -218,8 +229,37 @@ def splits_of_two(split: Split) -> tuple[str | None, str | None]:
     return split[0], split[1]
 
 
-def draw_number(draw: Draw) -> int:
-    """A number below 2^20 that tells two draws apart."""
-    numbers = torch.cat([draw.rows, draw.labels.cpu(), draw.present.flatten().long()])
-    weights = torch.arange(1, len(numbers) + 1, device="cpu") * 7919 % 104_729
-    return int((numbers * weights).sum()) % (1 << 20)
+def draw_number(draw: Draw, baseline: Baseline) -> int:
+    """A number below 2^32 that tells two draws apart."""
+    chosen = (own for own in (draw.chosen.counts, draw.chosen.units) if own is not None)
+    parts = [
+        torch.tensor([BASELINES.index(baseline), draw.chosen.count], device="cpu"),
+        *(draw.rows, draw.labels, draw.present, *chosen),
+        *(_sampled(own) for own in draw.batch.tensors),
+    ]
+    numbers = torch.cat([own.detach().flatten().cpu().long() for own in parts])
+    # Products and sums of 64 bits wrap around, which is as good as any mixing; the high bits are
+    # well mixed.
+    weights = torch.arange(1, len(numbers) + 1, device="cpu") * _ODD | 1
+    mixed = ((numbers + 1) * weights).sum().item()
+    return (int(mixed) >> 32) & ((1 << 32) - 1)
+
+
+_ODD = 0x1E3779B97F4A7C15
+"""Any large odd number."""
+
+_OF_A_SAMPLE = 16
+"""So many values of each tensor of a sample tell two batches apart."""
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _sampled(tensor: Tensor) -> Tensor:
+    """Values of each sample as integers, floating ones by their bits, so exactly."""
+    tensor = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    flat = tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None]
+    size = flat.shape[1]
+    # From the middle of equal parts, as a picture's border may be the same in all.
+    at = (torch.arange(_OF_A_SAMPLE, device=flat.device) * 2 + 1) * size // (2 * _OF_A_SAMPLE)
+    few = flat[:, at]
+    return few.view(_BITS[few.dtype.itemsize]) if few.is_floating_point() else few
