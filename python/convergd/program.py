@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -157,7 +158,7 @@ def _frozen_values() -> Iterator[set[str]]:
     """The lines of code in which the tracer makes a value of a tensor a constant."""
     places: set[str] = set()
 
-    def note(message: Warning | str, *_: object) -> None:
+    def note(message: Warning | str, *_: object, **__: object) -> None:
         frame = sys._getframe(1)
         while frame.f_back is not None and _is_torch(frame.f_code.co_filename):
             frame = frame.f_back
@@ -379,6 +380,8 @@ class _Reached(Exception):
 class _Halves(nn.Module):
     """The model as two methods."""
 
+    example: Tensor
+
     def __init__(
         self, model: nn.Module, split: Split, inputs: Sequence[Tensor], call: _Call
     ) -> None:
@@ -401,7 +404,7 @@ class _Halves(nn.Module):
             return _first(self._split[0](self.model, *inputs), "features")
 
         def leave(_module: nn.Module, _inputs: object, output: object) -> None:
-            raise _Reached(_first(output, self._split))
+            raise _Reached(_first(output, _name(self._split)))
 
         with self._hook(leave):
             try:
@@ -455,8 +458,8 @@ class _Halves(nn.Module):
             handle.remove()
 
     @contextmanager
-    def _hook(self, hook: object) -> Iterator[None]:
-        handle = self.model.get_submodule(self._split).register_forward_hook(hook)
+    def _hook(self, hook: Callable[..., object]) -> Iterator[None]:
+        handle = self.model.get_submodule(str(self._split)).register_forward_hook(hook)
         try:
             yield
         finally:
@@ -467,12 +470,15 @@ def _examples(
     example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor], call: _Call
 ) -> tuple[Tensor, ...]:
     """The inputs as a tuple on the CPU with a batch of at least two, padded somewhere."""
+    given: Sequence[Any]
     if hasattr(example_inputs, "shape"):
         # One tensor, or an array of NumPy.
-        example_inputs = (example_inputs,)
+        given = (example_inputs,)
     elif isinstance(example_inputs, Mapping):
-        example_inputs = tuple(example_inputs.values())
-    inputs = [torch.as_tensor(own).detach().cpu() for own in example_inputs]
+        given = tuple(example_inputs.values())
+    else:
+        given = tuple(example_inputs)
+    inputs = [torch.as_tensor(own).detach().cpu() for own in given]
     sizes = {tensor.shape[0] if tensor.dim() else 0 for tensor in inputs}
     if len(sizes) != 1 or sizes == {0}:
         raise ExportError("`example_inputs` must be tensors with the same, non-empty batch first")
@@ -508,16 +514,15 @@ def _evaluated(model: nn.Module) -> nn.Module:
     """A copy of the model in eval mode on the CPU, out of its training wrappers."""
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
-        if isinstance(model, wrappers):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod
-        else:
+        inner = model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
             break
+        model = inner
     model = copy.deepcopy(model).cpu().eval()
     # A language model that keeps keys and values for the next token does so in vain.
-    if hasattr(getattr(model, "config", None), "use_cache"):
-        model.config.use_cache = False
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
     return model
 
 
@@ -736,8 +741,9 @@ def _draw(
         return (drawn, *rest)
     longest = first.shape[1]
     length = max(2, longest - batch % (1 + longest // 3)) if shorter else longest
-    if call.mask_at() is not None:
-        mask = rest[call.mask_at() - 1]
+    at = call.mask_at()
+    if at is not None:
+        mask = rest[at - 1]
         mask.fill_(1)
         mask[0::3, : longest // 3] = 0
         mask[1::3, length - length // 3 :] = 0

@@ -337,6 +337,11 @@ def test_a_network_is_as_its_parts_and_its_statistics_do_not_move():
         InteractionPenalty(grid=3)(net, inputs)
 
 
+def test_features_that_are_no_map_are_told_what_there_is_for_them():
+    with pytest.raises(ValueError, match=r"features \[B, C, H, W\].*`variables=Tokens"):
+        InteractionPenalty(0.5)(nn.Identity(), nn.Linear(16, 4), torch.ones(2, 16), torch.ones(2))
+
+
 def test_columns_and_tokens_are_variables_too():
     """v = a·b of two columns, and of the sums of two tokens."""
 

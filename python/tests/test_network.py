@@ -203,8 +203,9 @@ def test_a_connection_around_the_split_is_told(training):
         InteractionPenalty(0.5, split="low", seed=0)(Gate(), weighted, labels)
 
 
-def test_positions_that_are_counted_from_the_ids_of_another_sample_are_told():
-    net, (inputs, labels) = of_text("Roberta"), ids(padded=True)
+@pytest.mark.parametrize("spread", [0.02, 0.3])
+def test_positions_that_are_counted_from_the_ids_of_another_sample_are_told(spread):
+    net, (inputs, labels) = of_text("Roberta", initializer_range=spread), ids(padded=True)
     given = {"variables": Tokens(4), "seed": 0}
     split = "roberta.embeddings.word_embeddings"
     with pytest.raises(ValueError, match=f"features at `{re.escape(split)}`"):

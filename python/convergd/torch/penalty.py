@@ -202,6 +202,11 @@ class InteractionPenalty(Interactions):
 
     def _positions(self, chosen: Chosen, hidden: Tensor) -> Tensor:
         if isinstance(self.variables, ImagePatches):
+            if hidden.dim() != 4:
+                raise ValueError(
+                    f"patches are of features [B, C, H, W], got shape {tuple(hidden.shape)}; for "
+                    "others give `variables=Tokens(...)` or `Columns(...)`"
+                )
             chosen = self.variables.choose(Batch((hidden.detach(),)), self._generator)
         return super()._positions(chosen, hidden)
 
