@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from convergd import embedding_split, image_split
 from convergd.torch import (
+    Columns,
     CoupledInteractionLoss,
     ImagePatches,
     InteractionLoss,
@@ -126,6 +127,16 @@ def test_a_network_that_works_neither_way_is_refused_with_the_remedy(kind, one_p
         network.module.eval()
     with pytest.raises(ValueError, match=r"`low`.*two callables, `Network\(module, split="):
         InteractionPenalty(0.5, seed=0)(network, *images())
+
+
+def test_variables_that_do_not_fit_are_told_as_such_in_one_pass_too():
+    network, (inputs, labels) = Network(Plain().eval(), "low", one_pass=True), images()
+    with pytest.raises(ValueError, match=r"^features must be \[B, D\] with 3 columns"):
+        InteractionPenalty(0.5, variables=Columns(3), seed=0)(network, inputs, labels)
+    rows = []
+    network.module.low.register_forward_hook(lambda _m, _i, out: rows.append(len(out)))
+    InteractionPenalty(0.5, seed=0)(network, inputs, labels)
+    assert rows == [6], "it is not taken for a network that needs more"
 
 
 def test_a_vision_transformer_is_masked_where_its_patches_begin():

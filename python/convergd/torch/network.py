@@ -172,7 +172,11 @@ class Network:
 
         def join(hidden: Tensor) -> Tensor:
             hidden = hidden[: len(batch)]
-            return torch.cat([hidden, mask(hidden).flatten(0, 1)])
+            try:
+                copies = mask(hidden)
+            except ValueError as error:
+                raise _SplitError(error) from error
+            return torch.cat([hidden, copies.flatten(0, 1)])
 
         if isinstance(self.split, str):
             if len(batch.tensors) == 1 and not self._known.together_needs_rows:
@@ -226,7 +230,7 @@ class Network:
         """Logits [rows, K], or None where the network wants another batch below the split."""
         try:
             logits = self._run(below, at_split)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, _SplitError):
             raise
         except Exception:
             # Whatever the network's own layers raise; the other batch tells whether it matters.
@@ -276,7 +280,7 @@ class Network:
 
 
 class _SplitError(ValueError):
-    """The network has no such split, whatever runs below it."""
+    """The split or its features do not fit, whatever runs below it."""
 
 
 def _has_rows(logits: Tensor, rows: int) -> bool:
