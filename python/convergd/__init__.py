@@ -12,7 +12,8 @@ needs from this package:
 `convergd.lightning` and `convergd.transformers` have callbacks that do all of this in the trainers
 of these frameworks.
 
-`Control` and `Decision` import without torch; every other name imports its module on first use.
+`Control` and `Decision` import without torch; every other name imports its module on first use, and
+so do the modules `torch`, `loss`, `lightning` and `transformers`.
 """
 
 from __future__ import annotations
@@ -55,9 +56,13 @@ _LAZY = {
     "save_checkpoint": "checkpoint",
 }
 
+_MODULES = ("lightning", "loss", "torch", "transformers")
+
 
 def __getattr__(name: str) -> object:
     """Import the module behind a name that needs torch or numpy when it is first asked for."""
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module `{__name__}` has no attribute `{name}`")
     value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)

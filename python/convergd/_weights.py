@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -118,7 +119,7 @@ def load_weights(
     if problem:
         raise WeightsError(f"`{path}`: {problem}")
     if is_sharded(module):
-        whole = {prefix + name: tensor for name, tensor in loaded.items()}
+        whole: dict[str, Any] = {prefix + name: tensor for name, tensor in loaded.items()}
         options = StateDictOptions(
             full_state_dict=True, broadcast_from_rank0=ranks is not None, strict=False
         )

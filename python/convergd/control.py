@@ -27,8 +27,9 @@ With several ranks, `Control(..., distributed=True)` reads on rank 0 and broadca
 the same decision at the same poll. Without it each rank that polls reads the file itself, at its
 own moment. Only rank 0 acknowledges.
 
-A process that a trainer has forked, such as a worker of a data loader, may poll too: it reads, and
-neither broadcasts nor acknowledges nor tells the end.
+The first process that polls is the trainer: one that it forks after that may poll too, but reads,
+and neither broadcasts nor acknowledges nor tells the end. A child that polls before its parent is
+taken for the trainer, as launchers fork too, unless it is a worker of a PyTorch data loader.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ NETWORKS = ("target", "baseline")
 
 # A control file is a few hundred bytes; more than this is not one, and is not read into memory.
 _LARGEST_FILE = 1 << 20
+
+# The sidecar's numbers have 64 bits.
+_LARGEST_NUMBER = (1 << 64) - 1
 
 _log = logging.getLogger("convergd")
 
@@ -117,7 +121,7 @@ class Control:
         rank: rank of this process; only rank 0 acknowledges by itself.
         distributed: rank 0 of `torch.distributed` reads and broadcasts, and `rank` is taken from
             there. Every rank must then make this object and call `poll` equally often. Where
-            `torch.distributed` is not initialised, this changes nothing.
+            `torch.distributed` is not initialised, or torch is not there, this changes nothing.
         group: the ranks that train this network, a group of the backend gloo that the caller
             destroys at the end; None is all of them.
 
@@ -141,9 +145,7 @@ class Control:
         self.ranks: Ranks | None = None
         """The ranks that poll together."""
         if distributed:
-            from ._ranks import Ranks
-
-            self.ranks = Ranks.of(group)
+            self.ranks = _ranks(group)
         self.rank = rank if self.ranks is None else self.ranks.rank
         self._path = os.fspath(self.directory / "control.json")
         self._signature: tuple[int, int, int] | None = None
@@ -281,6 +283,17 @@ class Control:
         return True
 
 
+def _ranks(group: ProcessGroup | None) -> Ranks | None:
+    """The ranks of `torch.distributed`; None where there is one alone, or no torch."""
+    try:
+        from ._ranks import Ranks
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return None
+    return Ranks.of(group)
+
+
 def _is_data_worker() -> bool:
     """Whether this is a worker process of a PyTorch data loader."""
     data = sys.modules.get("torch.utils.data")
@@ -319,7 +332,7 @@ def _parse(content: bytes) -> Decision | None:
     try:
         record = json.loads(content)
         return _decision(record) if isinstance(record, dict) else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -352,8 +365,10 @@ def _optional(read: Callable[[Any], T], value: Any) -> T | None:  # noqa: ANN401
 
 
 def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"not a whole number: {value!r}")
+    if not 0 <= value <= _LARGEST_NUMBER:
+        raise ValueError("a whole number out of range")
     return value
 
 

@@ -112,7 +112,7 @@ class ConvergenceStopping(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Poll before the first step: a resumed training may be told to stop."""
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._step, self.stopped_step = trainer.global_step, None
         decision = self._follower.begin(

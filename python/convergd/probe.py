@@ -95,17 +95,22 @@ def make_probe(
     return path
 
 
-def _array(value: ArrayLike) -> NDArray[Any]:
+def _array(name: str, value: ArrayLike) -> NDArray[Any]:
     """An array; NumPy takes no tensor that is on a GPU, needs a gradient or is bfloat16."""
     tensor: Any = value
     if type(value).__module__.partition(".")[0] == "torch":
         tensor = tensor.detach().cpu()
         tensor = tensor.float() if tensor.is_floating_point() else tensor
-    return np.asarray(tensor)
+    try:
+        return np.asarray(tensor)
+    except (ValueError, TypeError) as error:
+        raise ProbeError(
+            f"`{name}` makes no array: {error}; all samples must have one shape, so pad texts"
+        ) from error
 
 
 def _floats(name: str, value: ArrayLike) -> NDArray[np.float32]:
-    array = _array(value)
+    array = _array(name, value)
     if not np.issubdtype(array.dtype, np.floating):
         raise ProbeError(f"`{name}` must be floating point, got {array.dtype}: convert it first")
     if array.size == 0:
@@ -116,7 +121,7 @@ def _floats(name: str, value: ArrayLike) -> NDArray[np.float32]:
 
 
 def _numbers(name: str, value: ArrayLike) -> NDArray[np.float32] | NDArray[np.int64]:
-    array = _array(value)
+    array = _array(name, value)
     if not np.issubdtype(array.dtype, np.integer):
         return _floats(name, array)
     if array.size == 0:
@@ -129,7 +134,7 @@ def _further(
 ) -> NDArray[np.float32] | NDArray[np.int64]:
     if name in RESERVED:
         raise ProbeError(f"an input cannot be called `{name}`: the file has another use for it")
-    array = _array(value)
+    array = _array(name, value)
     array = _numbers(name, array.astype(np.int64) if array.dtype == bool else array)
     if array.ndim == 0 or len(array) != len(inputs):
         raise ProbeError(f"`{name}` must have {len(inputs)} samples, got shape {array.shape}")
@@ -146,7 +151,7 @@ def _further(
 
 
 def _integers(name: str, value: ArrayLike) -> NDArray[np.int64]:
-    array = _array(value)
+    array = _array(name, value)
     if not np.issubdtype(array.dtype, np.integer):
         raise ProbeError(f"`{name}` must be integers, got {array.dtype}")
     return np.ascontiguousarray(array, dtype=np.int64)

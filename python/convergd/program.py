@@ -18,11 +18,13 @@ from __future__ import annotations
 import copy
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +49,9 @@ TOLERANCE = 1e-5
 
 CHECKED_BATCH_SIZES = (1, 2, 3, 7)
 """Sizes other than the traced one, so that a size that was baked in is found."""
+
+ENLARGED = 8.0
+"""Inputs are compared at this many times their size too, so that a branch on them is found."""
 
 
 class ExportError(RuntimeError):
@@ -110,20 +115,75 @@ def _export(
     path: Path,
     next_token: bool,
 ) -> Path:
-    call = _Call.of(example_inputs, next_token)
+    call = _Call.of(example_inputs, next_token, _padding_id(model))
     inputs = _examples(example_inputs, call)
+    _check_precision(model)
     original = _evaluated(model)
     _try(original, inputs, call)
     halves = _Halves(_evaluated(model), split, inputs, call)
     _buffers_to_parameters(halves.model)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = _trace(halves, inputs, original)
+        with _frozen_values() as places:
+            traced = _trace(halves, inputs, original)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             traced.save(str(temporary))
-            _check(torch.jit.load(str(temporary)), original, split, inputs, call)
+            try:
+                _check(torch.jit.load(str(temporary)), original, split, inputs, call)
+            except ExportError as error:
+                raise ExportError(f"{error}{_told(places)}") from error.__cause__
     return path
+
+
+def _check_precision(model: nn.Module) -> None:
+    """Raise an error for half precision, in which no comparison would tell anything."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and tensor.dtype.itemsize < 4:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ExportError(
+                f"`{name}` is {kind}: a program computes in float32; export a float32 copy, "
+                "`copy.deepcopy(model).float()`, with float32 inputs"
+            )
+
+
+def _padding_id(model: nn.Module) -> int | None:
+    """The token that stands for padding, where the model's configuration tells."""
+    known = getattr(getattr(model, "config", None), "pad_token_id", None)
+    return known if isinstance(known, int) and known >= 0 else None
+
+
+@contextmanager
+def _frozen_values() -> Iterator[set[str]]:
+    """The lines of code in which the tracer makes a value of a tensor a constant."""
+    places: set[str] = set()
+
+    def note(message: Warning | str, *_: object, **__: object) -> None:
+        frame = sys._getframe(1)
+        while frame.f_back is not None and _is_torch(frame.f_code.co_filename):
+            frame = frame.f_back
+        if "to a Python" in str(message):
+            places.add(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", torch.jit.TracerWarning)
+        warnings.showwarning = note
+        yield places
+
+
+def _is_torch(file: str) -> bool:
+    return file == warnings.__file__ or file.startswith(os.path.dirname(torch.__file__) + os.sep)
+
+
+def _told(places: set[str]) -> str:
+    """The same as a part of a message."""
+    if not places:
+        return ""
+    listed = ", ".join(sorted(places)[:5]) + (", ..." if len(places) > 5 else "")
+    return (
+        ". A trace keeps for ever what was a Python boolean or number of a tensor, such as a "
+        f"branch on data; that is so in {listed}"
+    )
 
 
 def embedding_split(model: nn.Module) -> str:
@@ -170,7 +230,7 @@ def image_split(model: nn.Module, example_inputs: Tensor, side: int = 8) -> str:
 
 
 def _image_split(model: nn.Module, example_inputs: Tensor, side: int) -> str:
-    call = _Call.of(example_inputs, next_token=False)
+    call = _Call.of(example_inputs, False, None)
     inputs = _examples(example_inputs, call)
     if len(inputs) != 1 or inputs[0].dim() != 4:
         raise ExportError(f"images are [B, C, H, W], got {[tuple(own.shape) for own in inputs]}")
@@ -261,16 +321,18 @@ class _Call:
 
     names: tuple[str, ...] | None
     next_token: bool
+    padding: int | None
+    """The token that stands for padding, if it is known."""
 
     @classmethod
-    def of(cls, example_inputs: object, next_token: bool) -> _Call:
+    def of(cls, example_inputs: object, next_token: bool, padding: int | None) -> _Call:
         names = tuple(example_inputs) if isinstance(example_inputs, Mapping) else None
         several = isinstance(example_inputs, Sequence) and len(example_inputs) > 1
         if next_token and several:
             raise ExportError(
                 "`next_token` must know the attention mask: give `example_inputs` as a dict"
             )
-        return cls(names, next_token)
+        return cls(names, next_token, padding)
 
     def run(self, model: nn.Module, inputs: Sequence[Tensor]) -> object:
         """The model's output."""
@@ -318,6 +380,8 @@ class _Reached(Exception):
 class _Halves(nn.Module):
     """The model as two methods."""
 
+    example: Tensor
+
     def __init__(
         self, model: nn.Module, split: Split, inputs: Sequence[Tensor], call: _Call
     ) -> None:
@@ -340,7 +404,7 @@ class _Halves(nn.Module):
             return _first(self._split[0](self.model, *inputs), "features")
 
         def leave(_module: nn.Module, _inputs: object, output: object) -> None:
-            raise _Reached(_first(output, self._split))
+            raise _Reached(_first(output, _name(self._split)))
 
         with self._hook(leave):
             try:
@@ -394,8 +458,8 @@ class _Halves(nn.Module):
             handle.remove()
 
     @contextmanager
-    def _hook(self, hook: object) -> Iterator[None]:
-        handle = self.model.get_submodule(self._split).register_forward_hook(hook)
+    def _hook(self, hook: Callable[..., object]) -> Iterator[None]:
+        handle = self.model.get_submodule(str(self._split)).register_forward_hook(hook)
         try:
             yield
         finally:
@@ -406,12 +470,15 @@ def _examples(
     example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor], call: _Call
 ) -> tuple[Tensor, ...]:
     """The inputs as a tuple on the CPU with a batch of at least two, padded somewhere."""
+    given: Sequence[Any]
     if hasattr(example_inputs, "shape"):
         # One tensor, or an array of NumPy.
-        example_inputs = (example_inputs,)
+        given = (example_inputs,)
     elif isinstance(example_inputs, Mapping):
-        example_inputs = tuple(example_inputs.values())
-    inputs = [torch.as_tensor(own).detach().cpu() for own in example_inputs]
+        given = tuple(example_inputs.values())
+    else:
+        given = tuple(example_inputs)
+    inputs = [torch.as_tensor(own).detach().cpu() for own in given]
     sizes = {tensor.shape[0] if tensor.dim() else 0 for tensor in inputs}
     if len(sizes) != 1 or sizes == {0}:
         raise ExportError("`example_inputs` must be tensors with the same, non-empty batch first")
@@ -447,16 +514,15 @@ def _evaluated(model: nn.Module) -> nn.Module:
     """A copy of the model in eval mode on the CPU, out of its training wrappers."""
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
-        if isinstance(model, wrappers):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod
-        else:
+        inner = model.module if isinstance(model, wrappers) else getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
             break
+        model = inner
     model = copy.deepcopy(model).cpu().eval()
     # A language model that keeps keys and values for the next token does so in vain.
-    if hasattr(getattr(model, "config", None), "use_cache"):
-        model.config.use_cache = False
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
     return model
 
 
@@ -585,9 +651,48 @@ def _compare(
             raise ExportError(
                 f"the program fails for {_size(drawn)}, so a size was baked in: {error}"
             ) from error
-        error = (logits - wanted).abs().max().item() if logits.shape == wanted.shape else None
-        if error is None or not error <= TOLERANCE * max(1.0, wanted.abs().max().item()):
-            raise ExportError(_mismatch(_name(split), _size(drawn), error, changed))
+        _same(logits, wanted, split, drawn, changed)
+    _compare_enlarged(program, model, split, drawn, call, changed)
+
+
+def _compare_enlarged(
+    program: torch.jit.ScriptModule,
+    model: nn.Module,
+    split: Split,
+    drawn: tuple[Tensor, ...],
+    call: _Call,
+    changed: bool,
+) -> None:
+    """The same for inputs several times as large, where the model takes them."""
+    if not drawn[0].is_floating_point():
+        return
+    drawn = tuple(own[:2] for own in drawn)
+    for scale in (ENLARGED, -ENLARGED):
+        # Of one sign, so that sums are large too.
+        large = (drawn[0].abs() * scale, *drawn[1:])
+        try:
+            wanted = call.logits(model, large)
+        except Exception:
+            # They may be out of what the model is for; then nothing is known of it.
+            continue
+        if wanted.isfinite().all():
+            logits = program.head(program.features(*large), *large[1:])
+            _same(logits, wanted, split, large, changed, ENLARGED)
+
+
+def _same(
+    logits: Tensor,
+    wanted: Tensor,
+    split: Split,
+    drawn: tuple[Tensor, ...],
+    changed: bool,
+    scale: float = 1.0,
+) -> None:
+    """Raise an error for logits that are not those that were wanted."""
+    error = (logits - wanted).abs().max().item() if logits.shape == wanted.shape else None
+    if error is None or not error <= scale * TOLERANCE * max(1.0, wanted.abs().max().item()):
+        size = _size(drawn) if scale == 1.0 else f"{_size(drawn)} {scale:g} times as large"
+        raise ExportError(_mismatch(_name(split), size, error, changed))
 
 
 def _mismatch(split: str | None, size: str, error: float | None, changed: bool) -> str:
@@ -636,11 +741,14 @@ def _draw(
         return (drawn, *rest)
     longest = first.shape[1]
     length = max(2, longest - batch % (1 + longest // 3)) if shorter else longest
-    if call.mask_at() is not None:
-        mask = rest[call.mask_at() - 1]
+    at = call.mask_at()
+    if at is not None:
+        mask = rest[at - 1]
         mask.fill_(1)
         mask[0::3, : longest // 3] = 0
         mask[1::3, length - length // 3 :] = 0
+        if call.padding is not None:
+            drawn = drawn.masked_fill(mask == 0, call.padding)
     along = [t[:, :length] if t.dim() > 1 and t.shape[1] == longest else t for t in rest]
     return (drawn[:, :length], *along)
 

@@ -54,7 +54,7 @@ def batches():
 
 def test_lightning():
     pytest.importorskip("lightning")
-    exec(block("Lightning"), {"torch": torch, "Net": Net, "loader": batches()})
+    exec(block("Lightning"), {"Net": Net, "loader": batches()})
 
 
 def test_hugging_face():

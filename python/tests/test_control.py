@@ -115,6 +115,12 @@ def test_a_half_written_file_keeps_the_last_decision(tmp_path, end):
         {"best": 5},
         {"best": {"target": "/a"}},
         {"reason": 3},
+        {"lambda": 10**400},
+        {"lambda": -(10**400)},
+        {"at_step": 10**400},
+        {"ramp": 10**400},
+        {"generation": 10**400},
+        {"best": {"step": 10**400}},
     ],
 )
 def test_an_invalid_file_keeps_the_last_decision(tmp_path, changes):

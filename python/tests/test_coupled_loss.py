@@ -15,9 +15,11 @@ from convergd import Best, Decision
 from convergd.torch import (
     CoupledInteractionLoss,
     Coupling,
+    ImagePatches,
     InteractionLoss,
     Network,
     PartnerError,
+    Tokens,
 )
 from convergd.torch.batch import Batch
 from convergd.torch.interaction import draw_number
@@ -145,7 +147,7 @@ class FakeCoupling(Coupling):
     """A partner whose messages are given."""
 
     def __init__(self, rank, answers):
-        self.rank, self.timeout, self._shared = rank, 1.0, None
+        self.rank, self.timeout, self._shared, self.lambda_ = rank, 1.0, None, 0.0
         self.answers, self.sent = list(answers), []
 
     def _gather(self, own):
@@ -166,7 +168,7 @@ def test_gradients_need_only_the_partners_values():
     draw = probe.draw(Batch.of(inputs), labels)
     other = Network(networks[1], pair_training.ARGUMENTS["split"])
     partner = probe.evaluate(other, Batch.of(inputs), draw)[1].detach()
-    coupling = FakeCoupling(0, [[0, 8, 1, 0.6, draw_number(draw)], partner])
+    coupling = FakeCoupling(0, [[0, 8, 1, 0.6, draw_number(draw, "zero")], partner])
     loss = CoupledInteractionLoss(coupling, 0.6, **pair_training.ARGUMENTS)
     loss(networks[0], inputs, labels).loss.backward()
     for parameter, gradient in zip(networks[0].parameters(), wanted, strict=True):
@@ -185,6 +187,7 @@ def test_at_lambda_zero_nothing_crosses():
     ("head", "message"),
     [
         ([1, 2, 1, 0.5, 3], "call is 0 here and 1 there; .* same order"),
+        ([1, 0, 0, 0.0, 0], "λ is 0.5 here and 0 there; .*`Coupling.share`"),
         ([0, 3, 1, 0.5, 3], "number of samples is 2 here and 3 there"),
         ([0, 2, 9, 0.5, 3], "step is 1 here and 9 there"),
         ([0, 2, 1, 0.4, 3], "λ is 0.5 here and 0.4 there; .*`Coupling.share`"),
@@ -195,6 +198,71 @@ def test_at_lambda_zero_nothing_crosses():
 def test_a_partner_that_does_something_else_is_told(rank, head, message):
     with pytest.raises(PartnerError, match=message):
         FakeCoupling(rank, [head]).exchange(torch.zeros(2), 1, 0.5, 3)
+
+
+def number(inputs, labels, baseline="zero", **changes):
+    loss = InteractionLoss(0.5, **{"variables": ImagePatches(4, 8), "seed": 0} | changes)
+    return draw_number(loss.draw(Batch.of(inputs), labels), baseline)
+
+
+def test_the_number_of_a_draw_tells_what_differs():
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(6, 1, 16, 16), torch.randint(5, (6,))
+    own = number(inputs, labels)
+    assert own == number(inputs.clone(), labels) and 0 <= own < 2**32
+    brighter = inputs.clone()
+    brighter[3] += 1e-3
+    ids, mask = torch.randint(9, (6, 12)), torch.ones(6, 12).long()
+    shorter = mask.clone()
+    shorter[2, 6:] = 0
+    texts = [
+        number({"ids": ids, "other": own}, labels, variables=Tokens(4)) for own in (mask, shorter)
+    ]
+    others = [
+        number(inputs, labels, "mean"),
+        number(inputs, labels, seed=1),
+        number(inputs, labels, variables=ImagePatches(8, 8)),
+        number(inputs, labels, variables=ImagePatches(6, 8, margin=1)),
+        number(inputs, labels, fraction=0.5),
+        number(inputs, labels.flip(0)),
+        number(inputs.flip(3), labels),
+        number(inputs.bfloat16(), labels),
+        number(brighter, labels),
+        *texts,
+    ]
+    assert len({own, *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.bool, torch.uint8, torch.float16, torch.float64, torch.cfloat]
+)
+def test_inputs_of_any_type_and_size_have_a_number(dtype):
+    inputs, labels = torch.ones(4, 1, 2, 2).to(dtype), torch.zeros(4).long()
+    whole = ImagePatches(2, None)
+    other = inputs.clone()
+    other[0, 0, 0, 0] = 0
+    found = [number([own, labels], labels, variables=whole) for own in (inputs, other)]
+    assert found[0] != found[1]
+
+
+def test_a_resumed_loss_counts_its_steps_on():
+    first, second = (
+        CoupledInteractionLoss(FakeCoupling(0, []), **pair_training.ARGUMENTS) for _ in range(2)
+    )
+    first(pair_training.network(0), *next(pair_training.batches()))
+    second.load_state_dict(first.state_dict())
+    second.coupling.answers = [[0, 8, 2, 0.5, 3]]
+    second.set_lambda(0.5)
+    with pytest.raises(PartnerError, match="draw is"):
+        second(pair_training.network(0), *next(pair_training.batches()))
+
+
+def test_a_partner_at_lambda_zero_is_told_where_it_shares():
+    coupling = FakeCoupling(1, [[0, 16, 1, 0.5, 3]])
+    loss = CoupledInteractionLoss(coupling, **pair_training.ARGUMENTS)
+    loss(pair_training.network(0), *next(pair_training.batches()))
+    with pytest.raises(PartnerError, match=r"λ is 0 here and 0\.5 there; .*`Coupling.share`"):
+        coupling.share(Decision())
 
 
 def test_a_decision_crosses_once_with_all_its_parts():

@@ -119,3 +119,38 @@ def test_what_does_not_fit_a_language_model_is_said(tmp_path):
     with pytest.raises(ExportError, match="name the split"):
         embedding_split(torch.nn.Linear(2, 2))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("family", ["Llama", "Qwen2"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_classifier_that_looks_for_its_padding_in_the_ids_is_refused(tmp_path, family, padded):
+    config = getattr(transformers, f"{family}Config")(
+        **SIZES, num_key_value_heads=1, num_labels=3, pad_token_id=0
+    )
+    torch.manual_seed(3)
+    model = getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
+    inputs = {name: own.clone() for name, own in draw("llama", 3, LENGTH).items()}
+    if padded:
+        inputs["input_ids"] *= inputs["attention_mask"]
+    else:
+        inputs["attention_mask"].fill_(1)
+    with pytest.raises(ExportError, match="use its input again after it"):
+        export_program(model, inputs, split=embedding_split(model), path=tmp_path / "program.ts")
+
+
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Electra"])
+@torch.no_grad()
+def test_encoders_that_know_their_padding_are_exported(tmp_path, family):
+    sizes = SIZES
+    if family == "DistilBert":
+        sizes = {"vocab_size": WORDS, "dim": 16, "hidden_dim": 24, "n_layers": 2, "n_heads": 2}
+    config = getattr(transformers, f"{family}Config")(**sizes, num_labels=3, pad_token_id=1)
+    torch.manual_seed(3)
+    model = getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
+    inputs = draw("llama", 5, LENGTH)
+    inputs["input_ids"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, 1)
+    path = export_program(model, inputs, embedding_split(model), tmp_path / "program.ts")
+    program = torch.jit.load(path)
+    ids, mask = inputs.values()
+    found = program.head(program.features(ids, mask), mask)
+    torch.testing.assert_close(found, model(**inputs).logits, atol=2e-6, rtol=1e-5)

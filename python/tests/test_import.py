@@ -67,3 +67,45 @@ def test_an_unknown_name_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = convergd.no_such_name
+
+
+def test_without_torch_there_is_one_process(tmp_path):
+    result = run(f"""
+        import convergd
+        for name in list(sys.modules):
+            assert not name.startswith("torch")
+
+        class Missing:
+            def find_spec(self, name, path=None, target=None):
+                if name.partition(".")[0] == "torch":
+                    raise ModuleNotFoundError(f"No module named {{name!r}}", name="torch")
+
+        sys.meta_path[0] = Missing()
+        control = convergd.Control({str(tmp_path)!r}, distributed=True)
+        assert control.ranks is None and control.rank == 0
+        assert control.poll(1) == convergd.Decision()
+        control.done()
+    """)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "done-target").exists()
+
+
+def test_the_modules_are_there_by_their_names():
+    code = """
+        import convergd
+        assert convergd.torch.InteractionLoss.__module__ == "convergd.torch.interaction"
+        assert convergd.loss.InteractionPenalty is convergd.InteractionPenalty
+        for name, least in (("lightning", "ConvergenceStopping"),
+                            ("transformers", "ConvergenceCallback")):
+            try:
+                module = getattr(convergd, name)
+            except ImportError as error:
+                assert "pip install" in str(error), error
+            else:
+                assert hasattr(module, least)
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "torch is blocked" in run("import convergd; convergd.loss").stderr

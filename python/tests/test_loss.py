@@ -1,5 +1,6 @@
 """The interaction loss against values worked out by hand and by plain loops."""
 
+import copy
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from convergd import InteractionPenalty
 from convergd.loss import draw_sets, interaction, log_odds, patch_indices, patch_strength
+from convergd.torch import Columns, Tokens
 
 
 def generator(seed=0):
@@ -287,6 +289,87 @@ def test_masked_copies_do_not_move_the_running_statistics():
     for name, buffer in plain.named_buffers():
         assert torch.equal(buffer, with_penalty.get_buffer(name)), name
     assert all(module.training for module in with_penalty.modules())
+
+
+def of_parts(net):
+    """A head by which its network cannot be known."""
+    return lambda images: net.low(images), lambda hidden: net.high(hidden)
+
+
+def test_a_head_whose_statistics_would_move_is_refused_unless_its_network_is_known():
+    net, (inputs, labels) = Small(), batch()
+    with pytest.raises(ValueError, match=r"statistics of a BatchNorm2d: give .*`module=`"):
+        InteractionPenalty(0.5, grid=3)(*of_parts(net), inputs, labels)
+    InteractionPenalty(grid=3)(*of_parts(net), inputs, labels)
+    InteractionPenalty(0.5, grid=3)(*of_parts(net.eval()), inputs, labels)
+    net.train()
+    given = [(net.low, net.high), (net.low, net.high.forward), of_parts(net)]
+    for halves, module in zip(given, [None, None, net], strict=True):
+        plain, trained = copy.deepcopy(net), net
+        plain.high(plain.low(inputs))
+        InteractionPenalty(0.5, grid=3, module=module)(*halves, inputs, labels)
+        for name, buffer in plain.named_buffers():
+            assert torch.equal(buffer, trained.get_buffer(name)), name
+
+
+class Whole(Small):
+    def forward(self, images):
+        return self.high(self.low(images))
+
+
+def test_a_network_is_as_its_parts_and_its_statistics_do_not_move():
+    net, (inputs, labels) = Whole(), batch()
+    plain, penalties = copy.deepcopy(net), []
+    torch.manual_seed(5)
+    plain(inputs)
+    for given in ((net,), (net.low, net.high)):
+        trained = copy.deepcopy(net)
+        halves = given if len(given) == 1 else (trained.low, trained.high)
+        network = (trained,) if len(halves) == 1 else halves
+        penalty = InteractionPenalty(0.5, grid=3, module=trained, split="low", seed=0)
+        penalties.append(penalty(*network, inputs, labels).penalty.item())
+        for name, buffer in plain.named_buffers():
+            assert torch.equal(buffer, trained.get_buffer(name)), name
+    assert penalties[0] == pytest.approx(penalties[1]) and penalties[0] > 0
+    named = InteractionPenalty(grid=3)(network=net, inputs=inputs, labels=labels)
+    assert named.penalty == 0
+    with pytest.raises(TypeError, match="`network, inputs, labels`"):
+        InteractionPenalty(grid=3)(net, inputs)
+
+
+def test_features_that_are_no_map_are_told_what_there_is_for_them():
+    with pytest.raises(ValueError, match=r"features \[B, C, H, W\].*`variables=Tokens"):
+        InteractionPenalty(0.5)(nn.Identity(), nn.Linear(16, 4), torch.ones(2, 16), torch.ones(2))
+
+
+def test_columns_and_tokens_are_variables_too():
+    """v = a·b of two columns, and of the sums of two tokens."""
+
+    class Product(nn.Module):
+        def forward(self, h):
+            return two_class_head(lambda h: h.prod(1))(h)
+
+    hidden, ones = torch.tensor([[3.0, 5.0]] * 4), torch.ones(4).long()
+    columns = InteractionPenalty(0.5, variables=Columns(2), seed=0)
+    assert columns(Product(), hidden, ones).penalty.item() == pytest.approx(225)
+    assert columns(identity, Product(), hidden, ones).penalty.item() == pytest.approx(225)
+
+    class Text(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low = nn.Embedding.from_pretrained(torch.tensor([[1.0], [3.0], [5.0]]))
+            self.high = Product()
+
+        def forward(self, ids):
+            return self.high(self.low(ids).squeeze(2))
+
+    ids = torch.tensor([[1, 2]] * 4)
+    tokens = InteractionPenalty(0.5, variables=Tokens(2), split="low", seed=0)
+    assert tokens(Text(), {"ids": ids}, ones).penalty.item() == pytest.approx(225)
+    mean = InteractionPenalty(0.5, variables=Tokens(2), split="low", baseline="mean", seed=0)
+    assert mean(Text(), (ids,), ones).penalty.item() == pytest.approx((15 - 12 - 20 + 16) ** 2)
+    with pytest.raises(ValueError, match="`Tokens` are chosen by the ids"):
+        tokens(identity, Product(), hidden, ones)
 
 
 def test_a_seed_makes_the_sets_repeatable():

@@ -56,8 +56,47 @@ def test_the_loop_of_one_process_follows_the_control_file(tmp_path, monkeypatch)
     assert names["step"] == 7 and names["decision"].stop
 
 
+def texts(padding_side):
+    ids, mask = torch.randint(5, 40, (4, 12)), torch.ones(4, 12).long()
+    mask[1, slice(0, 4) if padding_side == "left" else slice(8, 12)] = 0
+    return {"ids": ids, "mask": mask, "labels": torch.randint(2, (4,))}
+
+
+SIZES = {
+    "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "max_position_embeddings": 16, "initializer_range": 0.5,
+}  # fmt: skip
+
+
+def run_at(lambda_, code, names):
+    """A block whose loss is given its λ before it is called."""
+    first, call = code.rsplit("result = ", 1)
+    exec(first, names)
+    names.get("loss", names.get("penalty")).set_lambda(lambda_)
+    exec("result = " + call, names)
+    return names["result"]
+
+
+def test_texts_are_masked_as_the_document_says():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(**SIZES)
+    target, baseline = (transformers.BertForSequenceClassification(config) for _ in range(2))
+    names = {"target": target, "baseline": baseline, **texts("right")}
+    code = block("from convergd.torch import InteractionLoss, Tokens")
+    assert run_at(0.5, code, names).consistency > 0
+
+
+def test_a_causal_language_model_is_masked_as_the_document_says():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES))
+    code = block("from convergd.torch import InteractionPenalty, Network, Tokens")
+    result = run_at(0.5, code, {"model": model, **texts("left")})
+    assert result.logits.shape == (4, 40) and result.penalty > 0
+
+
 def test_the_other_blocks_are_python_and_name_what_there_is():
-    compile(block("loss = InteractionLoss(split="), "docs/loss.md", "exec")
     code = block("from torch import distributed").replace("...\n", "if True:\n")
     compile(code, "docs/loss.md", "exec")
     exec("\n".join(code.splitlines()[:2]), {})

@@ -76,6 +76,9 @@ def test_a_strided_input_is_stored_in_order(tmp_path):
         ({"variables": [[0, 2]] * 3}, r"\[1\] never occurs"),
         ({"baseline": [1, 2]}, "`baseline` must be floating point"),
         ({"baseline": [float("inf")]}, "`baseline` holds values that are not finite"),
+        ({"inputs": [[1.0, 2.0], [3.0]]}, "`inputs` makes no array: .*pad texts"),
+        ({"inputs": [torch.ones(2), torch.ones(3)]}, "`inputs` makes no array: .*pad texts"),
+        ({"variables": [[0, 1], [0]]}, "`variables` makes no array"),
     ],
 )
 def test_bad_arrays_are_refused_and_leave_no_file(tmp_path, changes, message):

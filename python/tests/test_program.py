@@ -384,3 +384,66 @@ def test_the_default_device_does_not_matter(tmp_path):
         export_program(net, images, split=image_split(net, images, side=4), path=files[1])
     one, two = (torch.jit.load(path) for path in files)
     assert torch.equal(one.head(one.features(images)), two.head(two.features(images)))
+
+
+class Rare(nn.Module):
+    """A branch on data that the examples never take."""
+
+    def __init__(self):
+        super().__init__()
+        self.low = nn.Conv2d(3, 4, 3, padding=1)
+        self.out = nn.Linear(4, 10)
+
+    def forward(self, images):
+        hidden = self.low(images).mean((2, 3))
+        if images[0].abs().max() > 6:
+            hidden = hidden * 3
+        return self.out(hidden)
+
+
+class Signed(Rare):
+    """A branch on the sum of features, of which the bias makes the most."""
+
+    def forward(self, images):
+        hidden = self.low(images).mean((2, 3))
+        return self.out(hidden * 2 if hidden.sum() > 0 else hidden)
+
+
+@pytest.mark.parametrize("kind", [Rare, Signed])
+def test_a_branch_on_data_is_found_and_told(tmp_path, kind):
+    torch.manual_seed(0)
+    with pytest.raises(ExportError, match=r"8 times as large.*branch on data.*test_program\.py:"):
+        export_program(kind(), torch.randn(2, 3, 16, 16), split="low", path=tmp_path / "own.ts")
+    with pytest.raises(ExportError) as told:
+        export(Around(), tmp_path)
+    assert "branch on data" not in str(told.value), "there is none"
+    assert list(tmp_path.iterdir()) == []
+
+
+class Bounded(Rare):
+    """Takes no large values."""
+
+    def forward(self, images):
+        if torch.jit.is_tracing() or images.abs().max() < 8:
+            return self.out(self.low(images).mean((2, 3)))
+        raise RuntimeError("out of bounds")
+
+
+class Steep(Rare):
+    """Is infinite for large values."""
+
+    def forward(self, images):
+        return self.out(self.low(images).mean((2, 3))) + (30 * images[:, 0, 0, :1]).exp()
+
+
+@pytest.mark.parametrize("model", [Bounded, Steep])
+def test_a_model_that_takes_no_large_values_is_exported(tmp_path, model):
+    torch.manual_seed(0)
+    export_program(model(), torch.randn(2, 3, 16, 16) / 2, path=tmp_path / "program.ts")
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_half_precision_is_told_as_the_reason(tmp_path, kind):
+    model, images = Net().to(kind), torch.rand(4, 1, 8, 8).to(kind)
+    with pytest.raises(ExportError, match=r"is b?float16: .* export a float32 copy"):
+        export(model, tmp_path, inputs=images)

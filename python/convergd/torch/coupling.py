@@ -22,7 +22,8 @@ _HINTS = {
     "number of samples": "give both batches of the same size",
     "step": "each must call the loss once for each batch",
     "λ": "take λ from the same decision, with `Coupling.share`",
-    "draw": "give both the same batches in the same order, the same seed and arguments",
+    "draw": "give both the same batches in the same order and type, the same seed, `variables`, "
+    "`baseline` and `fraction`",
 }
 """The numbers that must be equal, and what to do if they are not."""
 
@@ -66,6 +67,8 @@ class Coupling:
         """0 or 1, of this process within the group."""
         backend = str(distributed.get_backend(group))
         self._device = torch.device("cuda" if "nccl" in backend else "cpu")
+        self.lambda_ = 0.0
+        """λ of the last step of the loss, for a message where the processes differ in it."""
         self._shared: Decision | None = None
         self._last = LastCollective()
 
@@ -98,9 +101,9 @@ class Coupling:
         known = self._shared is not None and decision.generation == self._shared.generation
         size = 0 if known or self.rank != 0 else len(content)
         head = self._gather(
-            torch.tensor([_DECISION, size, 0, 0, 0], dtype=torch.float64, device="cpu")
+            torch.tensor([_DECISION, size, 0, self.lambda_, 0], dtype=torch.float64, device="cpu")
         )
-        _check_equal("call", head[0][0].item(), head[1][0].item(), self.rank)
+        _check_call(head, self.rank)
         size = int(head[0][1])
         if size == 0 and self._shared is not None:
             return self._shared
@@ -117,6 +120,7 @@ class Coupling:
         goes before, and always has the same size.
         """
         both = self._gather(torch.tensor(head, dtype=torch.float64, device="cpu"))
+        _check_call(both, self.rank)
         for name, one, other in zip(_HINTS, both[0].tolist(), both[1].tolist(), strict=True):
             _check_equal(name, one, other, self.rank)
 
@@ -156,10 +160,20 @@ def _options(timeout: timedelta) -> AllgatherOptions:
     return options
 
 
+def _check_call(both: list[Tensor], rank: int) -> None:
+    """Raise an error if one sends values and the other a decision.
+
+    At λ = 0 the loss sends nothing, so a process whose partner is at another λ may be a step ahead.
+    """
+    if both[0][0] != both[1][0] and 0.0 in (both[0][3], both[1][3]):
+        _check_equal("λ", both[0][3].item(), both[1][3].item(), rank)
+    _check_equal("call", both[0][0].item(), both[1][0].item(), rank)
+
+
 def _check_equal(name: str, first: float, second: float, rank: int) -> None:
     if first != second:
         here, there = (first, second) if rank == 0 else (second, first)
         raise PartnerError(
-            f"the two processes are not in step: {name} is {here:g} here and {there:g} there; "
-            f"{_HINTS[name]}"
+            f"the two processes are not in step: {name} is {here:.10g} here and {there:.10g} "
+            f"there; {_HINTS[name]}"
         )

@@ -9,8 +9,8 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,12 @@ from torch.nn import functional
 
 from .batch import Batch, Inputs
 from .coupling import Coupling
-from .masking import BASELINES, Baseline, masked
+from .draws import Draw, Interactions
+from .masking import BASELINES, Baseline
 from .network import Network
 from .penalty import PenaltyLoss
-from .ramp import Ramped
-from .sets import check_fraction, draw_rows, draw_sets, seeded
-from .values import at_least_float32, interaction, log_odds
-from .variables import Chosen, ImagePatches, Variables
+from .values import at_least_float32
+from .variables import Variables
 
 Split: TypeAlias = str | Sequence[str | None] | None
 """Name of the submodule at which features are masked, or one for each network of two."""
@@ -45,74 +44,7 @@ class PairLoss(NamedTuple):
     """Logits of the unmasked batch by each network, [B, K]."""
 
 
-class Draw(NamedTuple):
-    """What the interaction term of a step is taken on; the same for both networks."""
-
-    rows: Tensor
-    """The samples, indices into the batch, int64 [B']."""
-    batch: Batch
-    """Their inputs."""
-    labels: Tensor
-    """Their labels, int64 [B']."""
-    chosen: Chosen
-    """Their variables."""
-    present: Tensor
-    """S1∪S2∪S3, S1∪S3, S2∪S3 and S3 of each, bool [4, B', n]."""
-
-
-class _Interactions(Ramped):
-    """λ, the random draws, and 𝓘 of one network: what both forms of the loss share."""
-
-    def __init__(
-        self,
-        lambda_: float = 0.0,
-        *,
-        variables: Variables | None = None,
-        baseline: Baseline = "zero",
-        fraction: float = 1.0,
-        ramp: int = 0,
-        seed: int | None = None,
-    ) -> None:
-        if baseline not in BASELINES:
-            raise ValueError(f"`baseline` must be one of {BASELINES}, got {baseline!r}")
-        check_fraction(fraction)
-        super().__init__(lambda_, ramp)
-        self.variables = ImagePatches() if variables is None else variables
-        self.baseline: Baseline = baseline
-        self.fraction = fraction
-        self._generator = seeded(seed)
-
-    def draw(self, batch: Batch, labels: Tensor) -> Draw:
-        """Draw samples, variables and sets for a batch: what the next numbers of the seed give."""
-        rows = draw_rows(len(batch), self.fraction, self._generator)
-        if rows is None:
-            rows = torch.arange(len(batch), device="cpu")
-        else:
-            batch, labels = batch.rows(rows), labels[rows.to(labels.device)]
-        chosen = self.variables.choose(batch, self._generator)
-        present = draw_sets(len(batch), chosen.count, self._generator, chosen.counts)
-        return Draw(rows, batch, labels, chosen, present)
-
-    def evaluate(self, network: Network, batch: Batch, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Logits of the plain batch, [B, K], and 𝓘 of one network (Eq. 10), [B']."""
-        if network.one_pass:
-            logits, outputs = network.together(
-                batch, draw.batch, len(draw.present), lambda hidden: self._mask(hidden, draw)
-            )
-        else:
-            hidden, logits = network.plain(batch)
-            outputs = network.masked(self._mask(hidden, draw), draw.batch)
-        return logits, interaction(log_odds(outputs, draw.labels.expand(4, -1)))
-
-    def _mask(self, hidden: Tensor, draw: Draw) -> Tensor:
-        """The four masked copies [4, B', ...] of the drawn samples, from features [B, ...]."""
-        if len(draw.rows) < len(hidden):
-            hidden = hidden[draw.rows.to(hidden.device)]
-        positions = self.variables.of_positions(draw.chosen, hidden)
-        return masked(hidden, positions, draw.present, self.baseline)
-
-
-class InteractionLoss(_Interactions):
+class InteractionLoss(Interactions):
     """λ · E[(𝓘_a − 𝓘_b)²] + (1 − λ) · (CE_a + CE_b) of two networks in one process (Eq. 9).
 
     Each network passes the plain batch once, and its four masked copies as one batch; at λ = 0
@@ -187,7 +119,7 @@ class InteractionLoss(_Interactions):
         return weighted(lambda_, consistency, (logits_a, logits_b), labels)
 
 
-class CoupledInteractionLoss(_Interactions):
+class CoupledInteractionLoss(Interactions):
     """The loss of one of two networks that are trained in a process each.
 
     The gradient of Eq. 9 by the parameters of one network needs of the other only the values 𝓘_b:
@@ -235,6 +167,15 @@ class CoupledInteractionLoss(_Interactions):
         self.split = split
         self._step = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """λ, its ramp, the random numbers and the number of the step."""
+        return super().state_dict() | {"step": self._step}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self._step = state_dict["step"]
+
     def __call__(self, network: nn.Module | Network, inputs: Inputs, labels: Tensor) -> PenaltyLoss:
         """Evaluate the loss on a batch, as one step of the ramp; at λ > 0 exchange 𝓘.
 
@@ -251,7 +192,7 @@ class CoupledInteractionLoss(_Interactions):
             PartnerError: if the other process has died, is silent, or does something else.
         """
         network = Network.of(network, self.split)
-        lambda_ = self._ramp.step()
+        lambda_ = self.coupling.lambda_ = self._ramp.step()
         self._step += 1
         batch = Batch.of(inputs)
         if lambda_ == 0.0:
@@ -261,7 +202,9 @@ class CoupledInteractionLoss(_Interactions):
         draw = self.draw(batch, labels)
         logits, own = self.evaluate(network, batch, draw)
         cross_entropy = functional.cross_entropy(at_least_float32(logits), labels)
-        partner = self.coupling.exchange(own.detach(), self._step, lambda_, draw_number(draw))
+        partner = self.coupling.exchange(
+            own.detach(), self._step, lambda_, draw_number(draw, self.baseline)
+        )
         penalty = (own - partner).square().mean()
         loss = lambda_ * penalty + (1.0 - lambda_) * cross_entropy
         return PenaltyLoss(loss, cross_entropy, penalty, lambda_, logits)
@@ -286,8 +229,37 @@ def splits_of_two(split: Split) -> tuple[str | None, str | None]:
     return split[0], split[1]
 
 
-def draw_number(draw: Draw) -> int:
-    """A number below 2^20 that tells two draws apart."""
-    numbers = torch.cat([draw.rows, draw.labels.cpu(), draw.present.flatten().long()])
-    weights = torch.arange(1, len(numbers) + 1, device="cpu") * 7919 % 104_729
-    return int((numbers * weights).sum()) % (1 << 20)
+def draw_number(draw: Draw, baseline: Baseline) -> int:
+    """A number below 2^32 that tells two draws apart."""
+    chosen = (own for own in (draw.chosen.counts, draw.chosen.units) if own is not None)
+    parts = [
+        torch.tensor([BASELINES.index(baseline), draw.chosen.count], device="cpu"),
+        *(draw.rows, draw.labels, draw.present, *chosen),
+        *(_sampled(own) for own in draw.batch.tensors),
+    ]
+    numbers = torch.cat([own.detach().flatten().cpu().long() for own in parts])
+    # Products and sums of 64 bits wrap around, which is as good as any mixing; the high bits are
+    # well mixed.
+    weights = torch.arange(1, len(numbers) + 1, device="cpu") * _ODD | 1
+    mixed = ((numbers + 1) * weights).sum().item()
+    return (int(mixed) >> 32) & ((1 << 32) - 1)
+
+
+_ODD = 0x1E3779B97F4A7C15
+"""Any large odd number."""
+
+_OF_A_SAMPLE = 16
+"""So many values of each tensor of a sample tell two batches apart."""
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _sampled(tensor: Tensor) -> Tensor:
+    """Values of each sample as integers, floating ones by their bits, so exactly."""
+    tensor = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+    flat = tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None]
+    size = flat.shape[1]
+    # From the middle of equal parts, as a picture's border may be the same in all.
+    at = (torch.arange(_OF_A_SAMPLE, device=flat.device) * 2 + 1) * size // (2 * _OF_A_SAMPLE)
+    few = flat[:, at]
+    return few.view(_BITS[few.dtype.itemsize]) if few.is_floating_point() else few

@@ -37,7 +37,8 @@ def masked(hidden: Tensor, positions: Tensor, present: Tensor, baseline: Baselin
     is_variable = (positions >= 0).to(hidden)
     if channels is not None:
         is_variable = is_variable.unsqueeze(channels)
-    return torch.lerp(_mean(hidden, is_variable), hidden, keep)
+    # Under autocast a GPU sums in float32.
+    return torch.lerp(_mean(hidden, is_variable).to(hidden), hidden, keep)
 
 
 def _of_positions(positions: Tensor, present: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class Ramp:
     """λ, 0 to 1, that moves linearly to a new value over a number of steps.
@@ -53,6 +56,15 @@ class Ramp:
         self._from, self._to = self.value, float(lambda_)
         self._length, self._elapsed = length, 0
 
+    def state(self) -> dict[str, Any]:
+        """What `take` needs to go on from here."""
+        return {"lambda": self.value, "target": self._to, "remaining": self.remaining}
+
+    def take(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state` was."""
+        self._from, self._to = state["lambda"], state["target"]
+        self._length, self._elapsed = state["remaining"], 0
+
     def step(self) -> float:
         """Go one step, and the λ of it."""
         self._elapsed = min(self._elapsed + 1, self._length)
@@ -85,6 +97,14 @@ class Ramped:
         changes nothing, so a trainer may pass on each polled decision.
         """
         self._ramp.to(lambda_, ramp)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs: λ, and where its ramp leads."""
+        return {"ramp": self._ramp.state()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self._ramp.take(state_dict["ramp"])
 
 
 def _check_lambda(lambda_: float) -> None:

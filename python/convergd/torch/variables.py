@@ -74,13 +74,17 @@ class ImagePatches(Variables):
         self.select = select
         self._allowed = torch.tensor(allowed, device="cpu")
 
+    @property
+    def count(self) -> int:
+        """The number of variables n."""
+        return len(self._allowed) if self.select is None else self.select
+
     def choose(self, batch: Batch, generator: torch.Generator) -> Chosen:
         """The strongest patches of each image."""
         units = torch.full((len(batch), self.grid**2), NO_VARIABLE, device="cpu")
         patches = self._patches(batch.first)
-        count = patches.shape[1]
-        units.scatter_(1, patches, torch.arange(count, device="cpu").expand(len(batch), -1))
-        return Chosen(count, units=units)
+        units.scatter_(1, patches, torch.arange(self.count, device="cpu").expand(len(batch), -1))
+        return Chosen(self.count, units=units)
 
     def _patches(self, images: Tensor) -> Tensor:
         """The chosen patches, [B, n]."""
