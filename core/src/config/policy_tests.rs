@@ -298,8 +298,7 @@ fn a_run_may_start_in_a_phase_with_a_weight() {
 
 #[test]
 fn factors_may_be_written_as_shares_and_a_divergence_has_its_own_end() {
-    let text = GOOD.replace("noise: 0.01", "noise: 1%");
-    assert_ne!(text, GOOD);
+    let text = format!("{GOOD}interactions: {{noise: 1%, salience: 0.02}}\n");
     let config = Config::parse(Path::new("run.yaml"), &text).expect("good");
     assert_eq!(config.interactions.noise, 0.01);
     let rules = |leave: &str| {
