@@ -438,6 +438,13 @@ impl<'a> Daemon<'a> {
             None => {
                 let next = self.control.next_generation();
                 let found = self.control.current();
+                if let Some(decision) = found.as_ref().and_then(|f| f.decision_id.as_ref()) {
+                    let directory = self.config.control.directory.display();
+                    tracing::warn!(
+                        %directory, decision, "the control directory has a decision of another run, which ends here: its \
+                         trainers are told what this one decides, and that run cannot go on there"
+                    );
+                }
                 let begins = |generation| Document {
                     phase: self.policy.phase.clone(),
                     lambda: self.policy.lambda,

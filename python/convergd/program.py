@@ -248,8 +248,8 @@ def _image_split(model: nn.Module, example_inputs: Tensor, side: int) -> str:
                 if fits and _passes(original, name, inputs, call):
                     return _outermost(name, maps)
     raise ExportError(
-        f"no submodule gives all features of the image as a map of at least {side} × {side}; name "
-        "one as `split`, or give None to mask the image"
+        f"no submodule gives all features of the image as a map of at least {side} × {side}; take "
+        f"a smaller `side` (it is {side}), name one as `split`, or give None to mask the image"
     )
 
 

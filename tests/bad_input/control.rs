@@ -87,9 +87,19 @@ fn two_runs_cannot_deliver_to_one_control_directory() {
     dry.says("started");
     dry.terminate();
     dry.finish().expect(0, &[]);
+    // Nor may a person's decision of another run come between.
+    let Some(other) = Bench::with_steps(&[1]) else { return };
+    other.once().expect(0, &[]);
+    let shared = format!("control: {{directory: {}", bench.path("control").display());
+    other.configure(&[("control: {directory: control", &shared)]);
+    other.command(&["stop", "-c", "run.yaml"]).expect(75, &["control directory `", &pid]);
     first.terminate();
     first.finish().expect(0, &[]);
     bench.once().expect(0, &[]);
+    bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
+    let said = "another run has used it since";
+    other.command(&["stop", "-c", "run.yaml"]).expect(64, &["control directory `", said]);
+    assert_eq!(other.status()["stopped"], false);
 }
 
 #[test]

@@ -204,8 +204,8 @@ fn exit_of(error: &anyhow::Error, torch: &dyn Torch) -> Exit {
 /// The code of an error of the history.
 pub fn of_history(error: &HistoryError) -> Exit {
     match error {
-        HistoryError::Held { .. } => Exit::Held,
-        HistoryError::Mixed { .. } => Exit::Usage,
+        HistoryError::Held { .. } | HistoryError::ControlHeld { .. } => Exit::Held,
+        HistoryError::Mixed { .. } | HistoryError::ControlAhead { .. } => Exit::Usage,
         _ => Exit::Data,
     }
 }

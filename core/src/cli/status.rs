@@ -184,6 +184,9 @@ fn describe_waiting(config: &Config) {
     for watched in &config.watch {
         let directory = watched.directory.display();
         let what = match std::fs::read_dir(&watched.directory).map(|mut all| all.next()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                "is not there yet; a run waits for it".to_owned()
+            }
             Err(error) => format!("cannot be read: {error}"),
             Ok(None) => "is empty".to_owned(),
             Ok(Some(_)) => continue,

@@ -46,6 +46,30 @@ pub enum HistoryError {
         /// ` (process N)`, where it is known.
         holder: String,
     },
+    /// Another run is at work at the control directory of this one.
+    #[error(
+        "control directory `{path}` is held by another convergd{holder}, whose trainers would take this decision; wait \
+         for that run to end, or give this one another `control.directory`"
+    )]
+    ControlHeld {
+        /// The directory.
+        path: PathBuf,
+        /// ` (process N)`, where it is known.
+        holder: String,
+    },
+    /// Another run has delivered its decisions to the control directory of this one since.
+    #[error(
+        "control directory `{path}` has generation {seen}, but the last one in the history is {own}: another run has \
+         used it since, and its trainers would take this decision; give this one another `control.directory`"
+    )]
+    ControlAhead {
+        /// The directory.
+        path: PathBuf,
+        /// The newest generation there.
+        seen: u64,
+        /// That of the last decision in the history.
+        own: u64,
+    },
     /// There is no history at this place.
     #[error("`{path}` holds no history yet; `convergd run` makes one")]
     Absent {

@@ -96,12 +96,26 @@ pub fn decide_alone(
     let clock = RunClock::of(&history)?;
     let control = Control::new(config.control.clone());
     let is_dry = history.is_dry()?;
+    // A run at work there with another state has its own trainers.
+    let control_lock = (!is_dry).then(|| StateLock::try_take(&config.control.directory));
+    let _control_lock = match control_lock {
+        Some(Err(HistoryError::Held { path, holder })) => {
+            return Err(HistoryError::ControlHeld { path, holder });
+        }
+        // What cannot be written there is told of when it is written.
+        taken => taken.and_then(Result::ok),
+    };
     let done = request.map(|request| history.decision_of(request)).transpose()?.flatten();
     if let Some(row) = done {
         return Ok(Ok(deliver_alone(&history, &control, &clock, is_dry, row)?));
     }
     let decided = history.last_decision()?.map_or(0, |row| row.document.generation);
     let told = if is_dry { 0 } else { control.next_generation().saturating_sub(1) };
+    let is_foreign = control.current().is_some_and(|document| document.decision_id.is_some());
+    if told > decided && (decided > 0 || is_foreign) {
+        let path = config.control.directory.clone();
+        return Err(HistoryError::ControlAhead { path, seen: told, own: decided });
+    }
     let last = history.last_pair()?;
     // That of the file runs from the next start on.
     let ran = history.last_policy()?;
