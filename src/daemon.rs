@@ -21,7 +21,7 @@ mod watchers;
 
 use self::keeping::until_there_is_room;
 use self::peers::Peers;
-use self::settings::{find_fixed, keep_settings, last_steps, lock_control};
+use self::settings::{find_fixed, keep_settings, last_steps};
 use self::watchers::Watchers;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
 use crate::clock::now;
@@ -129,31 +129,6 @@ pub enum DaemonError {
         .0.rule, .0.monitor, .0.step
     )]
     Missing(MissingMonitor),
-    /// Another run delivers its decisions to the control directory.
-    #[error(
-        "control directory `{directory}` is held by another convergd{holder}, and trainers would take the decisions of \
-         both; give this run another `control.directory`"
-    )]
-    ControlHeld {
-        /// The directory.
-        directory: String,
-        /// ` (process N)`, where it is known.
-        holder: String,
-    },
-    /// The control directory knows more than the history.
-    #[error(
-        "control directory `{directory}` has generation {seen}, but the last one in the history is {own}: it is of \
-         another state, or this state is an older copy, and trainers would take no decision of it; give \
-         another `control.directory` or the right `state`"
-    )]
-    ControlAhead {
-        /// The directory.
-        directory: String,
-        /// The newest generation there.
-        seen: u64,
-        /// That of the last decision in the history.
-        own: u64,
-    },
     /// The HTTP server.
     #[error("`telemetry.listen` {address}: {source}; choose another port or leave it out")]
     Listen {
@@ -355,7 +330,11 @@ impl<'a> Daemon<'a> {
         let keep = || keep_settings(config, options, &worker, &history, fixed.as_ref());
         until_there_is_room(&config.state, interrupts, keep, || ())?;
         failpoint::reach("settings-kept");
-        let control_lock = lock_control(config, options)?;
+        let control = &config.control.directory;
+        let control_lock = match options.dry_run {
+            true => None,
+            false => StateLock::take_control(control)?,
+        };
         let device = worker.device().to_string();
         let internal = |error: &dyn std::fmt::Display| DaemonError::Internal(error.to_string());
         let metrics = Metrics::new(&device).map_err(|error| internal(&error))?;
@@ -450,8 +429,8 @@ impl<'a> Daemon<'a> {
                     lambda: self.policy.lambda,
                     ..Document::start(generation)
                 };
-                let is_it = |f: &Document| f.generation < next && *f == begins(f.generation);
-                let found = found.filter(|f| f.generation + 1 == next && is_it(f));
+                let is_last = |f: &Document| f.generation.checked_add(1) == Some(next);
+                let found = found.filter(|f| is_last(f) && *f == begins(f.generation));
                 let fresh = || begins(next);
                 let document = found.unwrap_or_else(fresh);
                 self.generation = document.generation;
@@ -485,8 +464,8 @@ impl<'a> Daemon<'a> {
         if seen <= own {
             return Ok(());
         }
-        let directory = self.config.control.directory.display().to_string();
-        Err(DaemonError::ControlAhead { directory, seen, own })
+        let path = self.config.control.directory.clone();
+        Err(HistoryError::ControlAhead { path, seen, own }.into())
     }
 
     /// Takes up the checkpoints that an earlier life had pinned and not evaluated, also those that it did not

@@ -52,8 +52,7 @@ impl Torch for Here {
             | DaemonError::NothingEvaluated { .. }
             | DaemonError::Missing(_)
             | DaemonError::OtherLayout { .. } => Exit::Data,
-            DaemonError::ControlHeld { .. } => Exit::Held,
-            DaemonError::Listen { .. } | DaemonError::ControlAhead { .. } => Exit::Usage,
+            DaemonError::Listen { .. } => Exit::Usage,
             DaemonError::Internal(_) => Exit::Internal,
         })
     }

@@ -1,9 +1,9 @@
 //! What a run is of: settings that must not change, the fixed baseline, where an earlier life ended.
 
-use super::{DaemonError, Options, Result};
+use super::{Options, Result};
 use crate::checkpoint::{Checkpoint, fixed, pin};
 use crate::config::Config;
-use crate::history::{History, HistoryError, Outcome, PairRow, StateLock};
+use crate::history::{History, HistoryError, Outcome, PairRow};
 use crate::network::{NetworkError, Worker};
 use crate::role::Role;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
@@ -19,25 +19,6 @@ pub(super) fn find_fixed(config: &Config) -> Result<Option<Checkpoint>> {
         is_passing: false,
     };
     Ok(Some(found.map_err(refuse)?))
-}
-
-/// Two runs at one control directory would overwrite each other's decisions.
-pub(super) fn lock_control(config: &Config, options: Options) -> Result<Option<StateLock>> {
-    if options.dry_run {
-        return Ok(None);
-    }
-    let directory = &config.control.directory;
-    match StateLock::take(directory) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(HistoryError::Held { path, holder }) => {
-            Err(DaemonError::ControlHeld { directory: path.display().to_string(), holder })
-        }
-        // What cannot be written there is told of when there is something to write.
-        Err(error) => {
-            tracing::debug!(%error, "the control directory cannot be locked");
-            Ok(None)
-        }
-    }
 }
 
 /// Steps of the last pair, (target, baseline): with a tolerance they differ.

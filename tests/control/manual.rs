@@ -265,6 +265,12 @@ fn what_others_put_into_the_control_directory_holds_nothing_up() {
     assert!(pipe.arg(bench.path("control/ack-target.json")).status().unwrap().success());
     let absurd = format!("{{\"schema\": 1, \"generation\": {}, \"step\": 1}}", u64::MAX);
     std::fs::write(bench.path("control/ack-baseline.json"), absurd).unwrap();
+    let document = format!(
+        "{{\"schema\": 1, \"generation\": {}, \"action\": \"continue\", \"phase\": \"plain\", \"lambda\": 0.0, \"ramp\": 0, \
+         \"at_step\": 0, \"best\": null, \"reason\": \"the run goes on\", \"decision_id\": null}}",
+        u64::MAX
+    );
+    std::fs::write(bench.path("control/control.json"), document).unwrap();
     bench.once().expect(10, &["early-stopped"]);
     assert_eq!(control(&bench)["generation"], 1);
 }

@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     };
     let told = Told::of(&history, decisions.last())?;
     let is_dry = history.is_dry()?;
-    let holder = Some(StateLock::holder(&config.state)).filter(|held| *held != Holder::Unknown);
+    let holder = StateLock::holder(&config.state);
     // A person may have set it before the first pair.
     let is_known = last.is_some() || !decisions.is_empty();
     if arguments.json {
@@ -101,7 +101,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let at_work = match &holder {
         Some(Holder::Process(pid)) => format!(", at work as process {pid}"),
-        Some(_) => ", not at work".to_owned(),
+        Some(Holder::Nobody) => ", not at work".to_owned(),
         None => String::new(),
     };
     say(format!("run         {} ({}){at_work}", config.name, config.state.display()));

@@ -19,8 +19,6 @@ pub enum Holder {
     Nobody,
     /// One does, and this is what it says of itself: its number.
     Process(String),
-    /// The lock cannot be looked at.
-    Unknown,
 }
 
 /// Held as long as the process lives or this value does; the system lets go of it after a crash.
@@ -30,19 +28,20 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// Whether a process holds the lock on a directory, for the moment; nothing is changed.
-    pub fn holder(directory: &Path) -> Holder {
+    /// Whether a process holds the lock on a directory, for the moment; nothing is changed. `None` where the lock cannot
+    /// be looked at.
+    pub fn holder(directory: &Path) -> Option<Holder> {
         let Ok(mut file) = File::open(directory.join("lock")) else {
-            return if directory.join("lock").exists() { Holder::Unknown } else { Holder::Nobody };
+            return (!directory.join("lock").exists()).then_some(Holder::Nobody);
         };
         match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Holder::Nobody,
+            Ok(()) => Some(Holder::Nobody),
             Err(Errno::WOULDBLOCK) => {
                 let mut text = String::new();
                 let _ = file.read_to_string(&mut text);
-                Holder::Process(text.trim().to_owned())
+                Some(Holder::Process(text.trim().to_owned()))
             }
-            Err(_) => Holder::Unknown,
+            Err(_) => None,
         }
     }
 
@@ -58,6 +57,20 @@ impl StateLock {
             }
         }
         Self::try_take(directory)
+    }
+
+    /// Takes the lock on a control directory: two runs there would overwrite each other's decisions. Nothing where the
+    /// directory cannot be locked; that it cannot be written is told of when there is something to write.
+    ///
+    /// # Errors
+    /// A directory that another process holds.
+    pub fn take_control(directory: &Path) -> Result<Option<Self>, HistoryError> {
+        match Self::take(directory) {
+            Err(HistoryError::Held { path, holder }) => {
+                Err(HistoryError::ControlHeld { path, holder })
+            }
+            taken => Ok(taken.ok()),
+        }
     }
 
     /// Takes the lock, or says at once that another process holds it.

@@ -48,8 +48,8 @@ pub enum HistoryError {
     },
     /// Another run is at work at the control directory of this one.
     #[error(
-        "control directory `{path}` is held by another convergd{holder}, whose trainers would take this decision; wait \
-         for that run to end, or give this one another `control.directory`"
+        "control directory `{path}` is held by another convergd{holder}, and trainers would take the decisions of both; \
+         wait for that run to end, or give this one another `control.directory`"
     )]
     ControlHeld {
         /// The directory.
@@ -59,8 +59,9 @@ pub enum HistoryError {
     },
     /// Another run has delivered its decisions to the control directory of this one since.
     #[error(
-        "control directory `{path}` has generation {seen}, but the last one in the history is {own}: another run has \
-         used it since, and its trainers would take this decision; give this one another `control.directory`"
+        "control directory `{path}` has generation {seen}, but the last one in the history is {own}: another run has used \
+         it since, or this state is an older copy, and trainers would take what is not meant for them, or nothing; give \
+         another `control.directory` or the right `state`"
     )]
     ControlAhead {
         /// The directory.

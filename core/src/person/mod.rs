@@ -97,13 +97,9 @@ pub fn decide_alone(
     let control = Control::new(config.control.clone());
     let is_dry = history.is_dry()?;
     // A run at work there with another state has its own trainers.
-    let control_lock = (!is_dry).then(|| StateLock::try_take(&config.control.directory));
-    let _control_lock = match control_lock {
-        Some(Err(HistoryError::Held { path, holder })) => {
-            return Err(HistoryError::ControlHeld { path, holder });
-        }
-        // What cannot be written there is told of when it is written.
-        taken => taken.and_then(Result::ok),
+    let _control_lock = match is_dry {
+        true => None,
+        false => StateLock::take_control(&config.control.directory)?,
     };
     let done = request.map(|request| history.decision_of(request)).transpose()?.flatten();
     if let Some(row) = done {
