@@ -142,6 +142,17 @@ pub enum DaemonError {
     Internal(String),
 }
 
+impl DaemonError {
+    /// Whether the disk of the state takes no more, or is not there for the moment.
+    fn is_of_disk(&self) -> bool {
+        match self {
+            Self::NoRoom(_) => true,
+            Self::History(error) => error.is_of_disk(),
+            _ => false,
+        }
+    }
+}
+
 type Result<T> = std::result::Result<T, DaemonError>;
 
 /// Runs until training ends, a rule stops it, or a signal arrives on `interrupts`. One on `reloads` has the configuration
@@ -177,7 +188,25 @@ fn follow(
     let (state, interrupts) = (&config.state, signals[0]);
     let _lock = until_there_is_room(state, interrupts, || StateLock::take(state), || ())?;
     let history = until_there_is_room(state, interrupts, || History::open(state), || ())?;
+    let end = attend(config, options, history, signals, page, left);
+    end.inspect_err(|error| ending::leave_word(state, error))
+}
+
+/// The run, from its history on.
+fn attend(
+    config: &Config,
+    options: Options,
+    history: History,
+    signals: [&Receiver<()>; 2],
+    page: http::Page,
+    left: &mut Option<http::Server>,
+) -> Result<End> {
     let mut daemon = Daemon::start(config, options, history, signals, page)?;
+    let forgotten = daemon.keep(|history| history.forget_failure());
+    if daemon.is_interrupted {
+        return Ok(End::Interrupted);
+    }
+    forgotten?;
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
     let earlier_stop = daemon.earlier_stop()?;

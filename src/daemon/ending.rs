@@ -1,9 +1,23 @@
 //! When training has ended, and what is left to say then.
 
 use super::{Daemon, DaemonError, End, Result};
-use crate::history::Outcome;
+use crate::clock::now;
+use crate::history::{Failure, History, Outcome};
 use crate::role::Role;
+use std::path::Path;
 use std::time::Instant;
+
+/// Leaves the error that a run has ended with where `status` finds it.
+pub(super) fn leave_word(state: &Path, error: &DaemonError) {
+    if error.is_of_disk() {
+        return;
+    }
+    let failure = Failure { time: now(), error: error.to_string() };
+    let stored = History::open(state).and_then(|history| history.record_failure(&failure));
+    if let Err(error) = stored {
+        tracing::debug!(%error, "the history does not tell of the error");
+    }
+}
 
 impl Daemon<'_> {
     /// Why training has ended, if it has: the trainers say so, their processes are gone, the last step is reached,

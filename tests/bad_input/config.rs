@@ -1,6 +1,6 @@
 //! Usage and configuration.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, assert_says};
 
 #[test]
 fn three_mistakes_are_reported_together_and_nothing_is_started() {
@@ -54,18 +54,32 @@ fn settings_do_not_change_within_a_history() {
     let pairs = bench.pairs();
     assert_eq!(pairs.len(), 2);
     for (from, to, parts) in [
-        ("noise: 0.01", "noise: 0.02", ["begun with noise 0.01", "now it is 0.02"]),
-        ("noise: 0.01", "noise: 0.01, gap: 0.01", ["begun with gap 0.001", "now it is 0.01"]),
+        (
+            "noise: 0.01",
+            "noise: 0.02",
+            ["begun with noise 0.01", "now it is 0.02 (`interactions.noise`)"],
+        ),
+        (
+            "noise: 0.01",
+            "noise: 0.01, gap: 0.01",
+            ["begun with gap 0.001", "now it is 0.01 (`interactions.gap`)"],
+        ),
     ] {
         bench.configure(&[(from, to)]);
         bench
             .once()
             .expect(64, &["state/history.sqlite`", parts[0], parts[1], "`state` directory"]);
+        let failed = bench.status()["failed"]["error"].clone();
+        assert_says(failed.as_str().unwrap(), &[parts[0], parts[1]]);
+        let told = bench.command(&["status", "-c", "run.yaml"]);
+        told.expect(0, &[]);
+        assert_says(&told.out, &["failed      the last start, 20", parts[0]]);
     }
     bench.configure(&[]);
     bench.add_step("target", 3);
     bench.add_step("baseline", 3);
     bench.once().expect(0, &[]);
+    assert!(bench.status()["failed"].is_null(), "this one went well");
     let all = bench.pairs();
     assert_eq!((all.len(), &all[..2]), (3, &pairs[..]), "the run goes on as it was begun");
 }

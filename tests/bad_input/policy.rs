@@ -1,6 +1,6 @@
 //! Rules over pairs that lack what they follow, notices, and what a history is computed again from.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, assert_says};
 use serde_json::Value;
 
 const RULES: &str = "{id: budget, when: {reached: {step: 100}}, then: {stop: {}}}";
@@ -79,6 +79,11 @@ fn a_history_is_computed_again_from_its_value_tables() {
     let reason = |value: &Value| value["policies"][1]["notices"][0]["reason"].clone();
     let stored = replay(&[]);
     assert_eq!(stored["recomputed"], Value::Null);
+    let waits = &stored["policies"][0]["waits"][0];
+    let reason_of_waiting = waits["reason"].as_str().unwrap();
+    assert_says(reason_of_waiting, &["step 3", "100"]);
+    let said = bench.command(&["replay", "-c", "run.yaml"]).out;
+    assert_says(&said, &[&format!("waits: budget: {reason_of_waiting}"), "decides nothing"]);
     // The same settings give the same monitors; a salience at which nothing is left gives none.
     let again = replay(&["--from-values"]);
     assert_eq!(reason(&again), reason(&stored));

@@ -29,6 +29,7 @@ pub(super) struct Arguments {
 /// One policy and what it makes of the history.
 struct Candidate {
     file: PathBuf,
+    policy: Policy,
     replayed: Replayed,
     /// Whether these are the decisions that were made; of the run's own policy.
     as_decided: Option<bool>,
@@ -46,14 +47,23 @@ impl Candidate {
         pairs.iter().find(|pair| pair.step == step)
     }
 
+    /// What its rules wait for at the end; nothing where it has ended the run.
+    fn waits(&self) -> impl Iterator<Item = (&str, &str)> {
+        let Replayed { state, missing, .. } = &self.replayed;
+        let goes_on = !state.stopped && missing.is_none();
+        state.reasons(&self.policy).filter(move |_| goes_on)
+    }
+
     fn json(&self, pairs: &[PairRow]) -> Value {
         let best = self.best(pairs);
         let missing = self.replayed.missing.as_ref();
+        let waits = self.waits().map(|(rule, reason)| json!({"rule": rule, "reason": reason}));
         json!({
             "policy": self.file,
             "decisions": self.replayed.decisions,
             "notices": self.replayed.notices,
             "missing": missing.map(|m| json!({"rule": m.rule, "monitor": m.monitor, "step": m.step})),
+            "waits": waits.collect::<Vec<_>>(),
             "as_decided": self.as_decided,
             "best": best.map(|pair| json!({"step": pair.step, "monitors": pair.monitors})),
         })
@@ -88,11 +98,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let as_ran = is_it(&ran.as_it_was(&observations, &config.policy));
     let replayed = ran.under(&observations, &config.policy);
     let as_decided = is_it(&replayed);
-    let mut all = vec![Candidate { file: config.source.clone(), replayed, as_decided }];
-    all.extend(others.into_iter().map(|(file, policy)| Candidate {
-        file: file.clone(),
-        replayed: ran.under(&observations, &policy),
-        as_decided: None,
+    let (file, policy) = (config.source.clone(), config.policy.clone());
+    let mut all = vec![Candidate { file, policy, replayed, as_decided }];
+    all.extend(others.into_iter().map(|(file, policy)| {
+        let replayed = ran.under(&observations, &policy);
+        Candidate { file: file.clone(), policy, replayed, as_decided: None }
     }));
     if arguments.json {
         let policies: Vec<Value> = all.iter().map(|candidate| candidate.json(&pairs)).collect();
@@ -152,6 +162,9 @@ fn describe(
     for candidate in all {
         say(format!("policy      {}", candidate.file.display()));
         tell(&candidate.replayed);
+        for (rule, reason) in candidate.waits() {
+            say(format!("            waits: {rule}: {reason}"));
+        }
         match (candidate.as_decided, candidate.replayed.decisions.is_empty()) {
             (Some(true), true) => say("            decides nothing, as it was"),
             (Some(true), false) => say("            as it was decided"),

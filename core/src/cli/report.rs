@@ -113,7 +113,7 @@ fn notice_row(notice: Notice) -> DecisionRow {
 }
 
 /// Seconds since 1970 as a date and time in UTC.
-fn utc(seconds: f64) -> String {
+pub(super) fn utc(seconds: f64) -> String {
     let seconds = seconds.max(0.0) as u64;
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Days to a civil date: years of 400-year eras that begin in March.

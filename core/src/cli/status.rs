@@ -1,11 +1,14 @@
 //! `convergd status`: the state of a running or finished run, from its history.
 
+use super::report::utc;
 use super::told::Told;
 use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::evaluation::{Precision, cache};
-use crate::history::{CheckpointRow, DeliveryRow, History, Holder, Outcome, PairRow, StateLock};
+use crate::history::{
+    CheckpointRow, DeliveryRow, Failure, History, Holder, Outcome, PairRow, StateLock,
+};
 use crate::policy::{Action, Notice, Policy, PolicyState, Rule};
 use clap::Args;
 use serde_json::json;
@@ -42,6 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let quarantined = history.checkpoints_that(Outcome::Quarantined, most)?;
     let skipped = history.checkpoints_that(Outcome::Skipped, most)?;
     let ended = history.fact("ended")?;
+    let failure = history.failure()?;
     let notices = history.notices()?;
     // That of the file runs from the next start or reload on.
     let ran = history.last_policy()?;
@@ -76,6 +80,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "gap_max": last.as_ref().map(|pair| pair.gap_max),
             "noise_floor": last.as_ref().and_then(|pair| pair.noise_floor),
             "ended": ended,
+            "failed": failure,
             "value_cache": {
                 "tables": cached.tables, "bytes": cached.bytes, "size": config.cache_size,
             },
@@ -132,6 +137,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     if let Some(ended) = ended {
         say(format!("ended       {ended}"));
     }
+    if let Some(Failure { time, error }) = failure {
+        say(format!("failed      the last start, {}: {error}", utc(time)));
+    }
     describe_notices(&notices, &alerts);
     for row in &decisions {
         describe_decision(row, is_dry);
@@ -171,11 +179,8 @@ fn describe_phase(policy: &PolicyState) {
 
 /// What each rule waits for, in the order of the policy.
 fn describe_rules(rules: &Policy, policy: &PolicyState) {
-    for rule in &rules.rules {
-        let memory = policy.rules.get(&rule.id).filter(|memory| !memory.reason.is_empty());
-        if let Some(memory) = memory {
-            say(format!("rule        {}: {}", rule.id, memory.reason));
-        }
+    for (id, reason) in policy.reasons(rules) {
+        say(format!("rule        {id}: {reason}"));
     }
 }
 
@@ -248,7 +253,9 @@ fn describe_decision(row: &DeliveryRow, is_dry: bool) {
     say(format!("            {}", decision.reason));
     if let Some(best) = &row.document.best {
         let target = best.target.as_deref().unwrap_or("its checkpoint is gone");
+        let baseline = best.baseline.as_deref().unwrap_or("its checkpoint is gone");
         say(format!("            best step {}: {target}", best.step));
+        say(format!("            and of the baseline: {baseline}"));
     }
     match (is_dry, row.delivered) {
         (true, _) => say("            a dry run, nobody is told"),

@@ -1,4 +1,5 @@
-//! The loose types: what stands in a file, before it is checked. Every field may be absent.
+//! The loose types: what stands in a file, before it is checked. Every field may be absent, and a mistaken item of a
+//! list is none, so that all mistakes are found at once. The schema asks for what a file needs (`required`).
 
 mod control;
 mod notify;
@@ -42,7 +43,8 @@ pub struct File {
     pub policy: Option<Policy>,
     /// The control file.
     pub control: Option<Control>,
-    /// The webhooks. A mistaken one is null.
+    /// The webhooks.
+    #[schemars(with = "Option<Vec<Webhook>>")]
     pub notify: Option<Vec<Option<Webhook>>>,
     /// The HTTP server.
     pub telemetry: Option<Telemetry>,
@@ -55,8 +57,10 @@ pub struct File {
 #[serde(default, deny_unknown_fields)]
 pub struct Probe {
     /// safetensors file with `inputs`, `labels`, ….
+    #[schemars(required)]
     pub file: Option<PathBuf>,
     /// Only the first so many samples.
+    #[schemars(range(min = 1))]
     pub samples: Option<usize>,
     /// The rule that chooses the variables, where the file does not.
     pub variables: Option<Variables>,
@@ -81,10 +85,12 @@ pub enum Variables {
 #[serde(default, deny_unknown_fields)]
 pub struct ImagePatches {
     /// Patches a side.
+    #[schemars(range(min = 1, max = 64))]
     pub grid: Option<usize>,
     /// Patches at the border that are never chosen.
     pub margin: Option<usize>,
     /// Number of variables n.
+    #[schemars(range(min = 2, max = 16))]
     pub select: Option<usize>,
 }
 
@@ -93,6 +99,7 @@ pub struct ImagePatches {
 #[serde(default, deny_unknown_fields)]
 pub struct Tokens {
     /// Number of variables n.
+    #[schemars(range(min = 2, max = 16))]
     pub select: Option<usize>,
     /// Ids that are never chosen.
     pub exclude_ids: Option<Vec<i64>>,
@@ -103,6 +110,7 @@ pub struct Tokens {
 #[serde(default, deny_unknown_fields)]
 pub struct Columns {
     /// Number of variables n: the columns are dealt to them in turn.
+    #[schemars(range(min = 2, max = 16))]
     pub groups: Option<usize>,
 }
 
@@ -123,8 +131,10 @@ pub enum Baseline {
 #[serde(default, deny_unknown_fields)]
 pub struct Networks {
     /// The network that the user cares for.
+    #[schemars(required)]
     pub target: Option<Network>,
     /// The network that it is compared with.
+    #[schemars(required)]
     pub baseline: Option<Network>,
 }
 
@@ -207,6 +217,7 @@ pub struct Limits {
     /// Bytes of a header, a pickle or an index.
     pub header: Option<Size>,
     /// Things that a pickle builds.
+    #[schemars(range(min = 1))]
     pub objects: Option<u64>,
 }
 
@@ -233,7 +244,7 @@ pub enum Order {
     /// The newest; what is older is skipped when evaluation falls behind.
     Latest,
     /// The first at or beyond each multiple of so many steps.
-    EveryN(u64),
+    EveryN(#[schemars(range(min = 1))] u64),
 }
 
 /// `interactions:`
@@ -247,6 +258,7 @@ pub struct Interactions {
     /// Certified relative gap of an extraction.
     pub gap: Option<Factor>,
     /// Tight rows up to which an extraction is exact.
+    #[schemars(range(max = 4096))]
     pub largest_basis: Option<usize>,
 }
 
@@ -259,8 +271,10 @@ pub struct Compute {
     /// `fp32`, `tf32` (NVIDIA GPUs) or `bf16`.
     pub precision: Option<String>,
     /// Threads of libtorch and of the solver, each.
+    #[schemars(range(min = 1, max = 1024))]
     pub threads: Option<usize>,
     /// Masked inputs in one forward.
+    #[schemars(range(min = 1, max = 1_048_576))]
     pub batch: Option<usize>,
 }
 

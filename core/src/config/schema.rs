@@ -2,7 +2,10 @@
 
 use super::file::{Duration, Factor, File, Share, Size};
 use crate::convergence::{Goal, Monitor};
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// The schema as text; `config/convergd.schema.json` is this.
@@ -10,9 +13,37 @@ use std::borrow::Cow;
 /// # Errors
 /// serde_json's.
 pub fn schema() -> serde_json::Result<String> {
-    let mut schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<File>();
+    let settings = SchemaSettings::draft07().with_transform(RecursiveTransform(require));
+    let mut schema = settings.into_generator().into_root_schema_for::<File>();
     schema.insert("title".to_owned(), "convergd".into());
     Ok(serde_json::to_string_pretty(&schema)? + "\n")
+}
+
+/// Lists the properties that may not be null as required. Every field of the loose types has a default, so that all
+/// mistakes of a file are found at once, and schemars takes none for required.
+fn require(schema: &mut Schema) {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    let Some(properties) = properties else { return };
+    let mut required: Vec<Value> = Vec::new();
+    for (name, property) in properties.iter_mut() {
+        let Some(property) = property.as_object_mut() else { continue };
+        // It says only that the field may be left out.
+        if property.get("default") == Some(&Value::Null) {
+            property.remove("default");
+        }
+        if !may_be_null(property) {
+            required.push(name.as_str().into());
+        }
+    }
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), Value::Array(required));
+    }
+}
+
+fn may_be_null(property: &Map<String, Value>) -> bool {
+    let is_null = |kind: &Value| kind == "null" || kind.get("type").is_some_and(|t| t == "null");
+    let holds_null = |kinds: &Value| kinds.as_array().is_some_and(|all| all.iter().any(is_null));
+    ["type", "anyOf", "oneOf"].iter().filter_map(|key| property.get(*key)).any(holds_null)
 }
 
 impl JsonSchema for Duration {

@@ -4,15 +4,18 @@
 //! it. So a crash at any moment loses nothing and decides nothing twice.
 
 mod escalation;
+mod failure;
 mod intervention;
 mod lock;
 mod notification;
 mod queries;
 mod row;
 mod schema;
+mod setting;
 mod store;
 
 pub use escalation::EscalationRow;
+pub use failure::Failure;
 pub use intervention::{InterventionRecord, InterventionRow};
 pub use lock::{Holder, StateLock};
 pub use notification::NotificationRow;
@@ -89,8 +92,8 @@ pub enum HistoryError {
     },
     /// The run was begun with other settings, and its numbers would not be comparable.
     #[error(
-        "history `{path}` was begun with {what} {found}, now it is {wanted}; give a new \
-         `state` directory for the new settings"
+        "history `{path}` was begun with {what} {}, now it is {}{}; give a new `state` directory for the new settings",
+        setting::readable(.found), setting::readable(.wanted), setting::place(.what)
     )]
     Mixed {
         /// The file.

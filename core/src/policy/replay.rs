@@ -14,6 +14,8 @@ pub struct Replayed {
     pub notices: Vec<Notice>,
     /// The first monitor that a rule follows and a pair lacks, where that ends the run.
     pub missing: Option<MissingMonitor>,
+    /// What the rules remember at the end.
+    pub state: PolicyState,
 }
 
 /// What happened in a run, in order.
@@ -72,5 +74,6 @@ pub fn replay_run<'a>(
             }
         }
     }
+    replayed.state = state;
     replayed
 }

@@ -43,6 +43,14 @@ impl PolicyState {
         known.flatten().map(|best| best.at.step).chain(self.marked).collect()
     }
 
+    /// What each rule waits for since the last observation, in the order of the policy: its id, and why its
+    /// condition holds or not.
+    pub fn reasons<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let known = policy.rules.iter().filter_map(|rule| self.rules.get_key_value(&rule.id));
+        let told = known.map(|(id, memory)| (id.as_str(), memory.reason.as_str()));
+        told.filter(|(_, reason)| !reason.is_empty())
+    }
+
     /// Has every rule begin anew, but for the best that it names.
     pub(super) fn begin_anew(&mut self) {
         for rule in self.rules.values_mut() {

@@ -10,10 +10,12 @@ use std::path::PathBuf;
 #[serde(default, deny_unknown_fields)]
 pub struct Control {
     /// Directory of `control.json` and the acknowledgements.
+    #[schemars(required)]
     pub directory: Option<PathBuf>,
     /// How long a stop waits to be acknowledged by both trainers.
     pub acknowledge: Option<Duration>,
-    /// What is done while a trainer has not acknowledged, by ascending time. A mistaken rung is null.
+    /// What is done while a trainer has not acknowledged, by ascending time.
+    #[schemars(with = "Option<Vec<Rung>>")]
     pub escalate: Option<Vec<Option<Rung>>>,
     /// Whether the ladder may run programs.
     pub exec: Option<bool>,
@@ -24,8 +26,10 @@ pub struct Control {
 #[serde(default, deny_unknown_fields)]
 pub struct Rung {
     /// Time since the control file was written.
+    #[schemars(required)]
     pub after: Option<Duration>,
     /// What is done then.
+    #[schemars(required)]
     pub r#do: Option<Measure>,
 }
 
@@ -46,6 +50,7 @@ pub enum Measure {
 #[serde(default, deny_unknown_fields)]
 pub struct SignalMeasure {
     /// Its name.
+    #[schemars(required)]
     pub name: Option<Signal>,
     /// Whether it goes to the process group of each trainer.
     pub group: Option<bool>,
@@ -79,6 +84,7 @@ pub enum Signal {
 #[serde(default, deny_unknown_fields)]
 pub struct WebhookMeasure {
     /// Its name under `notify`.
+    #[schemars(required)]
     pub name: Option<String>,
 }
 
@@ -87,6 +93,7 @@ pub struct WebhookMeasure {
 #[serde(default, deny_unknown_fields)]
 pub struct ExecMeasure {
     /// Program and arguments; no shell.
+    #[schemars(required, length(min = 1))]
     pub command: Option<Vec<String>>,
     /// How long it may take.
     pub timeout: Option<Duration>,

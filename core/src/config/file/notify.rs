@@ -9,6 +9,7 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 pub struct Webhook {
     /// Unique.
+    #[schemars(required, length(min = 1))]
     pub name: Option<String>,
     /// Where it is.
     pub url: Option<String>,
@@ -21,8 +22,10 @@ pub struct Webhook {
     /// How long one attempt may take.
     pub timeout: Option<Duration>,
     /// Attempts after the first.
+    #[schemars(range(max = 10))]
     pub retries: Option<usize>,
-    /// What it is told of; all where it is absent. A mistaken one is null.
+    /// What it is told of; all where it is absent.
+    #[schemars(with = "Option<Vec<Topic>>")]
     pub on: Option<Vec<Option<Topic>>>,
 }
 

@@ -13,13 +13,14 @@ pub struct Policy {
     /// What a pair without a rule's monitor means.
     pub missing: Option<Missing>,
     /// Training steps of an epoch, for all that is given in epochs.
+    #[schemars(range(min = 1))]
     pub steps_per_epoch: Option<u64>,
-    /// The phases of the training by name, where switches are to be limited or several rules lead to one. A
-    /// mistaken phase is null.
+    /// The phases of the training by name, where switches are to be limited or several rules lead to one.
     pub phases: Option<BTreeMap<String, Option<PhaseOfTraining>>>,
     /// The phase of `phases` in which a run starts; `plain`, λ = 0, without it.
     pub start: Option<String>,
-    /// In order of precedence. A mistaken rule is null.
+    /// In order of precedence.
+    #[schemars(required, with = "Vec<Rule>", length(min = 1))]
     pub rules: Option<Vec<Option<Rule>>>,
 }
 
@@ -40,6 +41,7 @@ pub enum Missing {
 #[serde(default, deny_unknown_fields)]
 pub struct PhaseOfTraining {
     /// Weight λ of the interaction loss.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub lambda: Option<f64>,
     /// Training steps over which λ rises.
     pub ramp: Option<u64>,
@@ -52,10 +54,13 @@ pub struct PhaseOfTraining {
 #[serde(default, deny_unknown_fields)]
 pub struct Rule {
     /// Unique.
+    #[schemars(required, length(min = 1))]
     pub id: Option<String>,
     /// When it fires.
+    #[schemars(required)]
     pub when: Option<Condition>,
     /// What then happens.
+    #[schemars(required)]
     pub then: Option<Action>,
     /// What must be over first.
     pub warmup: Option<Warmup>,
@@ -85,10 +90,10 @@ pub enum Condition {
     Reached(Reached),
     /// Outputs are not finite.
     NotFinite(Empty),
-    /// All of them hold. A mistaken one is null, here and below.
-    All(Vec<Option<Condition>>),
+    /// All of them hold.
+    All(#[schemars(with = "Vec<Condition>", length(min = 1))] Vec<Option<Condition>>),
     /// One of them holds.
-    Any(Vec<Option<Condition>>),
+    Any(#[schemars(with = "Vec<Condition>", length(min = 1))] Vec<Option<Condition>>),
     /// It does not hold.
     Not(Box<Condition>),
     /// At least `k` of them hold.
@@ -105,8 +110,10 @@ pub struct Empty {}
 #[serde(default, deny_unknown_fields)]
 pub struct KOf {
     /// How many of them must hold.
+    #[schemars(required, range(min = 1))]
     pub k: Option<usize>,
     /// They.
+    #[schemars(required, with = "Vec<Condition>", length(min = 1))]
     pub of: Option<Vec<Option<Condition>>>,
 }
 
@@ -115,6 +122,7 @@ pub struct KOf {
 #[serde(default, deny_unknown_fields)]
 pub struct Peaked {
     /// The monitor.
+    #[schemars(required)]
     pub metric: Option<Monitor>,
     /// `max` or `min`; what is better for the monitor without it.
     pub goal: Option<Goal>,
@@ -133,6 +141,7 @@ pub struct Peaked {
 #[serde(default, deny_unknown_fields)]
 pub struct Plateaued {
     /// The monitor.
+    #[schemars(required)]
     pub metric: Option<Monitor>,
     /// `max` or `min`; what is better for the monitor without it.
     pub goal: Option<Goal>,
@@ -149,16 +158,19 @@ pub struct Plateaued {
 #[serde(default, deny_unknown_fields)]
 pub struct Declined {
     /// The monitor.
+    #[schemars(required)]
     pub metric: Option<Monitor>,
     /// `max` or `min`; what is better for the monitor without it.
     pub goal: Option<Goal>,
     /// How noise is smoothed.
     pub smooth: Option<Smooth>,
     /// How far behind the best the value must lie.
+    #[schemars(required)]
     pub drop: Option<Margin>,
     /// How near to the best it must come again for the condition to end.
     pub leave: Option<Margin>,
     /// Checks in a row.
+    #[schemars(range(min = 1))]
     pub confirm: Option<u32>,
 }
 
@@ -167,14 +179,17 @@ pub struct Declined {
 #[serde(default, deny_unknown_fields)]
 pub struct Threshold {
     /// The monitor.
+    #[schemars(required)]
     pub metric: Option<Monitor>,
     /// How noise is smoothed.
     pub smooth: Option<Smooth>,
     /// The value that must be crossed.
+    #[schemars(required)]
     pub threshold: Option<f64>,
     /// The value that must be crossed back for the condition to end.
     pub leave: Option<f64>,
     /// Checks in a row.
+    #[schemars(range(min = 1))]
     pub confirm: Option<u32>,
 }
 
@@ -183,16 +198,19 @@ pub struct Threshold {
 #[serde(default, deny_unknown_fields)]
 pub struct Diverged {
     /// The monitor.
+    #[schemars(required)]
     pub metric: Option<Monitor>,
     /// `max` or `min`; what is better for the monitor without it.
     pub goal: Option<Goal>,
     /// How noise is smoothed.
     pub smooth: Option<Smooth>,
     /// The value that it must not be worse than.
+    #[schemars(required)]
     pub worse_than: Option<f64>,
     /// The value at which the condition ends, which is no worse; `worse_than` without it.
     pub leave: Option<f64>,
     /// Checks in a row.
+    #[schemars(range(min = 1))]
     pub confirm: Option<u32>,
 }
 
@@ -203,7 +221,7 @@ pub enum Smooth {
     /// Share of the new value in an exponential moving average.
     Ema(Share),
     /// Values of which the median is taken.
-    Median(usize),
+    Median(#[schemars(range(min = 1, max = 1000))] usize),
 }
 
 /// `patience:` and `cooldown:`
@@ -214,11 +232,11 @@ pub enum Smooth {
 )]
 pub enum Patience {
     /// Checks.
-    Checks(u32),
+    Checks(#[schemars(range(min = 1))] u32),
     /// Training steps.
-    Steps(u64),
+    Steps(#[schemars(range(min = 1))] u64),
     /// Epochs, of `policy.steps_per_epoch` steps each.
-    Epochs(f64),
+    Epochs(#[schemars(extend("exclusiveMinimum" = 0))] f64),
     /// Time.
     Duration(Duration),
 }
@@ -231,11 +249,11 @@ pub enum Patience {
 )]
 pub enum Margin {
     /// In units of the monitor.
-    Absolute(f64),
+    Absolute(#[schemars(range(min = 0.0))] f64),
     /// As a share of the best value.
     Relative(Share),
     /// In standard errors of the difference.
-    StandardErrors(f64),
+    StandardErrors(#[schemars(range(min = 0.0))] f64),
 }
 
 /// `when.reached:`
@@ -263,6 +281,7 @@ pub struct Warmup {
     /// First epoch that is looked at.
     pub epoch: Option<f64>,
     /// Output scale that both networks must have reached.
+    #[schemars(range(min = 0.0))]
     pub min_output_scale: Option<f64>,
 }
 
@@ -317,11 +336,14 @@ pub enum Severity {
 #[serde(default, deny_unknown_fields)]
 pub struct Phase {
     /// Name of the phase.
+    #[schemars(required, length(min = 1))]
     pub to: Option<String>,
     /// Weight λ of the interaction loss; that of `policy.phases` without it.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub lambda: Option<f64>,
     /// Training steps over which λ rises; those of `policy.phases` without it.
     pub ramp: Option<u64>,
     /// Output scale above which the rule does not fire.
+    #[schemars(range(min = 0.0))]
     pub max_output_scale: Option<f64>,
 }
