@@ -145,6 +145,7 @@ lint: setup ## formatting and lints, Rust and Python
 	cargo clippy --locked -p convergd-core --no-default-features --lib -- -D warnings
 	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz deploy
 	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz deploy
+	cd python && $(BIN)/mypy
 
 format:
 	cargo fmt --all

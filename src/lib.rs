@@ -10,6 +10,7 @@ pub use convergd_core::{
     run_clock, signal, sparsify, tables, telemetry,
 };
 
+pub mod backfill;
 pub mod cli;
 pub mod daemon;
 pub mod loss;

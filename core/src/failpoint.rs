@@ -5,13 +5,15 @@
 //! the second time; `FAILPOINTS='clock=return(FILE)'` adds the seconds in FILE to the clock.
 
 /// Every place, in the order of a pair's way through the daemon.
-pub const PLACES: [&str; 27] = [
+pub const PLACES: [&str; 29] = [
     "settings-kept",
     "control-begun",
     "pins-recovered",
     "pinned",
     "arrival-recorded",
     "variables-kept",
+    "table-written",
+    "table-kept",
     "target-valued",
     "baseline-valued",
     "extracted",

@@ -53,4 +53,6 @@ def _are_held(tensors: list[Tensor]) -> bool:
     object. What the list itself and the counting take is seen in a tensor that nobody else has.
     """
     counts = [sys.getrefcount(tensor) for tensor in [*tensors, torch.empty(0)]]
-    return any(tensor._use_count() > 1 for tensor in tensors) or max(counts) > 1 + counts[-1]
+    # PyTorch's stubs leave `_use_count` out.
+    uses = [tensor._use_count() for tensor in tensors]  # type: ignore[attr-defined]
+    return max(uses, default=0) > 1 or max(counts) > 1 + counts[-1]

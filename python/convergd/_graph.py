@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -24,18 +25,20 @@ def settle(program: torch.jit.ScriptModule) -> None:
         _forget_flags(graph)
 
 
-def _graphs(program: torch.jit.ScriptModule) -> Iterator[torch._C.Graph]:
+def _graphs(program: torch.jit.ScriptModule) -> Iterator[Any]:
     """Those of all methods of all modules."""
     for module in program.modules():
-        for name in module._c._method_names():
-            yield module._c._get_method(name).graph
+        # PyTorch's stubs know little of what a script is made of.
+        compiled: Any = module._c
+        for name in compiled._method_names():
+            yield compiled._get_method(name).graph
 
 
 def _follow_inputs(graph: torch._C.Graph) -> None:
     """Replace constant devices by that of the first tensor among the inputs."""
     constants = [
         node
-        for node in graph.findAllNodes("prim::Constant")
+        for node in graph.findAllNodes("prim::Constant")  # type: ignore[attr-defined]
         if node.output().type().kind() == "DeviceObjType"
     ]
     if not constants:
@@ -53,7 +56,7 @@ def _follow_inputs(graph: torch._C.Graph) -> None:
 
 def _forget_flags(graph: torch._C.Graph) -> None:
     """Replace convolutions by those without flags."""
-    for node in graph.findAllNodes(_CONVOLUTION):
+    for node in graph.findAllNodes(_CONVOLUTION):  # type: ignore[attr-defined]
         inputs = list(node.inputs())[:_OF_CONVOLUTION]
         plain = graph.create("aten::convolution", inputs, 1)
         plain.output().setType(node.output().type())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -104,18 +104,19 @@ class ConvergenceCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        *,
-        model: nn.Module,
-        **_: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         """Poll before the first step; the Trainer takes one all the same."""
         follower = self._follower
-        stored = state.stateful_callbacks.get(self._key)
+        stored = _stored(state).get(self._key)
         if state.global_step > 0 and isinstance(stored, dict):
             follower.load_state(stored)
         self.stopped_step = None
         decision = follower.begin(
-            state.global_step, _plain(model), rank=args.process_index, world_size=args.world_size
+            state.global_step,
+            _plain(kwargs["model"]),
+            rank=args.process_index,
+            world_size=args.world_size,
         )
         self._obey(decision, state, control)
 
@@ -124,12 +125,10 @@ class ConvergenceCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        *,
-        model: nn.Module,
-        **_: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         """Save and poll."""
-        decision = self._follower.after_step(state.global_step, _plain(model))
+        decision = self._follower.after_step(state.global_step, _plain(kwargs["model"]))
         self._obey(decision, state, control)
 
     def on_epoch_end(
@@ -137,28 +136,24 @@ class ConvergenceCallback(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        *,
-        model: nn.Module,
-        **_: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         """Save, where checkpoints are written by epochs, and at the last step."""
-        self._follower.after_epoch(state.global_step, _plain(model))
+        self._follower.after_epoch(state.global_step, _plain(kwargs["model"]))
         if control.should_training_stop or state.global_step >= state.max_steps:
-            self._follower.save(state.global_step, _plain(model))
+            self._follower.save(state.global_step, _plain(kwargs["model"]))
 
     def on_train_end(
         self,
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        *,
-        model: nn.Module,
-        **_: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
     ) -> None:
         """The last checkpoint, the end, and the best weights if wanted."""
         # `load_best_model_at_end` has put other weights into the model than the last step's.
         is_last = not (args.load_best_model_at_end and state.best_model_checkpoint is not None)
-        self._follower.end(state.global_step, _plain(model), save=is_last)
+        self._follower.end(state.global_step, _plain(kwargs["model"]), save=is_last)
 
     def on_log(
         self,
@@ -192,7 +187,12 @@ class ConvergenceCallback(TrainerCallback):
             if self.stopped_step is None:
                 self.stopped_step = state.global_step
         # Goes into `trainer_state.json` with the next checkpoint of the Trainer.
-        state.stateful_callbacks[self._key] = self._follower.state()
+        _stored(state)[self._key] = self._follower.state()
+
+
+def _stored(state: TrainerState) -> dict[str, Any]:
+    """What the Trainer keeps of callbacks by name; it is annotated as what it is given."""
+    return cast("dict[str, Any]", state.stateful_callbacks)
 
 
 def _plain(model: nn.Module) -> nn.Module:

@@ -2,7 +2,9 @@
 
 mod doctor;
 mod run;
+mod values;
 
+use crate::backfill::BackfillError;
 use crate::daemon::DaemonError;
 use crate::extractor::Extractor;
 use crate::network::{NetworkError, device};
@@ -25,6 +27,10 @@ impl Torch for Here {
         run::run(arguments)
     }
 
+    fn values(&self, arguments: &cli::values::Arguments) -> anyhow::Result<Exit> {
+        values::run(arguments)
+    }
+
     fn doctor(&self, arguments: &cli::doctor::Arguments) -> anyhow::Result<Exit> {
         cli::doctor::run(arguments, &doctor::Here)
     }
@@ -44,6 +50,9 @@ impl Torch for Here {
         if let Some(error) = cause.downcast_ref() {
             return Some(of_network(error));
         }
+        if let Some(error) = cause.downcast_ref() {
+            return Some(of_backfill(error));
+        }
         Some(match cause.downcast_ref::<DaemonError>()? {
             DaemonError::History(error) | DaemonError::NoRoom(error) => cli::of_history(error),
             DaemonError::Network(error) => of_network(error),
@@ -55,6 +64,18 @@ impl Torch for Here {
             DaemonError::Listen { .. } => Exit::Usage,
             DaemonError::Internal(_) => Exit::Internal,
         })
+    }
+}
+
+fn of_backfill(error: &BackfillError) -> Exit {
+    match error {
+        BackfillError::History(error) => cli::of_history(error),
+        BackfillError::Network(error) => of_network(error),
+        BackfillError::NoRoom { .. } => Exit::Usage,
+        BackfillError::Directory { .. }
+        | BackfillError::NoPair { .. }
+        | BackfillError::NoVariables { .. }
+        | BackfillError::Unwritable { .. } => Exit::Data,
     }
 }
 

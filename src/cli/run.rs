@@ -57,7 +57,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     })
 }
 
-fn start_logging() {
+/// Lines on standard error, as `RUST_LOG` says.
+pub(super) fn start_logging() {
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,notify=off"));
     // The address of a webhook may be a secret, and these print it.

@@ -4,7 +4,8 @@
 //! on the disk one step at a time, and each decision is acknowledged. The process is killed and started again
 //! until the run is over; then everything that it has stored and told is compared with an undisturbed run. In another run
 //! persons decide too, the policy changes, a webhook is told and the ladder is climbed.
-//! Also here, since it needs the same feature: a clock that is turned.
+//! Also here, since they need the same feature: a clock that is turned, and kills of processes that make value tables
+//! together.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,6 +14,7 @@
     missing_docs
 )]
 
+mod backfill;
 #[allow(dead_code, unused_imports)]
 #[path = "../bad_input/bench.rs"]
 mod bench;

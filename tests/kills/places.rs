@@ -43,32 +43,32 @@ fn a_kill_while_checkpoints_arrive_changes_nothing() {
 
 #[test]
 fn a_kill_during_an_evaluation_changes_nothing() {
-    assert_survived(Story::Rules, &PLACES[5..9]);
+    assert_survived(Story::Rules, &PLACES[5..11]);
 }
 
 #[test]
 fn a_kill_around_the_transaction_changes_nothing() {
-    assert_survived(Story::Rules, &PLACES[9..13]);
+    assert_survived(Story::Rules, &PLACES[11..15]);
 }
 
 #[test]
 fn a_kill_around_the_control_file_changes_nothing() {
-    assert_survived(Story::Rules, &PLACES[13..16]);
+    assert_survived(Story::Rules, &PLACES[15..18]);
 }
 
 #[test]
 fn a_kill_when_pins_go_or_answers_come_changes_nothing() {
-    assert_survived(Story::Rules, &PLACES[16..20]);
+    assert_survived(Story::Rules, &PLACES[18..22]);
 }
 
 #[test]
 fn a_kill_while_a_person_is_obeyed_changes_nothing() {
-    assert_survived(Story::Persons, &PLACES[20..23]);
+    assert_survived(Story::Persons, &PLACES[22..25]);
 }
 
 #[test]
 fn a_kill_on_a_rung_or_when_a_webhook_has_been_told_changes_nothing() {
-    assert_survived(Story::Persons, &PLACES[23..]);
+    assert_survived(Story::Persons, &PLACES[25..]);
 }
 
 #[test]
@@ -78,5 +78,5 @@ fn a_kill_after_the_transaction_of_a_pair_keeps_no_news_back() {
 
 #[test]
 fn a_kill_around_the_control_file_of_a_person_changes_nothing() {
-    assert_survived(Story::Persons, &PLACES[13..16]);
+    assert_survived(Story::Persons, &PLACES[15..18]);
 }

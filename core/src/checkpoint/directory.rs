@@ -17,6 +17,7 @@
 //!   longer between two files than lies between the two saves is not seen through; a marker is for that.
 //! - What cannot be pinned (a full disk) is tried again at every look.
 
+use super::census::NO_STEP;
 use super::event::{Event, Moment};
 use super::fingerprint::{self, Fingerprints};
 use super::scan::{Candidate, Listing, scan};
@@ -320,11 +321,7 @@ impl Directory {
                 None
             }
             Err(flaw) => self.quarantine(identity, flaw.to_string()),
-            Ok(None) => {
-                let reason =
-                    "has no step in its name, and none inside; say with `steps` where it stands";
-                self.quarantine(identity, reason.to_owned())
-            }
+            Ok(None) => self.quarantine(identity, NO_STEP.to_owned()),
         }
     }
 

@@ -4,8 +4,9 @@
 //! of the directory is the truth, and [`directory`] what follows from it, look by look. What is complete, and
 //! which step it is of, `layout` says. A checkpoint is held by hard link when it is first seen, and pinned by
 //! [`pin`] before anybody is told of it, so that a trainer that keeps only its last files cannot take it
-//! away. [`pairing`] matches steps.
+//! away. [`pairing`] matches steps. A [`Census`] is what is there at one moment.
 
+mod census;
 pub mod directory;
 mod event;
 pub mod filesystem;
@@ -19,6 +20,7 @@ pub mod scan;
 mod scans;
 pub mod watch;
 
+pub use census::Census;
 pub use directory::Directory;
 pub use event::{Event, Moment};
 pub use filesystem::{Mode, Watching};

@@ -1,7 +1,7 @@
 //! The commands that need libtorch are done by `convergd-torch`, which lies beside this program. It takes this
 //! process over, so signals, exit codes and the number of the process are those of one program.
 
-use super::{Exit, Torch, doctor, run};
+use super::{Exit, Torch, doctor, run, values};
 use crate::config::Config;
 use crate::evaluation::DeviceChoice;
 use crate::extractor::{CpuExtractor, Extractor};
@@ -128,6 +128,12 @@ impl Torch for Beside {
     fn run(&self, arguments: &run::Arguments) -> anyhow::Result<Exit> {
         // Its mistakes are told where libtorch is missing too.
         Config::load_to_run(&arguments.config.config)?;
+        match self.become_it()? {}
+    }
+
+    fn values(&self, arguments: &values::Arguments) -> anyhow::Result<Exit> {
+        // Its mistakes are told where libtorch is missing too.
+        Config::load(&arguments.config.config)?;
         match self.become_it()? {}
     }
 

@@ -13,6 +13,7 @@ pub mod report;
 pub mod run;
 mod status;
 mod told;
+pub mod values;
 
 use crate::config::{Config, Problems};
 use crate::evaluation::DeviceChoice;
@@ -33,6 +34,12 @@ pub trait Torch {
     /// # Errors
     /// Whatever ends a run.
     fn run(&self, arguments: &run::Arguments) -> anyhow::Result<Exit>;
+
+    /// `values`.
+    ///
+    /// # Errors
+    /// Whatever makes every table impossible.
+    fn values(&self, arguments: &values::Arguments) -> anyhow::Result<Exit>;
 
     /// `doctor`.
     ///
@@ -98,6 +105,8 @@ pub struct Arguments {
 enum Command {
     /// Follow two trainings and act on the policy
     Run(run::Arguments),
+    /// Make the value tables of the checkpoints that are there, for a run to find; several processes share the work
+    Values(values::Arguments),
     /// Check a configuration file and say every mistake in it
     Check(check::Arguments),
     /// Show the state of a running or finished run
@@ -150,6 +159,7 @@ pub fn main(torch: &dyn Torch) -> Exit {
     };
     let result = match arguments.command {
         Command::Run(arguments) => torch.run(&arguments),
+        Command::Values(arguments) => torch.values(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),

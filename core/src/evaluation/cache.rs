@@ -16,6 +16,7 @@
 //! when it has written a sixteenth of `size`, so it may be exceeded by that much for each.
 
 use super::ProbeValues;
+use crate::failpoint;
 use crate::files::Replacement;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -43,6 +44,8 @@ pub struct ValueCache {
     listed: Option<u64>,
     written: u64,
     held: Vec<Held>,
+    /// Whether it only takes entries: none is held, and none goes.
+    is_filled_only: bool,
 }
 
 /// An entry that must stay.
@@ -91,6 +94,11 @@ pub fn is_there(directory: &Path, key: &str) -> bool {
     directory.join(format!("{key}.{EXTENSION}")).is_file()
 }
 
+/// Bytes that the entry of so many samples with so many variables takes at least.
+pub fn table_bytes(samples: usize, variables: usize) -> u64 {
+    (samples as u64 * size_of::<f64>() as u64) << variables
+}
+
 /// What the entries take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -103,7 +111,15 @@ pub struct Usage {
 impl ValueCache {
     /// A cache of at most `size` bytes; the directory is made with the first entry.
     pub fn new(directory: PathBuf, size: u64) -> Self {
-        Self { directory, size, listed: None, written: 0, held: Vec::new() }
+        let held = Vec::new();
+        Self { directory, size, listed: None, written: 0, held, is_filled_only: false }
+    }
+
+    /// For who fills it before a run looks into it: none of the entries is held, which are more than a process may
+    /// have open files, and none goes for another, so `size` must be seen to beforehand.
+    #[must_use]
+    pub fn filled_only(self) -> Self {
+        Self { is_filled_only: true, ..self }
     }
 
     /// Bytes of all entries, as far as it is known without listing them again.
@@ -146,8 +162,13 @@ impl ValueCache {
         // Nobody takes it for one that was left behind.
         let _ = flock(replacement.file(), FlockOperation::NonBlockingLockExclusive);
         replacement.file().write_all(&bytes)?;
+        failpoint::reach("table-written");
         replacement.commit()?;
+        failpoint::reach("table-kept");
         self.written += bytes.len() as u64;
+        if self.is_filled_only {
+            return Ok(0);
+        }
         if let Ok(file) = File::open(&path) {
             let _ = flock(&file, FlockOperation::NonBlockingLockShared);
             self.hold(path, source, file);
@@ -161,6 +182,9 @@ impl ValueCache {
     }
 
     fn hold(&mut self, entry: PathBuf, source: &Path, lock: File) {
+        if self.is_filled_only {
+            return;
+        }
         self.held.retain(|held| held.entry != entry && held.source.exists());
         self.held.push(Held { entry, source: source.to_owned(), _lock: lock });
     }

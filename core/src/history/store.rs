@@ -134,19 +134,27 @@ impl History {
     /// # Errors
     /// A different value, and SQLite's.
     pub fn keep_fact(&self, name: &str, value: &str) -> Result<()> {
-        match self.fact(name)? {
-            Some(found) if found == value => Ok(()),
+        self.compare_fact(name, value)?;
+        if self.fact(name)?.is_none() {
+            let insert = "INSERT INTO fact (name, value) VALUES (?, ?)";
+            self.connection.execute(insert, [name, value])?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a value other than the one that is stored, if there is one.
+    ///
+    /// # Errors
+    /// A different value, and SQLite's.
+    pub fn compare_fact(&self, name: &str, value: &str) -> Result<()> {
+        match self.fact(name)?.filter(|found| found != value) {
+            None => Ok(()),
             Some(found) => Err(HistoryError::Mixed {
                 path: self.path.clone(),
                 what: name.to_owned(),
                 found,
                 wanted: value.to_owned(),
             }),
-            None => {
-                let insert = "INSERT INTO fact (name, value) VALUES (?, ?)";
-                self.connection.execute(insert, [name, value])?;
-                Ok(())
-            }
         }
     }
 

@@ -155,7 +155,7 @@ def _options(timeout: timedelta) -> AllgatherOptions:
     # Not every build of torch has it, and the other losses do without.
     from torch.distributed import distributed_c10d
 
-    options: AllgatherOptions = distributed_c10d.AllgatherOptions()  # type: ignore[attr-defined]
+    options: AllgatherOptions = distributed_c10d.AllgatherOptions()
     options.timeout = timeout
     return options
 

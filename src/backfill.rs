@@ -1,0 +1,315 @@
+//! The value tables of checkpoints that are there, into the cache that a run looks into first (DESIGN section 13).
+//!
+//! Any number of processes may do that at once, on machines that share the directories, without knowing of each
+//! other: a table is one file, named after everything that it depends on, and appears whole. So what one of them has
+//! done the others find, and one that was killed is started again. Which checkpoints are wanted follows from what is
+//! there and from the YAML file alone: the pairs that `run --once` would evaluate.
+
+use crate::checkpoint::{Census, Checkpoint, Pairing, Pairs, fixed};
+use crate::config::Config;
+use crate::evaluation::{ValueCache, Variables, cache};
+use crate::history::{History, HistoryError};
+use crate::network::{NetworkError, Source, Worker, device};
+use crate::role::Role;
+use std::collections::{BTreeSet, HashSet};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Which of the checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Steps of the target.
+    pub steps: RangeInclusive<u64>,
+    /// Counted from 0.
+    pub shard: usize,
+    /// Of so many; each checkpoint is of one of them.
+    pub shards: usize,
+}
+
+/// What became of one checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// So many masked inputs went through the network.
+    Evaluated(u64),
+    /// Its table was in the cache.
+    Found,
+    /// Why it has none.
+    Refused(String),
+}
+
+/// One checkpoint, done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Whose it is.
+    pub role: Role,
+    /// Its training step.
+    pub step: u64,
+    /// Where it stands.
+    pub path: PathBuf,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Why no table can be made.
+#[derive(Debug, Error)]
+pub enum BackfillError {
+    /// A directory of checkpoints.
+    #[error("{role} network: {reason}")]
+    Directory {
+        /// Whose.
+        role: Role,
+        /// What is wrong with it, and what to try.
+        reason: String,
+    },
+    /// The history of the run, or settings that it was not begun with.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// A network, program, probe or device.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// There is no pair.
+    #[error(
+        "no pair of checkpoints is there: {target} of the target and {baseline} of the baseline are complete, {left_out} are \
+         left out{reason}; `convergd doctor -c` looks at them"
+    )]
+    NoPair {
+        /// Complete ones.
+        target: usize,
+        /// Complete ones, with the fixed one.
+        baseline: usize,
+        /// Those that are not, or fit no program.
+        left_out: usize,
+        /// Of one of them.
+        reason: String,
+    },
+    /// There are pairs, and none that the variables can be chosen from.
+    #[error(
+        "of {pairs} pairs of checkpoints none gives finite outputs, so no variables can be chosen; `convergd doctor -c` \
+         looks at the newest"
+    )]
+    NoVariables {
+        /// How many were tried.
+        pairs: usize,
+    },
+    /// A cache that would let go of what was put into it.
+    #[error(
+        "the value tables of {checkpoints} checkpoints take {needed} bytes, and `cache.size` is {size}: the first would go \
+         for the last; raise it, or take a part at a time with `--steps`"
+    )]
+    NoRoom {
+        /// How many are wanted, in all shards.
+        checkpoints: usize,
+        /// Bytes of their tables, at least.
+        needed: u64,
+        /// Bytes that the cache may take.
+        size: u64,
+    },
+    /// A table that cannot be written.
+    #[error("value tables cannot be written under `{}`: free some room or see to its rights", .directory.display())]
+    Unwritable {
+        /// The directory of the cache.
+        directory: PathBuf,
+    },
+}
+
+type Result<T> = std::result::Result<T, BackfillError>;
+
+/// Checkpoints whose tables are wanted, and what evaluates them.
+pub struct Backfill {
+    worker: Worker,
+    config: Config,
+    variables: Option<Variables>,
+    /// Those of the shard, in the order in which they are taken.
+    checkpoints: Vec<Checkpoint>,
+    /// Those that are not complete or fit no program, with the reason.
+    left_out: Vec<(PathBuf, String)>,
+}
+
+impl Backfill {
+    /// Finds the checkpoints, and loads programs and probe.
+    ///
+    /// # Errors
+    /// Whatever makes every table impossible, and settings that the run was not begun with.
+    pub fn plan(config: &Config, wanted: &Wanted) -> Result<Self> {
+        let mut left_out = Vec::new();
+        let [target, baseline, fixed] = checkpoints(config, &mut left_out)?;
+        let cache = ValueCache::new(config.values(), config.cache_size).filled_only();
+        let worker = Worker::start(config.network.clone(), cache)?;
+        let begun = begun(config, &worker)?;
+        let fixed = fixed.into_iter().next();
+        let all = [target, baseline].concat();
+        let mut variables = begun;
+        let mut bad = HashSet::new();
+        let mut pairs = pairs_of(config, &all, fixed.as_ref(), &bad);
+        let mut tried = 0;
+        while let (None, Some(pair)) = (&variables, pairs.get(tried)) {
+            match worker.choose([source(&pair[0]), source(&pair[1])]).wait() {
+                Ok(chosen) => (variables, tried) = (chosen, tried + 1),
+                // A run sets it aside, and its partner may find another.
+                Err(NetworkError::Checkpoint { path, message, .. }) if bad.insert(path.clone()) => {
+                    left_out.push((path, message));
+                    pairs = pairs_of(config, &all, fixed.as_ref(), &bad);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if pairs.is_empty() {
+            let reason = left_out
+                .first()
+                .map(|(path, why)| format!(", such as `{}`, which {why}", path.display()));
+            let count = |role| all.iter().filter(|checkpoint| checkpoint.role == role).count();
+            return Err(BackfillError::NoPair {
+                target: count(Role::Target),
+                baseline: count(Role::Baseline) + usize::from(fixed.is_some()),
+                left_out: left_out.len(),
+                reason: reason.unwrap_or_default(),
+            });
+        }
+        if variables.is_none() {
+            return Err(BackfillError::NoVariables { pairs: pairs.len() });
+        }
+        let of_steps = pairs.into_iter().filter(|pair| wanted.steps.contains(&pair[0].step));
+        let mut seen = BTreeSet::new();
+        let once = of_steps.flatten().filter(|checkpoint| seen.insert(checkpoint.path.clone()));
+        let checkpoints: Vec<Checkpoint> = once.collect();
+        if let Some(variables) = &variables {
+            check_room(config, &worker, variables, checkpoints.len())?;
+        }
+        let of_shard = |index: usize| index % wanted.shards.max(1) == wanted.shard;
+        let checkpoints = checkpoints.into_iter().enumerate();
+        let checkpoints = checkpoints.filter(|(index, _)| of_shard(*index));
+        let checkpoints = checkpoints.map(|(_, checkpoint)| checkpoint).collect();
+        Ok(Self { worker, config: config.clone(), variables, checkpoints, left_out })
+    }
+
+    /// How many checkpoints there are to do.
+    pub fn count(&self) -> usize {
+        self.checkpoints.len()
+    }
+
+    /// Those that are not complete or fit no program, with the reason.
+    pub fn left_out(&self) -> &[(PathBuf, String)] {
+        &self.left_out
+    }
+
+    /// Makes the tables, one after the other, and tells of each.
+    ///
+    /// # Errors
+    /// What makes the next one impossible too; those before are kept.
+    pub fn run(self, mut tell: impl FnMut(Done)) -> Result<()> {
+        let Some(variables) = &self.variables else { return Ok(()) };
+        for checkpoint in &self.checkpoints {
+            let outcome = self.make(checkpoint, variables)?;
+            let Checkpoint { role, step, path, .. } = checkpoint.clone();
+            tell(Done { role, step, path, outcome });
+            device::release_memory();
+        }
+        Ok(())
+    }
+
+    fn make(&self, checkpoint: &Checkpoint, variables: &Variables) -> Result<Outcome> {
+        let evaluated = match self.worker.evaluate(source(checkpoint), variables).wait() {
+            Ok(evaluated) => evaluated,
+            Err(error) if error.is_of_checkpoint() => {
+                return Ok(Outcome::Refused(error.to_string()));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let layout = self.config.network.reading[checkpoint.role.index()].layout;
+        if !fixed::is_unchanged(checkpoint, layout) {
+            // What was read is no checkpoint, and nobody asks for its table.
+            let what = format!("`{}` was changed or removed meanwhile", checkpoint.path.display());
+            return Ok(Outcome::Refused(what));
+        }
+        match (evaluated.rows, evaluated.cached.is_kept) {
+            (0, _) => Ok(Outcome::Found),
+            (rows, true) => Ok(Outcome::Evaluated(rows)),
+            (_, false) => Err(BackfillError::Unwritable { directory: self.config.values() }),
+        }
+    }
+}
+
+/// Of the target, of the baseline, and the fixed one.
+fn checkpoints(
+    config: &Config,
+    left_out: &mut Vec<(PathBuf, String)>,
+) -> Result<[Vec<Checkpoint>; 3]> {
+    let mut found = [const { Vec::new() }; 3];
+    for watched in &config.watch {
+        let role = watched.role;
+        let census = Census::take(watched).map_err(|error| BackfillError::Directory {
+            role,
+            reason: format!("`{}` cannot be listed: {error}", watched.directory.display()),
+        })?;
+        if let Some(reason) = census.foreign {
+            return Err(BackfillError::Directory { role, reason });
+        }
+        left_out.extend(census.left_out);
+        found[role.index()] = census.checkpoints;
+    }
+    if let Some(path) = &config.fixed {
+        let reading = &config.network.reading[Role::Baseline.index()];
+        let fixed = fixed::find(path, reading.layout, &reading.limits);
+        let refuse = |flaw: crate::layout::Flaw| NetworkError::Checkpoint {
+            path: path.clone(),
+            message: format!("{flaw} (`networks.baseline.fixed`)"),
+            is_passing: false,
+        };
+        found[2].push(fixed.map_err(refuse)?);
+    }
+    Ok(found)
+}
+
+/// The pairs that a run would evaluate that finds all of them at once.
+fn pairs_of(
+    config: &Config,
+    all: &[Checkpoint],
+    fixed: Option<&Checkpoint>,
+    bad: &HashSet<PathBuf>,
+) -> Vec<[Checkpoint; 2]> {
+    // A run takes them as it goes.
+    let pairing = Pairing { waiting: usize::MAX, ..config.pairing };
+    let mut pairs = Pairs::new(pairing, None, fixed.cloned());
+    for checkpoint in all.iter().filter(|checkpoint| !bad.contains(&checkpoint.path)) {
+        pairs.add(checkpoint.clone());
+    }
+    pairs.end();
+    std::iter::from_fn(|| pairs.take_next()).map(|next| next.pair).collect()
+}
+
+/// The variables of a run that has begun; its settings must be those of the file.
+fn begun(config: &Config, worker: &Worker) -> Result<Option<Variables>> {
+    let history = match History::open_for_reading(&config.state) {
+        Err(HistoryError::Absent { .. }) => return Ok(None),
+        history => history?,
+    };
+    if history.count_pairs()? == 0 {
+        return Ok(None);
+    }
+    for (name, value) in worker.facts() {
+        history.compare_fact(name, value)?;
+    }
+    let text = history.fact("variables")?;
+    let variables = text.map(|text| serde_json::from_str(&text)).transpose();
+    Ok(variables.map_err(HistoryError::Value)?)
+}
+
+/// Refuses what the cache could not hold until a run has looked into it.
+fn check_room(
+    config: &Config,
+    worker: &Worker,
+    variables: &Variables,
+    checkpoints: usize,
+) -> Result<()> {
+    let needed = checkpoints as u64 * cache::table_bytes(worker.samples(), variables.count);
+    match needed <= config.cache_size {
+        true => Ok(()),
+        false => Err(BackfillError::NoRoom { checkpoints, needed, size: config.cache_size }),
+    }
+}
+
+fn source(checkpoint: &Checkpoint) -> Source {
+    let Checkpoint { role, path, .. } = checkpoint.clone();
+    Source { role, file: path.clone(), name: path }
+}

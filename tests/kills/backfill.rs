@@ -1,0 +1,103 @@
+//! Processes that make the value tables of one run together, of which some are killed.
+
+use crate::bench::{Bench, Finished, Running, convergd};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+const SHARDS: usize = 4;
+const STEPS: u64 = 16;
+/// The whole run.
+const CHECKPOINTS: u64 = 2 * STEPS;
+
+/// A run of many checkpoints, each with weights of its own.
+fn bench() -> Option<Bench> {
+    let bench = Bench::empty()?;
+    for network in ["target", "baseline"] {
+        let mut weights = bench.fixture(&format!("{network}/step-00000001.safetensors"));
+        let (length, about) = SafeTensors::read_metadata(&weights).unwrap();
+        let is_float = |info: &&safetensors::tensor::TensorInfo| {
+            info.dtype == safetensors::Dtype::F32 && info.shape.len() == 2
+        };
+        let tensors = about.tensors();
+        let place = tensors.into_values().find(is_float).unwrap().data_offsets.0;
+        let place = 8 + length + place;
+        std::fs::create_dir_all(bench.path(network)).unwrap();
+        for step in 1..=STEPS {
+            weights[place..place + 4].copy_from_slice(&(0.1 * step as f32).to_le_bytes());
+            let name = format!("{network}/step-{step:08}.safetensors");
+            std::fs::write(bench.path(&name), &weights).unwrap();
+        }
+    }
+    Some(bench)
+}
+
+fn start(bench: &Bench, shard: usize, places: &str) -> Running {
+    let shard = format!("{shard}/{SHARDS}");
+    let mut command = convergd(&["values", "--json", "--shard", &shard, "-c", "run.yaml"]);
+    command.env("FAILPOINTS", places).current_dir(bench.path("."));
+    Running::start(&mut command, &bench.path("."))
+}
+
+fn counts(finished: &Finished) -> [u64; 2] {
+    finished.expect(0, &[]);
+    let value: Value = serde_json::from_str(&finished.out).unwrap();
+    ["evaluated", "found"].map(|name| value[name].as_u64().unwrap())
+}
+
+/// Name and content of the tables under a state directory.
+fn tables(bench: &Bench, state: &str) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(bench.path(state).join("values")).unwrap();
+    let files = files.map(|file| file.unwrap());
+    let table = |file: std::fs::DirEntry| {
+        let name = file.file_name().into_string().unwrap();
+        (name, std::fs::read(file.path()).unwrap())
+    };
+    files.map(table).filter(|(name, _)| !name.starts_with(".tmp-")).collect()
+}
+
+#[test]
+fn four_processes_of_which_two_are_killed_make_what_one_makes() {
+    let Some(bench) = bench() else { return };
+    let alone = bench.command(&["values", "--json", "-c", "run.yaml"]);
+    assert_eq!(counts(&alone), [CHECKPOINTS, 0]);
+    let wanted = tables(&bench, "state");
+    assert_eq!(wanted.len() as u64, CHECKPOINTS);
+
+    let seed = std::env::var("CONVERGD_TEST_SEED").map_or(4, |seed| seed.parse().unwrap());
+    let mut random = fastrand::Rng::with_seed(seed);
+    eprintln!("seed {seed}; `CONVERGD_TEST_SEED={seed}` repeats it");
+    for round in 0..3 {
+        let state = format!("shared-{round}");
+        bench.configure(&[("state: state", &format!("state: {state}"))]);
+        let mut shards: Vec<usize> = (0..SHARDS).collect();
+        random.shuffle(&mut shards);
+        let (killed, others) = shards.split_at(2);
+        // Each has eight tables to make.
+        let places = ["table-written", "table-kept"];
+        let mut dies = |shard: &usize| {
+            let (place, after) = (places[random.usize(0..2)], random.u32(0..8));
+            start(&bench, *shard, &format!("{place}={after}*off->return"))
+        };
+        let killed_first: Vec<Running> = killed.iter().map(&mut dies).collect();
+        let survive: Vec<Running> = others.iter().map(|shard| start(&bench, *shard, "")).collect();
+        for process in killed_first {
+            assert_eq!(process.finish().code, None, "it was to be killed");
+        }
+        let again: Vec<Running> = killed.iter().map(|shard| start(&bench, *shard, "")).collect();
+        for process in survive {
+            assert_eq!(counts(&process.finish()), [8, 0]);
+        }
+        for process in again {
+            let [evaluated, found] = counts(&process.finish());
+            assert_eq!(evaluated + found, 8);
+        }
+        assert_eq!(tables(&bench, &state), wanted, "round {round}");
+        // A run looks there, and would die of the first table that it made itself.
+        let mut run = convergd(&["run", "--once", "-c", "run.yaml"]);
+        run.env("FAILPOINTS", "table-written=return").current_dir(bench.path("."));
+        Running::start(&mut run, &bench.path(".")).finish().expect(0, &[]);
+        let rows = bench.rows_of(&state, "SELECT COUNT(*) FROM pair");
+        assert_eq!(rows, [[STEPS.to_string()]]);
+    }
+}
