@@ -98,10 +98,10 @@ $(FUZZ_TOOL):
 
 bench-solver: build ## the solver and its peers: certification, cost, memory, rooflines (20 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
-	$(BIN)/python benches/make_tables.py target/bench
+	$(BIN)/python benches/make_tables.py $(CURDIR)/target/bench
 	cargo bench --locked -p convergd-core --no-default-features --bench transforms
 	cargo bench --locked -p convergd-core --no-default-features --bench solver -- \
-		--tables target/bench --golden $(GOLDEN)
+		--tables $(CURDIR)/target/bench --golden $(GOLDEN)
 	$(BIN)/python benches/peers.py --tables target/bench --golden $(GOLDEN) \
 		--convergd target/release/convergd --out target/bench/peers.json
 

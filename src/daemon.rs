@@ -355,7 +355,7 @@ impl<'a> Daemon<'a> {
         let cache = ValueCache::new(config.values(), config.cache_size);
         let worker = Worker::start(config.network.clone(), cache)?;
         let fixed = find_fixed(config)?;
-        // After what can be refused: a start that fails leaves nothing behind.
+        // After what can be refused: a start that fails leaves nothing behind but its error.
         let keep = || keep_settings(config, options, &worker, &history, fixed.as_ref());
         until_there_is_room(&config.state, interrupts, keep, || ())?;
         failpoint::reach("settings-kept");

@@ -44,6 +44,20 @@ fn a_flat_curve_is_stopped_no_more_often_than_the_level_says() {
 }
 
 #[test]
+fn the_level_holds_with_any_patience_and_smoothing() {
+    let base = looks(Monitor::ConvergentRatio, Some(0.1));
+    for changed in [
+        Looks { patience: 1, ..base },
+        Looks { patience: 6, ..base },
+        Looks { smooth: Smooth::Median(3), ..base },
+        Looks { smooth: Smooth::Ema(0.3), patience: 1, ..base },
+    ] {
+        let (found, _) = stopped(20, 0.0, changed);
+        assert!(found <= 0.1, "{found} with patience {}, {:?}", changed.patience, changed.smooth);
+    }
+}
+
+#[test]
 fn a_decline_is_found_and_smoothing_helps() {
     let score = looks(Monitor::ConvergenceScore, Some(0.05));
     let (_, plain) = stopped(60, 0.03, score);

@@ -48,28 +48,6 @@ def test_every_example_is_valid(validator: Draft7Validator, example: Path) -> No
     assert errors == []
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"polciy": {}},
-        {"policy": {"rules": [{"id": "a", "when": {"peeked": {}}}]}},
-        {"policy": {"rules": [{"when": {"peaked": {"metric": "loss"}}}]}},
-        {"policy": {"rules": [{"when": {"peaked": {"patience": {"checks": "three"}}}}]}},
-        {"policy": {"rules": [{"when": {"any": [{"reached": {"steps": 3}}]}}]}},
-        {"policy": {"rules": [{"when": {"reached": {"duration": 30}}}]}},
-        {"control": {"acknowledge": "30 minutes"}},
-        {"control": {"escalate": [{"after": "30s", "do": {"signal": {"name": "TERM"}}}]}},
-        {"control": {"escalate": [{"after": "30s", "do": {"mail": {}}}]}},
-        {"notify": [{"name": "ops", "on": ["everything"]}]},
-        {"networks": {"target": {"layout": "keras"}}},
-    ],
-    ids=str,
-)
-def test_a_mistake_is_marked(validator: Draft7Validator, wrong: object) -> None:
-    """What convergd refuses for its form."""
-    assert not validator.is_valid(wrong)
-
-
 MISSING = object()
 RULE = ["policy", "rules", 0]
 PEAKED = [*RULE, "when", "peaked"]
@@ -78,6 +56,20 @@ PEAKED = [*RULE, "when", "peaked"]
 @pytest.mark.parametrize(
     ("path", "value"),
     [
+        (["polciy"], {}),
+        (["state"], MISSING),
+        (["policy"], MISSING),
+        ([*RULE, "when"], {"peeked": {}}),
+        ([*PEAKED, "metric"], "loss"),
+        ([*PEAKED, "patience", "checks"], "three"),
+        ([*RULE, "when"], {"any": [{"reached": {"steps": 3}}]}),
+        ([*RULE, "when"], {"reached": {"duration": 30}}),
+        (["control", "acknowledge"], "30 minutes"),
+        (["control", "escalate"], [{"after": "30s", "do": {"signal": {"name": "TERM"}}}]),
+        (["control", "escalate"], [{"after": "30s", "do": {"mail": {}}}]),
+        (["notify"], [{"name": "ops", "url": "http://localhost/", "on": ["everything"]}]),
+        (["networks", "target", "layout"], "keras"),
+        (["pairing", "waiting"], 1),
         (["probe", "file"], MISSING),
         (["networks", "target"], MISSING),
         (["control", "directory"], MISSING),

@@ -2,6 +2,7 @@
 
 use super::{Daemon, DaemonError, End, Result};
 use crate::clock::now;
+use crate::failpoint;
 use crate::history::{Failure, History, Outcome};
 use crate::role::Role;
 use std::path::Path;
@@ -14,8 +15,9 @@ pub(super) fn leave_word(state: &Path, error: &DaemonError) {
     }
     let failure = Failure { time: now(), error: error.to_string() };
     let stored = History::open(state).and_then(|history| history.record_failure(&failure));
-    if let Err(error) = stored {
-        tracing::debug!(%error, "the history does not tell of the error");
+    match stored {
+        Ok(()) => failpoint::reach("failure-recorded"),
+        Err(error) => tracing::debug!(%error, "the history does not tell of the error"),
     }
 }
 
@@ -62,6 +64,7 @@ impl Daemon<'_> {
         let rows = outbox.map(|outbox| outbox.end(after, why, self.clock.now())).transpose()?;
         let rows = rows.unwrap_or_default();
         self.keep(|history| history.record_end(why, &rows))?;
+        failpoint::reach("end-recorded");
         self.notices.wake();
         Ok(())
     }

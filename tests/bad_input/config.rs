@@ -73,7 +73,7 @@ fn settings_do_not_change_within_a_history() {
         assert_says(failed.as_str().unwrap(), &[parts[0], parts[1]]);
         let told = bench.command(&["status", "-c", "run.yaml"]);
         told.expect(0, &[]);
-        assert_says(&told.out, &["failed      the last start, 20", parts[0]]);
+        assert_says(&told.out, &["failed      20", parts[0]]);
     }
     bench.configure(&[]);
     bench.add_step("target", 3);

@@ -63,6 +63,25 @@ fn notices_are_told_and_kept_and_replayed() {
 }
 
 #[test]
+fn which_rule_fired_is_told_wherever_a_decision_is() {
+    let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+    let rules = "{id: late, when: {reached: {step: 3}}, then: {stop: {}}}
+    - {id: early, when: {reached: {checks: 2}}, then: {stop: {}}}";
+    bench.configure(&[(RULES, rules)]);
+    let finished = bench.once();
+    finished.expect(10, &["early@2"]);
+    let decision = &bench.status()["decisions"][0];
+    assert_eq!((&decision["rule"], &decision["step"]), (&"early".into(), &2.into()));
+    let control = std::fs::read_to_string(bench.path("control/control.json")).unwrap();
+    let control: Value = serde_json::from_str(&control).unwrap();
+    assert_eq!(control["decision_id"], "early@2");
+    for command in ["status", "replay"] {
+        let said = bench.command(&[command, "-c", "run.yaml"]);
+        assert_says(&said.out, &["rule `early`"]);
+    }
+}
+
+#[test]
 fn a_history_is_computed_again_from_its_value_tables() {
     let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
     bench.once().expect(0, &[]);
@@ -79,11 +98,12 @@ fn a_history_is_computed_again_from_its_value_tables() {
     let reason = |value: &Value| value["policies"][1]["notices"][0]["reason"].clone();
     let stored = replay(&[]);
     assert_eq!(stored["recomputed"], Value::Null);
-    let waits = &stored["policies"][0]["waits"][0];
+    let waits = &stored["policies"][0]["rules"][0];
+    assert_eq!(waits["holds"], false);
     let reason_of_waiting = waits["reason"].as_str().unwrap();
     assert_says(reason_of_waiting, &["step 3", "100"]);
     let said = bench.command(&["replay", "-c", "run.yaml"]).out;
-    assert_says(&said, &[&format!("waits: budget: {reason_of_waiting}"), "decides nothing"]);
+    assert_says(&said, &[&format!("rule budget: {reason_of_waiting}"), "decides nothing"]);
     // The same settings give the same monitors; a salience at which nothing is left gives none.
     let again = replay(&["--from-values"]);
     assert_eq!(reason(&again), reason(&stored));

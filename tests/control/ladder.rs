@@ -78,10 +78,9 @@ fn a_trainer_that_never_acknowledges_climbs_the_ladder_in_order() {
     assert_eq!(status["escalations"][3]["after"], json!(6.0));
     let answer = &status["acknowledged"][0];
     assert_eq!(answer["network"], "baseline");
-    assert!(
-        answer["latency"].as_f64().is_some_and(|seconds| (0.0..60.0).contains(&seconds)),
-        "{status:#}"
-    );
+    // It was there before the first rung, and not before the control file was.
+    let latency = answer["latency"].as_f64().unwrap();
+    assert!(latency > 0.0 && latency < 2.0, "{status:#}");
     let text = bench.command(&["status", "-c", "run.yaml"]).out;
     assert!(text.contains("escalated after 6s: SIGKILL to the process group: success"), "{text}");
 }

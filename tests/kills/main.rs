@@ -21,6 +21,7 @@ mod bench;
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+mod ending;
 mod places;
 mod random;
 #[allow(dead_code)]

@@ -47,8 +47,8 @@ impl Candidate {
         pairs.iter().find(|pair| pair.step == step)
     }
 
-    /// What its rules wait for at the end; nothing where it has ended the run.
-    fn waits(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Where its rules stand at the end; nothing where it has ended the run.
+    fn standing(&self) -> impl Iterator<Item = (&str, &str)> {
         let Replayed { state, missing, .. } = &self.replayed;
         let goes_on = !state.stopped && missing.is_none();
         state.reasons(&self.policy).filter(move |_| goes_on)
@@ -57,13 +57,16 @@ impl Candidate {
     fn json(&self, pairs: &[PairRow]) -> Value {
         let best = self.best(pairs);
         let missing = self.replayed.missing.as_ref();
-        let waits = self.waits().map(|(rule, reason)| json!({"rule": rule, "reason": reason}));
+        let holds = |rule: &str| self.replayed.state.rules.get(rule).is_some_and(|r| r.holds);
+        let rules = self
+            .standing()
+            .map(|(rule, reason)| json!({"rule": rule, "holds": holds(rule), "reason": reason}));
         json!({
             "policy": self.file,
             "decisions": self.replayed.decisions,
             "notices": self.replayed.notices,
             "missing": missing.map(|m| json!({"rule": m.rule, "monitor": m.monitor, "step": m.step})),
-            "waits": waits.collect::<Vec<_>>(),
+            "rules": rules.collect::<Vec<_>>(),
             "as_decided": self.as_decided,
             "best": best.map(|pair| json!({"step": pair.step, "monitors": pair.monitors})),
         })
@@ -162,8 +165,8 @@ fn describe(
     for candidate in all {
         say(format!("policy      {}", candidate.file.display()));
         tell(&candidate.replayed);
-        for (rule, reason) in candidate.waits() {
-            say(format!("            waits: {rule}: {reason}"));
+        for (rule, reason) in candidate.standing() {
+            say(format!("            rule {rule}: {reason}"));
         }
         match (candidate.as_decided, candidate.replayed.decisions.is_empty()) {
             (Some(true), true) => say("            decides nothing, as it was"),

@@ -138,7 +138,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         say(format!("ended       {ended}"));
     }
     if let Some(Failure { time, error }) = failure {
-        say(format!("failed      the last start, {}: {error}", utc(time)));
+        say(format!("failed      {}: {error}", utc(time)));
     }
     describe_notices(&notices, &alerts);
     for row in &decisions {

@@ -20,12 +20,15 @@ pub struct File {
     /// Name of the run; the file's name without it.
     pub name: Option<String>,
     /// State directory.
+    #[schemars(required)]
     pub state: Option<PathBuf>,
     /// TorchScript file of both networks.
     pub program: Option<PathBuf>,
     /// The held-out samples.
+    #[schemars(required)]
     pub probe: Option<Probe>,
     /// The two runs.
+    #[schemars(required)]
     pub networks: Option<Networks>,
     /// What a checkpoint may ask for.
     pub limits: Option<Limits>,
@@ -40,8 +43,10 @@ pub struct File {
     /// Value tables that are kept under the state directory.
     pub cache: Option<Cache>,
     /// The rules.
+    #[schemars(required)]
     pub policy: Option<Policy>,
     /// The control file.
+    #[schemars(required)]
     pub control: Option<Control>,
     /// The webhooks.
     #[schemars(with = "Option<Vec<Webhook>>")]
@@ -230,6 +235,7 @@ pub struct Pairing {
     /// Steps that the two checkpoints of a pair may lie apart.
     pub tolerance: Option<u64>,
     /// Checkpoints of one network that may wait for their partner or their evaluation.
+    #[schemars(range(min = 2, max = 100_000))]
     pub waiting: Option<usize>,
     /// How long one network may be silent while the other goes on.
     pub stale: Option<Duration>,

@@ -1,4 +1,4 @@
-//! The error that the last start of a run ended with.
+//! The error that a run has ended with, until it goes on.
 
 use super::{History, HistoryError};
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ type Result<T> = std::result::Result<T, HistoryError>;
 /// Name of the fact.
 const FAILED: &str = "failed";
 
-/// An error that a run could not go on with.
+/// An error that a run could not begin or go on with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// In seconds since 1970, by the clock of the system.
@@ -29,7 +29,7 @@ impl History {
         Ok(())
     }
 
-    /// That of the last start, unless it was a good one.
+    /// What the run has ended with last, unless it went on since.
     ///
     /// # Errors
     /// SQLite's, and a stored value that cannot be read.
@@ -38,7 +38,7 @@ impl History {
         Ok(value.map(|value| serde_json::from_str(&value)).transpose()?)
     }
 
-    /// A start went well.
+    /// The run goes on.
     ///
     /// # Errors
     /// SQLite's.

@@ -93,7 +93,7 @@ pub enum HistoryError {
     /// The run was begun with other settings, and its numbers would not be comparable.
     #[error(
         "history `{path}` was begun with {what} {}, now it is {}{}; give a new `state` directory for the new settings",
-        setting::readable(.found), setting::readable(.wanted), setting::place(.what)
+        setting::readable(.what, .found), setting::readable(.what, .wanted), setting::place(.what)
     )]
     Mixed {
         /// The file.

@@ -24,20 +24,23 @@ pub(super) fn place(fact: &str) -> String {
     format!(" ({place})")
 }
 
-/// `Some(ImagePatches { grid: 5 })`, as it is stored, as `image_patches {grid: 5}`.
-pub(super) fn readable(stored: &str) -> String {
+/// As a person wrote it: `Some(ImagePatches { grid: 5 })`, which is stored of a rule, is `image_patches {grid: 5}`.
+pub(super) fn readable(fact: &str, stored: &str) -> String {
+    let is_debug = matches!(
+        fact,
+        "variable rule" | "masking baseline" | "target weights" | "baseline weights"
+    );
+    if !is_debug {
+        return stored.to_owned();
+    }
     let inner = stored.strip_prefix("Some(").and_then(|rest| rest.strip_suffix(')'));
     let text = match (stored, inner) {
         ("None", _) => return "not given".to_owned(),
-        (_, Some(inner)) => inner.trim_matches('"'),
-        (_, None) => stored,
+        // A name of the user's own.
+        (_, Some(inner)) if inner.starts_with('"') => return inner.to_owned(),
+        (_, inner) => inner.unwrap_or(stored),
     };
     let (name, fields) = text.split_once(' ').unwrap_or((text, ""));
-    let is_variant = name.starts_with(|first: char| first.is_ascii_uppercase())
-        && name.chars().all(|letter| letter.is_ascii_alphanumeric());
-    if !is_variant || !(fields.is_empty() || fields.starts_with('{')) {
-        return text.to_owned();
-    }
     let mut snake = String::new();
     for (index, letter) in name.char_indices() {
         if letter.is_ascii_uppercase() && index > 0 {
@@ -45,8 +48,7 @@ pub(super) fn readable(stored: &str) -> String {
         }
         snake.push(letter.to_ascii_lowercase());
     }
-    let fields = fields.replace("{ ", " {").replace(" }", "}");
-    snake + &fields
+    snake + &fields.replace("{ ", " {").replace(" }", "}")
 }
 
 #[cfg(test)]
@@ -56,21 +58,21 @@ mod tests {
 
     #[test]
     fn a_stored_setting_reads_as_it_is_written() {
+        let rule = |rule: Option<VariableRule>| readable("variable rule", &format!("{rule:?}"));
         let patches = VariableRule::ImagePatches { grid: 5, margin: 0, select: 10 };
-        let stored = format!("{:?}", Some(patches));
-        assert_eq!(readable(&stored), "image_patches {grid: 5, margin: 0, select: 10}");
+        assert_eq!(rule(Some(patches)), "image_patches {grid: 5, margin: 0, select: 10}");
         let tokens = VariableRule::Tokens { select: 8, exclude_ids: vec![0, 101] };
-        let stored = format!("{:?}", Some(tokens));
-        assert_eq!(readable(&stored), "tokens {select: 8, exclude_ids: [0, 101]}");
-        assert_eq!(readable(&format!("{:?}", None::<VariableRule>)), "not given");
-        assert_eq!(readable(&format!("{:?}", Baseline::Zero)), "zero");
-        assert_eq!(readable(&format!("{:?}", Some("ema"))), "ema");
+        assert_eq!(rule(Some(tokens)), "tokens {select: 8, exclude_ids: [0, 101]}");
+        assert_eq!(rule(None), "not given");
+        assert_eq!(readable("masking baseline", &format!("{:?}", Baseline::Zero)), "zero");
+        let key = |key: &str| readable("target weights", &format!("{:?}", Some(key)));
+        assert_eq!([key("EMA"), key("Model A")], ["\"EMA\"", "\"Model A\""]);
     }
 
     #[test]
-    fn what_is_no_setting_of_a_type_stays() {
-        for text in ["0.01", "fp32", "/data/Runs/A b", "Runs/A (b)", "halpern 3", ""] {
-            assert_eq!(readable(text), text);
+    fn what_is_stored_as_it_was_written_stays() {
+        for text in ["0.01", "fp32", "/data/Runs/A b", "Runs", "None", "Some(A)", ""] {
+            assert_eq!(readable("target checkpoints", text), text);
         }
     }
 }

@@ -196,12 +196,14 @@ impl History {
         Ok(query.query_row([], |row| row.get(0))?)
     }
 
-    /// All facts, by name.
+    /// All facts of the run, by name; of its last error tells [`History::failure`].
     ///
     /// # Errors
     /// SQLite's.
     pub fn facts(&self) -> Result<Vec<(String, String)>> {
-        let mut query = self.connection.prepare("SELECT name, value FROM fact ORDER BY name")?;
+        let mut query = self
+            .connection
+            .prepare("SELECT name, value FROM fact WHERE name <> 'failed' ORDER BY name")?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }

@@ -43,7 +43,7 @@ impl PolicyState {
         known.flatten().map(|best| best.at.step).chain(self.marked).collect()
     }
 
-    /// What each rule waits for since the last observation, in the order of the policy: its id, and why its
+    /// Where each rule stands since the last observation, in the order of the policy: its id, and why its
     /// condition holds or not.
     pub fn reasons<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = (&'a str, &'a str)> {
         let known = policy.rules.iter().filter_map(|rule| self.rules.get_key_value(&rule.id));

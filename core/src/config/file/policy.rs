@@ -89,7 +89,7 @@ pub enum Condition {
     /// A budget is used up.
     Reached(Reached),
     /// Outputs are not finite.
-    NotFinite(Empty),
+    NotFinite(#[schemars(with = "Option<Empty>")] Empty),
     /// All of them hold.
     All(#[schemars(with = "Vec<Condition>", length(min = 1))] Vec<Option<Condition>>),
     /// One of them holds.
@@ -290,11 +290,11 @@ pub struct Warmup {
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// End the run.
-    Stop(Empty),
+    Stop(#[schemars(with = "Option<Empty>")] Empty),
     /// Switch the training to another phase.
     Phase(Phase),
     /// Take the best pair that the rule knows, or the current one, for the best of the phase.
-    MarkBest(Empty),
+    MarkBest(#[schemars(with = "Option<Empty>")] Empty),
     /// Tell people.
     Notify(Notify),
     /// Raise an alert for as long as the condition holds.
