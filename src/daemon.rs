@@ -17,6 +17,7 @@ mod notices;
 mod peers;
 mod reloading;
 mod settings;
+mod tensorboard;
 mod watchers;
 
 use self::keeping::until_there_is_room;
@@ -302,6 +303,7 @@ struct Daemon<'a> {
     /// Programs of the ladder at work.
     programs: Vec<escalation::Running>,
     notices: notices::Notices,
+    events: tensorboard::Events,
     /// What was seen in pid files.
     sightings: [Option<Sighting>; 2],
     metrics: Metrics,
@@ -401,6 +403,7 @@ impl<'a> Daemon<'a> {
             climb: None,
             programs: Vec::new(),
             notices: notices::Notices::default(),
+            events: tensorboard::Events::default(),
             sightings: [None, None],
             metrics,
             server,
@@ -479,6 +482,7 @@ impl<'a> Daemon<'a> {
                 }
             }
         }
+        self.write_events();
         self.tell_last_decision()?;
         self.take_up_requests()?;
         if let Some(server) = &self.server {

@@ -149,6 +149,7 @@ impl Daemon<'_> {
             self.announce(decision, document)?;
         }
         self.show_notices(&outcome.notices);
+        self.write_events();
         Ok(Concluded { decision: outcome.decision, missing: outcome.missing })
     }
 

@@ -21,6 +21,7 @@ mod bench;
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+mod events;
 mod places;
 mod random;
 #[allow(dead_code)]

@@ -123,7 +123,7 @@ enum Command {
     Resume(manual::Resume),
     /// Extract the sparsest AND-OR interactions of value tables
     Extract(extract::Arguments),
-    /// Write the history of a run for other programs: CSV or JSON
+    /// Write the history of a run for other programs: CSV, JSON or TensorBoard
     Export(export::Arguments),
     /// Write a self-contained page of a run
     Report(report::Arguments),

@@ -334,6 +334,19 @@ impl History {
         rows.map(|row| read_pair(row?)).collect()
     }
 
+    /// The pairs after a step, or from the first on, by ascending step: `most` of them.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn pairs_after(&self, step: Option<u64>, most: usize) -> Result<Vec<PairRow>> {
+        let select = format!("{SELECT_PAIR} WHERE step > ? ORDER BY step LIMIT ?");
+        let mut query = self.connection.prepare_cached(&select)?;
+        let after = step.map_or(-1, |step| step as i64);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = query.query_map([after, most], pair_columns)?;
+        rows.map(|row| read_pair(row?)).collect()
+    }
+
     /// The pair with the highest step.
     ///
     /// # Errors
