@@ -10,17 +10,21 @@ mod delivery;
 mod ending;
 mod escalation;
 mod evaluation;
+mod figures;
 mod grace;
 mod intervention;
 mod keeping;
 mod notices;
 mod peers;
+mod progress;
 mod reloading;
 mod settings;
+mod tensorboard;
 mod watchers;
 
 use self::keeping::until_there_is_room;
 use self::peers::Peers;
+use self::progress::Course;
 use self::settings::{find_fixed, keep_settings, last_steps};
 use self::watchers::Watchers;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
@@ -40,6 +44,7 @@ use crate::role::Role;
 use crate::run_clock::RunClock;
 use crate::signal::Document;
 use crate::telemetry::{Metrics, http};
+use convergd_core::cli::progress::Progress;
 use crossbeam_channel::Receiver;
 use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
@@ -156,7 +161,7 @@ impl DaemonError {
 type Result<T> = std::result::Result<T, DaemonError>;
 
 /// Runs until training ends, a rule stops it, or a signal arrives on `interrupts`. One on `reloads` has the configuration
-/// read anew.
+/// read anew. `progress` shows how far a run with `once` has come.
 ///
 /// # Errors
 /// Whatever makes it impossible to go on; the history is whole all the same.
@@ -166,9 +171,11 @@ pub fn run(
     interrupts: &Receiver<()>,
     reloads: &Receiver<()>,
     page: http::Page,
+    progress: &Progress,
 ) -> Result<End> {
     let mut server = None;
-    let end = match follow(config, options, [interrupts, reloads], page, &mut server) {
+    let course = Course::of(progress);
+    let end = match follow(config, options, [interrupts, reloads], page, course, &mut server) {
         // Before anything was begun: the next start goes on.
         Err(DaemonError::NoRoom(_)) => Ok(End::Interrupted),
         end => end,
@@ -183,12 +190,13 @@ fn follow(
     options: Options,
     signals: [&Receiver<()>; 2],
     page: http::Page,
+    course: Course,
     left: &mut Option<http::Server>,
 ) -> Result<End> {
     let (state, interrupts) = (&config.state, signals[0]);
     let _lock = until_there_is_room(state, interrupts, || StateLock::take(state), || ())?;
     let history = until_there_is_room(state, interrupts, || History::open(state), || ())?;
-    let end = attend(config, options, history, signals, page, left);
+    let end = attend(config, options, history, signals, page, course, left);
     end.inspect_err(|error| ending::leave_word(state, error))
 }
 
@@ -199,9 +207,10 @@ fn attend(
     history: History,
     signals: [&Receiver<()>; 2],
     page: http::Page,
+    course: Course,
     left: &mut Option<http::Server>,
 ) -> Result<End> {
-    let mut daemon = Daemon::start(config, options, history, signals, page)?;
+    let mut daemon = Daemon::start(config, options, history, signals, page, course)?;
     let forgotten = daemon.keep(|history| history.forget_failure());
     if daemon.is_interrupted {
         return Ok(End::Interrupted);
@@ -302,6 +311,8 @@ struct Daemon<'a> {
     /// Programs of the ladder at work.
     programs: Vec<escalation::Running>,
     notices: notices::Notices,
+    events: tensorboard::Events,
+    course: Course,
     /// What was seen in pid files.
     sightings: [Option<Sighting>; 2],
     metrics: Metrics,
@@ -351,6 +362,7 @@ impl<'a> Daemon<'a> {
         history: History,
         [interrupts, reloads]: [&Receiver<()>; 2],
         page: http::Page,
+        course: Course,
     ) -> Result<Self> {
         let cache = ValueCache::new(config.values(), config.cache_size);
         let worker = Worker::start(config.network.clone(), cache)?;
@@ -401,6 +413,8 @@ impl<'a> Daemon<'a> {
             climb: None,
             programs: Vec::new(),
             notices: notices::Notices::default(),
+            events: tensorboard::Events::default(),
+            course,
             sightings: [None, None],
             metrics,
             server,
@@ -479,6 +493,7 @@ impl<'a> Daemon<'a> {
                 }
             }
         }
+        self.write_events();
         self.tell_last_decision()?;
         self.take_up_requests()?;
         if let Some(server) = &self.server {

@@ -5,7 +5,7 @@
 //! the second time; `FAILPOINTS='clock=return(FILE)'` adds the seconds in FILE to the clock.
 
 /// Every place, in the order of a pair's way through the daemon.
-pub const PLACES: [&str; 31] = [
+pub const PLACES: [&str; 32] = [
     "settings-kept",
     "control-begun",
     "pins-recovered",
@@ -35,6 +35,7 @@ pub const PLACES: [&str; 31] = [
     "rung-ended",
     "notification-added",
     "notification-ended",
+    "events-written",
     "end-recorded",
     "failure-recorded",
 ];

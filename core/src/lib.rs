@@ -70,3 +70,5 @@ pub mod run_clock;
 pub mod tables;
 #[cfg(feature = "sidecar")]
 pub mod telemetry;
+#[cfg(feature = "sidecar")]
+pub mod tensorboard;

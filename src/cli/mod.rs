@@ -1,6 +1,7 @@
 //! The commands that need libtorch.
 
 mod doctor;
+mod logs;
 mod run;
 mod values;
 

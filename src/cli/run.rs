@@ -1,20 +1,22 @@
 //! `convergd run`: the daemon.
 
+use super::logs;
 use crate::config::Config;
 use crate::daemon::{self, End, Options};
 use crate::telemetry::http::Page;
 use anyhow::Context;
-use convergd_core::cli::run::Arguments;
+use convergd_core::cli::progress::{Progress, Stand};
+use convergd_core::cli::run::{Arguments, LogFormat};
 use convergd_core::cli::{Exit, report};
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use tracing_subscriber::EnvFilter;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    start_logging();
+    let progress = progress(arguments);
+    logs::start(arguments.log_format, progress.clone());
     #[cfg(feature = "failpoints")]
     let _armed = crate::failpoint::arm();
     let config = Config::load_to_run(&arguments.config.config)?;
@@ -41,7 +43,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let options = Options { once: arguments.once, dry_run: arguments.dry_run };
     let shown = config.clone();
     let page: Page = Arc::new(move || report::page(&shown).map_err(|error| format!("{error:#}")));
-    let end = daemon::run(&config, options, &interrupts, &reloads, page);
+    let end = daemon::run(&config, options, &interrupts, &reloads, page, &progress);
+    progress.end();
     handle.close();
     let _ = listener.join();
     Ok(match end? {
@@ -57,18 +60,16 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     })
 }
 
-/// Lines on standard error, as `RUST_LOG` says.
-pub(super) fn start_logging() {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,notify=off"));
-    // The address of a webhook may be a secret, and these print it.
-    let silenced = ["ureq=off", "ureq_proto=off"].into_iter().filter_map(|off| off.parse().ok());
-    let filter = silenced.fold(filter, EnvFilter::add_directive);
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    // A second subscriber in one process is refused; the first one serves.
-    let _ = subscriber.try_init();
+/// How far `--once` has come: a bar under log lines for people, else lines among them.
+fn progress(arguments: &Arguments) -> Progress {
+    let is_for_people = arguments.log_format == LogFormat::Text && std::io::stderr().is_terminal();
+    match arguments.once {
+        true if is_for_people => Progress::bar("pairs"),
+        true => Progress::lines("pairs", |stand| {
+            let Stand { done, total, rate, left, .. } = stand;
+            let left = left.map(|left| left.as_secs_f64());
+            tracing::info!(done, total, rate, left, "progress: {stand}");
+        }),
+        false => Progress::nothing(),
+    }
 }

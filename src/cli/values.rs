@@ -1,10 +1,14 @@
 //! `convergd values`: value tables ahead of a run.
 
+use super::logs;
 use crate::backfill::{Backfill, Done, Outcome, Wanted};
 use crate::config::Config;
+use convergd_core::cli::progress::Progress;
+use convergd_core::cli::run::LogFormat;
 use convergd_core::cli::values::Arguments;
 use convergd_core::cli::{Exit, say};
 use serde_json::json;
+use std::io::IsTerminal;
 
 /// What became of all of them.
 #[derive(Default)]
@@ -43,7 +47,12 @@ impl Counted {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
-    super::run::start_logging();
+    // Where no terminal is, its log lines tell how far it has come.
+    let progress = match std::io::stderr().is_terminal() {
+        true => Progress::bar("tables"),
+        false => Progress::nothing(),
+    };
+    logs::start(LogFormat::Text, progress.clone());
     #[cfg(feature = "failpoints")]
     let _armed = crate::failpoint::arm();
     let config = Config::load(&arguments.config.config)?;
@@ -56,7 +65,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         counted.refused.push((path.display().to_string(), reason.clone()));
     }
     let of = backfill.count() + counted.refused.len();
-    backfill.run(|done| counted.take(done, of))?;
+    let made = backfill.run(|done| {
+        counted.take(done, of);
+        progress.show(counted.done() as f64, of as f64, String::new());
+    });
+    progress.end();
+    made?;
     let directory = config.values();
     let Counted { evaluated, found, rows, refused } = &counted;
     match arguments.json {

@@ -1,8 +1,10 @@
 //! A decision on its way to the trainers, and their answers.
 
+use super::figures::tell_with_monitors;
 use super::{Daemon, Result};
 use crate::best::best_of;
 use crate::checkpoint::Checkpoint;
+use crate::convergence::Monitor;
 use crate::failpoint;
 use crate::history::{DeliveryRow, PairRow};
 use crate::policy::Decision;
@@ -33,14 +35,23 @@ impl Daemon<'_> {
     pub(super) fn announce(&mut self, decision: &Decision, document: &Document) -> Result<()> {
         self.metrics.count_decision(&decision.action);
         self.metrics.show_phase(&decision.phase, decision.lambda);
-        tracing::info!(
-            rule = decision.rule,
-            action = decision.action,
-            step = decision.step,
-            best_step = decision.best_step,
-            phase = decision.phase,
-            lambda = decision.lambda,
-            dry_run = self.options.dry_run,
+        // It is stored with the last pair, or after it.
+        let last = self.history.last_pair()?.map(|pair| pair.monitors).unwrap_or_default();
+        tell_with_monitors!(
+            &last,
+            {
+                generation = document.generation,
+                id = decision.id,
+                rule = decision.rule,
+                action = decision.action,
+                step = decision.step,
+                best_step = decision.best_step,
+                phase = decision.phase,
+                lambda = decision.lambda,
+                ramp = decision.ramp,
+                dry_run = self.options.dry_run,
+                reason = decision.reason,
+            }
             "decided: {}",
             decision.reason
         );
@@ -83,6 +94,7 @@ impl Daemon<'_> {
         self.record_acknowledgements()?;
         self.take_requests()?;
         self.escalate()?;
+        self.show_progress();
         self.tend_notices()
     }
 

@@ -1,12 +1,13 @@
 //! One pair: values, extraction, and the transaction that stores it with its decision.
 
 use super::arrivals::checkpoint_row;
+use super::figures::tell_with_monitors;
 use super::keeping::RETRY;
 use super::watchers::Watchers;
 use super::{Daemon, DaemonError, Result};
 use crate::checkpoint::{self, Checkpoint, Next};
 use crate::clock::now;
-use crate::convergence::Monitor;
+use crate::convergence::{Monitor, Monitors};
 use crate::evaluation::{ProbeValues, Variables};
 use crate::extractor::ExtractError;
 use crate::failpoint;
@@ -35,7 +36,10 @@ impl Daemon<'_> {
     pub(super) fn evaluate_next(&mut self, watchers: &Watchers) -> Result<Option<Decision>> {
         let last = self.pairs.last();
         let Some(Next { pair, skipped }) = self.pairs.take_next() else { return Ok(None) };
+        self.begin_pair(pair[0].step);
         let decision = self.evaluate(watchers, &pair);
+        self.course.end_pair();
+        self.show_progress();
         if let Err(DaemonError::Network(error)) = &decision
             && error.is_of_checkpoint()
             && !self.is_of_fixed(error)
@@ -149,6 +153,7 @@ impl Daemon<'_> {
             self.announce(decision, document)?;
         }
         self.show_notices(&outcome.notices);
+        self.write_events();
         Ok(Concluded { decision: outcome.decision, missing: outcome.missing })
     }
 
@@ -266,7 +271,8 @@ impl Daemon<'_> {
         let has_labels = self.worker.labels().is_some();
         let made = match self.extractor.take() {
             Some(extractor) => Ok(extractor),
-            None => extractor(variables.count, settings.solver, device, threads),
+            None => extractor(variables.count, settings.solver, device, threads)
+                .map(|extractor| self.course.counting(extractor)),
         };
         let extractor = match made {
             Ok(extractor) => extractor,
@@ -418,12 +424,6 @@ impl Daemon<'_> {
 
     fn log_pair(&self, step: u64, analysis: &Analysis, took: Duration) {
         let Analysis { convergence, samples, certified, exact, gap_max, trouble, .. } = analysis;
-        let value = |monitor| {
-            convergence
-                .as_ref()
-                .and_then(|c| c.monitors.get(&monitor))
-                .map(|estimate| estimate.value)
-        };
         if let Some(trouble) = trouble {
             tracing::warn!(step, "no convergence: {trouble}");
         } else if certified < samples {
@@ -435,16 +435,19 @@ impl Daemon<'_> {
                  {gap_max:.1e} at worst; fewer variables or a larger `interactions.largest_basis` help"
             );
         }
-        let shown = |monitor| value(monitor).map_or("-".to_owned(), |value| format!("{value:.4}"));
-        tracing::info!(
-            step,
-            score = %shown(Monitor::ConvergenceScore),
-            ratio = %shown(Monitor::ConvergentRatio),
-            probe_loss = %shown(Monitor::ProbeLoss),
-            certified = %format_args!("{certified}/{samples}"),
-            exact,
-            gap_max = %format_args!("{gap_max:.1e}"),
-            seconds = %format_args!("{:.2}", took.as_secs_f64()),
+        let none = Monitors::new();
+        tell_with_monitors!(
+            convergence.as_ref().map_or(&none, |convergence| &convergence.monitors),
+            {
+                step,
+                samples,
+                certified,
+                exact,
+                gap_max,
+                phase = self.policy.phase,
+                lambda = self.policy.lambda,
+                seconds = took.as_secs_f64(),
+            }
             "pair"
         );
     }

@@ -83,6 +83,7 @@ impl Daemon<'_> {
             self.go_on();
         }
         self.announce(&decision, &document)?;
+        self.write_events();
         let (delivered, generation) = (self.is_delivered()?, Some(document.generation));
         self.manual.push(decision.clone());
         Ok(Reply { refused: None, decision: Some(decision), generation, delivered })

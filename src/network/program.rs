@@ -3,6 +3,8 @@
 use super::{Context, Device, NetworkError, Probe, first_lines};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tch::{CModule, IValue, Tensor};
 
 /// What to try where a file is no program.
@@ -33,6 +35,8 @@ pub struct Program {
     /// Names of the inputs after the first.
     further: Vec<String>,
     digest: blake3::Hash,
+    /// Rows that have gone through the head.
+    rows: Arc<AtomicU64>,
 }
 
 impl Program {
@@ -63,6 +67,7 @@ impl Program {
             parameters,
             further: meta.inputs.into_iter().skip(1).collect(),
             digest: blake3::hash(&bytes),
+            rows: Arc::default(),
         };
         let sample = probe.sample(0, &program.further).map_err(|message| {
             program.refuse(format!("does not fit the probe, which {message}"))
@@ -138,6 +143,11 @@ impl Program {
         result.context(|| format!("`features` of program `{}`", self.path.display()))
     }
 
+    /// Rows that have gone through the head, for whoever looks on from another thread.
+    pub fn rows(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.rows)
+    }
+
     /// The logits [B, classes] of features h [B, …] and the further inputs [B, …].
     pub fn head(&self, features: &Tensor, further: &[Tensor]) -> Result<Tensor, NetworkError> {
         let inputs: Vec<&Tensor> = std::iter::once(features).chain(further).collect();
@@ -146,6 +156,8 @@ impl Program {
             true => self.module.method_ts(method, &inputs),
             false => self.module.forward_ts(&inputs),
         });
+        let rows = features.size().first().map_or(0, |rows| rows.unsigned_abs());
+        self.rows.fetch_add(rows, Ordering::Relaxed);
         result.context(|| format!("`{method}` of program `{}`", self.path.display()))
     }
 

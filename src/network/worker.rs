@@ -12,6 +12,8 @@ use crate::role::Role;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tch::Tensor;
 
 /// The values of one checkpoint.
@@ -69,6 +71,8 @@ pub struct Worker {
     samples: usize,
     labels: Option<Vec<i64>>,
     facts: Vec<(&'static str, String)>,
+    /// Of both networks.
+    rows: [Arc<AtomicU64>; 2],
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -87,13 +91,14 @@ impl Worker {
             Ok(networks) => {
                 let probe = &networks.probe;
                 let (samples, labels) = (probe.samples(), probe.labels.clone());
-                let _ = ready.send(Ok((networks.device, samples, labels, networks.facts())));
+                let rows = networks.programs.each_ref().map(Program::rows);
+                let _ = ready.send(Ok((networks.device, samples, labels, networks.facts(), rows)));
                 networks.serve(&received);
             }
         });
         let started = started.recv().unwrap_or(Err(NetworkError::Died));
-        let (device, samples, labels, facts) = started?;
-        Ok(Self { commands, device, samples, labels, facts, thread: Some(thread) })
+        let (device, samples, labels, facts, rows) = started?;
+        Ok(Self { commands, device, samples, labels, facts, rows, thread: Some(thread) })
     }
 
     /// The device in use.
@@ -104,6 +109,11 @@ impl Worker {
     /// Number of probe samples.
     pub fn samples(&self) -> usize {
         self.samples
+    }
+
+    /// Masked inputs that have gone through the networks, also those of a question that is not answered yet.
+    pub fn rows(&self) -> u64 {
+        self.rows.iter().map(|rows| rows.load(Ordering::Relaxed)).sum()
     }
 
     /// What must not change within a run: name and value.

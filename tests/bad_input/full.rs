@@ -102,6 +102,43 @@ fn a_full_cache_costs_time_only() {
 }
 
 #[test]
+fn a_full_disk_of_event_files_costs_nothing_and_they_are_filled_in_later() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let Some(disk) = SmallDisk::mount(bench.path("events"), "64k") else { return };
+    let filler = disk.fill();
+    let events = "telemetry: {listen: '127.0.0.1:0', tensorboard: events}\ncompute:";
+    bench.configure(&[("compute:", events)]);
+    let files = || {
+        let runs = ["target", "baseline", "pair"].map(|run| bench.path("events").join(run));
+        runs.iter().map(|run| std::fs::read_dir(run).map_or(0, Iterator::count)).sum::<usize>()
+    };
+    let mut running = bench.follow();
+    running.says("event files cannot be written");
+    let errors = "convergd_errors_total{stage=\"tensorboard\"}";
+    eventually("it is counted", || metric(&running, errors) >= Some(1.0));
+    eventually("the first pair is evaluated", || bench.pairs().len() == 1);
+    assert_eq!(files(), 0);
+    std::fs::remove_file(filler).unwrap();
+    add(&bench, 2);
+    running.says("event files are written again");
+    assert_eq!(files(), 3);
+    add(&bench, 3);
+    eventually("the third pair is evaluated", || bench.pairs().len() == 3);
+    bench.end_training();
+    let finished = running.finish();
+    finished.expect(0, &["No space left", "the run goes on without"]);
+    assert_eq!(finished.err.matches("event files cannot be").count(), 1, "{}", finished.err);
+    let export = ["export", "-c", "run.yaml", "--format", "tensorboard", "-o", "exported"];
+    bench.command(&export).expect(0, &[]);
+    for run in ["target", "baseline", "pair"] {
+        let of = |directory: &str| std::fs::read_dir(bench.path(directory).join(run)).unwrap();
+        let length = |directory| of(directory).map(|f| f.unwrap().metadata().unwrap().len()).sum();
+        let [grown, exported]: [u64; 2] = ["events", "exported"].map(length);
+        assert_eq!(grown, exported, "{run}");
+    }
+}
+
+#[test]
 fn a_full_control_directory_keeps_the_decision_until_there_is_room() {
     let Some(bench) = Bench::with_steps(&[1]) else { return };
     let Some(disk) = SmallDisk::mount(bench.path("control"), "64k") else { return };

@@ -22,6 +22,7 @@ mod clock;
 #[path = "../common/mod.rs"]
 mod common;
 mod ending;
+mod events;
 mod places;
 mod random;
 #[allow(dead_code)]

@@ -68,7 +68,7 @@ fn a_kill_while_a_person_is_obeyed_changes_nothing() {
 
 #[test]
 fn a_kill_on_a_rung_or_when_a_webhook_has_been_told_changes_nothing() {
-    assert_survived(Story::Persons, &PLACES[25..29]);
+    assert_survived(Story::Persons, &PLACES[25..30]);
 }
 
 #[test]

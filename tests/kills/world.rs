@@ -1,6 +1,7 @@
 //! The run that is killed, the trainers around it, and what is left of it.
 
 use crate::bench::{Bench, Running, convergd};
+use crate::events::events;
 use crate::receiver::Receiver;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ const RULES: [&str; 4] = [
 ];
 pub(crate) const RULE: &str = "- {id: budget, when: {reached: {step: 100}}, then: {stop: {}}}";
 pub(crate) const NEXT_RULE: &str = "\n    ";
+const EVENTS: (&str, &str) = ("compute:", "telemetry: {tensorboard: events}\ncompute:");
 /// A checkpoint of the target that never gets a partner comes after this step.
 const LONELY_AFTER: u64 = 20;
 const LONELY: u64 = 25;
@@ -94,7 +96,7 @@ impl World {
         let rules = rules.join(NEXT_RULE);
         let control =
             format!("{LADDER}\nnotify: [{{name: ops, url: '{}'}}]", self.receiver.url("/"));
-        let mut edits = vec![(RULE, rules.as_str())];
+        let mut edits = vec![(RULE, rules.as_str()), EVENTS];
         if self.story == Story::Persons {
             edits.push(("acknowledge: 60s}", &control));
         }
@@ -108,7 +110,18 @@ impl World {
             Story::Persons => self.play_persons(fate),
         }
         self.end(fate);
+        self.assert_events();
         self.remains()
+    }
+
+    /// The event files tell of each pair and decision once, as those that are written at the end do.
+    fn assert_events(&self) {
+        let mut export = convergd(&["export", "-c", "run.yaml", "--format", "tensorboard"]);
+        let directory = self.bench.path(".");
+        export.args(["-o", "exported"]).current_dir(&directory);
+        Running::start(&mut export, &directory).finish().expect(0, &[]);
+        let [grown, exported] = ["events", "exported"].map(|name| events(&self.bench.path(name)));
+        assert!(grown == exported, "{} events", grown.iter().map(Vec::len).sum::<usize>());
     }
 
     fn play_persons(&mut self, fate: &mut impl Fate) {

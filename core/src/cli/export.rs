@@ -1,23 +1,25 @@
 //! `convergd export`: the history of a run for other programs.
 
 use super::told::Told;
-use super::{ConfigArgument, Exit, say, write_output};
+use super::{BadData, ConfigArgument, Exit, Misuse, say, write_output};
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::history::{History, PairRow};
+use crate::tensorboard::{EventError, EventFiles};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// csv: a row for each pair; json: pairs with strengths, decisions with answers, notices, interventions, checkpoints
+    /// csv: a row for each pair; json: pairs with strengths, decisions with answers, notices, interventions, checkpoints;
+    /// tensorboard: event files in a directory, which a second time gets what is new
     #[arg(long, value_enum, default_value_t = Format::Csv)]
     format: Format,
-    /// Where it is written; without it, to standard output
-    #[arg(short, long, value_name = "FILE")]
+    /// Where it is written: a file, or the directory of event files; without it, to standard output
+    #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
 }
 
@@ -25,6 +27,7 @@ pub(super) struct Arguments {
 enum Format {
     Csv,
     Json,
+    Tensorboard,
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -33,12 +36,31 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let text = match arguments.format {
         Format::Csv => csv(&history.pairs()?)?,
         Format::Json => serde_json::to_string_pretty(&all(&config, &history)?)? + "\n",
+        Format::Tensorboard => {
+            write_events(&history, arguments.output.as_deref())?;
+            return Ok(Exit::Done);
+        }
     };
     match &arguments.output {
         Some(output) => write_output(output, &text)?,
         None => say(text.trim_end()),
     }
     Ok(Exit::Done)
+}
+
+/// Writes event files, and says where.
+fn write_events(history: &History, output: Option<&Path>) -> anyhow::Result<()> {
+    let output = output.ok_or_else(|| {
+        Misuse("event files need a directory: give one, such as `-o events`".to_owned())
+    })?;
+    let directory = std::path::absolute(output)?;
+    let written = EventFiles::open(&directory, history).and_then(|mut files| files.append(history));
+    written.map_err(|error| match error {
+        EventError::History(error) => anyhow::Error::from(error),
+        error => BadData(error.to_string()).into(),
+    })?;
+    say(directory.display().to_string());
+    Ok(())
 }
 
 /// One row a pair: step, time in seconds since 1970, files, extraction, then each monitor with its standard

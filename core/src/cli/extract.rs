@@ -1,5 +1,6 @@
 //! `convergd extract`: value tables in, sparsest AND-OR interactions with certificates out.
 
+use super::progress::Progress;
 use super::{BadData, Exit, Torch, say};
 use crate::evaluation::DeviceChoice;
 use crate::extractor::{CpuExtractor, Extractor};
@@ -69,15 +70,26 @@ pub(super) fn run(arguments: &Arguments, torch: &dyn Torch) -> anyhow::Result<Ex
     let signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
     let mut writer =
         Writer::create(out, reader.samples(), reader.variables()).map_err(unwritable)?;
-    remove_on_signal(signals, writer.temporary().to_owned());
+    let progress = Progress::of_terminal("tables");
+    remove_on_signal(signals, writer.temporary().to_owned(), progress.clone());
     let mut summary = Summary::new(reader.variables(), *gap);
-    while let Some(block) = reader.read(extractor.tables_a_call()).map_err(unreadable)? {
-        let problems = check(&block, *noise).with_context(|| format!("`{}`", values.display()))?;
-        let started = Instant::now();
-        let solutions = extractor.solve(&problems)?;
-        summary.add(&solutions, started.elapsed());
-        writer.write(&problems, &solutions).map_err(unwritable)?;
-    }
+    let total = reader.samples() as f64;
+    progress.show(0.0, total, String::new());
+    let mut solve_all = || -> anyhow::Result<()> {
+        while let Some(block) = reader.read(extractor.tables_a_call()).map_err(unreadable)? {
+            let problems =
+                check(&block, *noise).with_context(|| format!("`{}`", values.display()))?;
+            let started = Instant::now();
+            let solutions = extractor.solve(&problems)?;
+            summary.add(&solutions, started.elapsed());
+            progress.show(summary.samples as f64, total, String::new());
+            writer.write(&problems, &solutions).map_err(unwritable)?;
+        }
+        Ok(())
+    };
+    let solved = solve_all();
+    progress.end();
+    solved?;
     writer.finish().map_err(unwritable)?;
     if arguments.json {
         say(summary.json().to_string());
@@ -110,11 +122,12 @@ fn refuse_same_file(values: &Path, out: &Path) -> Result<(), BadData> {
 }
 
 /// A signal ends the command at once, and takes the unfinished file with it.
-fn remove_on_signal(mut signals: Signals, unfinished: PathBuf) {
+fn remove_on_signal(mut signals: Signals, unfinished: PathBuf, progress: Progress) {
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             // It may be finished, and have its name, by now.
             let _ = std::fs::remove_file(&unfinished);
+            progress.end();
             std::process::exit(128 + signal);
         }
     });

@@ -3,16 +3,20 @@
 pub mod beside;
 mod check;
 pub mod doctor;
+mod duration;
 mod explain;
 mod export;
 mod extract;
 mod manual;
+pub mod progress;
 mod ran;
 mod replay;
 pub mod report;
 pub mod run;
+mod run_state;
 mod status;
 mod told;
+mod top;
 pub mod values;
 
 use crate::config::{Config, Problems};
@@ -111,6 +115,8 @@ enum Command {
     Check(check::Arguments),
     /// Show the state of a running or finished run
     Status(status::Arguments),
+    /// Watch a run in the terminal as it goes on
+    Top(top::Arguments),
     /// Say what a policy would have decided over the history of a run, and when
     Replay(replay::Arguments),
     /// Stop the trainings of a run by hand
@@ -123,7 +129,7 @@ enum Command {
     Resume(manual::Resume),
     /// Extract the sparsest AND-OR interactions of value tables
     Extract(extract::Arguments),
-    /// Write the history of a run for other programs: CSV or JSON
+    /// Write the history of a run for other programs: CSV, JSON or TensorBoard
     Export(export::Arguments),
     /// Write a self-contained page of a run
     Report(report::Arguments),
@@ -162,6 +168,7 @@ pub fn main(torch: &dyn Torch) -> Exit {
         Command::Values(arguments) => torch.values(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Stop(arguments) => manual::stop(&arguments),
         Command::Phase(arguments) => manual::phase(&arguments),

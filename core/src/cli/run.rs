@@ -1,7 +1,7 @@
 //! `convergd run`: the daemon.
 
 use super::ConfigArgument;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 /// How to run.
 #[derive(Args)]
@@ -15,4 +15,16 @@ pub struct Arguments {
     /// Decide and record, and tell nobody
     #[arg(long)]
     pub dry_run: bool,
+    /// How log lines are written; `RUST_LOG` says which
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, with all figures as its fields.
+    Json,
 }

@@ -1,18 +1,16 @@
 //! `convergd status`: the state of a running or finished run, from its history.
 
 use super::report::utc;
+use super::run_state::RunState;
 use super::told::Told;
 use super::{ConfigArgument, Exit, say};
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::evaluation::{Precision, cache};
-use crate::history::{
-    CheckpointRow, DeliveryRow, Failure, History, Holder, Outcome, PairRow, StateLock,
-};
-use crate::policy::{Action, Notice, Policy, PolicyState, Rule};
+use crate::history::{CheckpointRow, DeliveryRow, Failure, History, Holder, Outcome, PairRow};
+use crate::policy::{Notice, PolicyState};
 use clap::Args;
 use serde_json::json;
-use std::path::Path;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -26,52 +24,31 @@ pub(super) struct Arguments {
 /// Checkpoints of one outcome that are told one by one.
 const MOST_SHOWN: usize = 10;
 
-const SHOWN: [Monitor; 4] = [
-    Monitor::ConvergenceScore,
-    Monitor::ConvergentRatio,
-    Monitor::ProbeLoss,
-    Monitor::ProbeAccuracy,
-];
-
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?;
     let history = History::open_for_reading(&config.state)?;
-    let last = history.last_pair()?;
-    let policy = history.policy_state(last.as_ref(), &config.policy)?;
-    let decisions = history.decisions()?;
-    let skipped_count = history.count_checkpoints(Outcome::Skipped)?;
-    let quarantined_count = history.count_checkpoints(Outcome::Quarantined)?;
+    let state = RunState::read(&config, &history)?;
     let most = if arguments.json { usize::MAX } else { MOST_SHOWN };
     let quarantined = history.checkpoints_that(Outcome::Quarantined, most)?;
     let skipped = history.checkpoints_that(Outcome::Skipped, most)?;
-    let ended = history.fact("ended")?;
-    let failure = history.failure()?;
     let notices = history.notices()?;
-    // That of the file runs from the next start or reload on.
-    let ran = history.last_policy()?;
-    let ran = ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
-    let rules = ran.as_ref().unwrap_or(&config.policy);
-    let alerts = alerts(rules, &policy);
     let cached = cache::usage(&config.values()).unwrap_or_default();
-    let best = decisions.last().and_then(|row| row.document.best.as_ref());
-    let best = match best {
-        Some(best) => history.pair(best.step)?,
-        None => None,
-    };
-    let told = Told::of(&history, decisions.last())?;
-    let is_dry = history.is_dry()?;
-    let holder = StateLock::holder(&config.state);
-    // A person may have set it before the first pair.
-    let is_known = last.is_some() || !decisions.is_empty();
+    let told = Told::of(&history, state.decisions.last())?;
+    let RunState { last, policy, decisions, .. } = &state;
     if arguments.json {
+        let best = decisions.last().and_then(|row| row.document.best.as_ref());
+        let best = match best {
+            Some(best) => history.pair(best.step)?,
+            None => None,
+        };
         let value = json!({
             "run": config.name,
             "state": config.state,
-            "at_work": holder.as_ref().map(|holder| *holder != Holder::Nobody),
+            "at_work": state.holder.as_ref().map(|holder| *holder != Holder::Nobody),
             "stopped": policy.stopped,
-            "phase": is_known.then_some(&policy.phase),
-            "lambda": is_known.then_some(policy.lambda),
-            "pairs": history.count_pairs()?,
+            "phase": state.is_known().then_some(&policy.phase),
+            "lambda": state.is_known().then_some(policy.lambda),
+            "pairs": state.pairs,
             "step": last.as_ref().map(|pair| pair.step),
             "monitors": last.as_ref().map(|pair| &pair.monitors),
             "best": best.as_ref().map(|pair| json!({"step": pair.step, "monitors": pair.monitors})),
@@ -79,20 +56,21 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             "samples": last.as_ref().map(|pair| pair.samples),
             "gap_max": last.as_ref().map(|pair| pair.gap_max),
             "noise_floor": last.as_ref().and_then(|pair| pair.noise_floor),
-            "ended": ended,
-            "failed": failure,
+            "ended": state.ended,
+            "failed": state.failure,
             "value_cache": {
                 "tables": cached.tables, "bytes": cached.bytes, "size": config.cache_size,
             },
-            "skipped": skipped_count,
-            "quarantined": quarantined_count,
+            "waiting": state.waiting,
+            "skipped": state.skipped,
+            "quarantined": state.quarantined,
             "set_aside": quarantined.iter().chain(&skipped).map(|row| json!({
                 "network": row.role, "step": row.step, "path": row.path,
                 "outcome": row.outcome.name(), "reason": row.reason,
             })).collect::<Vec<_>>(),
             "decisions": decisions.iter().map(|row| &row.decision).collect::<Vec<_>>(),
             "notices": notices,
-            "alerts": alerts,
+            "alerts": state.alerts(),
             "rules": policy.rules.iter().map(|(id, rule)| json!({
                 "rule": id, "holds": rule.holds, "warm": rule.warm, "reason": rule.reason,
             })).collect::<Vec<_>>(),
@@ -104,24 +82,24 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         say(serde_json::to_string_pretty(&value)?);
         return Ok(Exit::Done);
     }
-    let at_work = match &holder {
+    let at_work = match &state.holder {
         Some(Holder::Process(pid)) => format!(", at work as process {pid}"),
         Some(Holder::Nobody) => ", not at work".to_owned(),
         None => String::new(),
     };
     say(format!("run         {} ({}){at_work}", config.name, config.state.display()));
-    match &last {
+    match last {
         None => {
             say("pairs       none yet");
             describe_waiting(&config);
-            if is_known {
-                describe_phase(&policy);
+            if state.is_known() {
+                describe_phase(policy);
             }
         }
         Some(pair) => {
-            describe(pair, &policy, history.count_pairs()?);
-            if !policy.stopped {
-                describe_rules(rules, &policy);
+            describe(pair, policy, state.pairs);
+            for (rule, reason) in state.reasons() {
+                say(format!("rule        {rule}: {reason}"));
             }
             // float32 has no floor.
             if config.network.precision != Precision::Float32 {
@@ -129,20 +107,23 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             }
         }
     }
-    say(format!("checkpoints {skipped_count} skipped, {quarantined_count} quarantined"));
+    let RunState { waiting, skipped: skipped_count, quarantined: quarantined_count, .. } = state;
+    say(format!(
+        "checkpoints {waiting} waiting, {skipped_count} skipped, {quarantined_count} quarantined"
+    ));
     describe_set_aside(&quarantined, quarantined_count);
     describe_set_aside(&skipped, skipped_count);
     let [bytes, size] = [cached.bytes, config.cache_size].map(readable);
     say(format!("value cache {} tables, {bytes} of {size}", cached.tables));
-    if let Some(ended) = ended {
+    if let Some(ended) = &state.ended {
         say(format!("ended       {ended}"));
     }
-    if let Some(Failure { time, error }) = failure {
-        say(format!("failed      {}: {error}", utc(time)));
+    if let Some(Failure { time, error }) = &state.failure {
+        say(format!("failed      {}: {error}", utc(*time)));
     }
-    describe_notices(&notices, &alerts);
-    for row in &decisions {
-        describe_decision(row, is_dry);
+    describe_notices(&notices, &state.alerts());
+    for row in decisions {
+        describe_decision(row, state.is_dry);
     }
     told.describe();
     Ok(Exit::Done)
@@ -161,7 +142,7 @@ fn describe(pair: &PairRow, policy: &PolicyState, pairs: u64) {
     say(format!("pairs       {pairs}, the last at step {step}"));
     describe_phase(policy);
     say(format!("extraction  {certified} of {samples} certified, largest gap {gap_max:.1e}"));
-    for monitor in SHOWN {
+    for monitor in Monitor::CHIEF {
         if let Some(estimate) = pair.monitors.get(&monitor) {
             say(format!(
                 "            {:<20} {:>9.4} ± {:.4}",
@@ -175,13 +156,6 @@ fn describe(pair: &PairRow, policy: &PolicyState, pairs: u64) {
 
 fn describe_phase(policy: &PolicyState) {
     say(format!("phase       {} (λ = {})", policy.phase, policy.lambda));
-}
-
-/// What each rule waits for, in the order of the policy.
-fn describe_rules(rules: &Policy, policy: &PolicyState) {
-    for (id, reason) in policy.reasons(rules) {
-        say(format!("rule        {id}: {reason}"));
-    }
 }
 
 /// Directories that there is nothing in yet.
@@ -224,15 +198,6 @@ fn describe_set_aside(rows: &[CheckpointRow], count: u64) {
         let reason = reason.as_deref().unwrap_or_default();
         say(format!("            {role} {step} {}: `{path}`: {reason}", outcome.name()));
     }
-}
-
-/// Ids of the rules whose alert holds.
-fn alerts<'a>(rules: &'a Policy, policy: &PolicyState) -> Vec<&'a str> {
-    let holds = |rule: &&Rule| {
-        let memory = policy.rules.get(&rule.id);
-        matches!(rule.then, Action::Alert { .. }) && memory.is_some_and(|memory| memory.holds)
-    };
-    rules.rules.iter().filter(holds).map(|rule| rule.id.as_str()).collect()
 }
 
 /// The newest of them, and which alerts still hold.

@@ -128,6 +128,13 @@ impl Check {
         let control = self.control(file.control.unwrap_or_default(), pid_files, webhooks);
         let telemetry = file.telemetry.unwrap_or_default();
         let listen = self.listen(telemetry.listen);
+        let tensorboard = match telemetry.tensorboard {
+            None => Some(None),
+            given => {
+                let what = "a directory for event files, such as `run/events`, or leave it out";
+                self.path("telemetry.tensorboard", given, what).map(Some)
+            }
+        };
         let end = file.end.unwrap_or_default();
         let cache_size = file.cache.unwrap_or_default().size;
         let cache_size = cache_size.map_or(evaluation::cache::DEFAULT_SIZE, |size| size.0);
@@ -162,6 +169,7 @@ impl Check {
             notify: notify?,
             listen: listen?,
             grace: telemetry.grace.map_or(std::time::Duration::ZERO, |grace| grace.0),
+            tensorboard: tensorboard?,
             end: End {
                 idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0),
                 processes: end.processes.map_or(DEFAULT_PROCESSES, |gone| gone.0),

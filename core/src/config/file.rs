@@ -300,6 +300,8 @@ pub struct Telemetry {
     pub listen: Option<String>,
     /// How long it serves what the run has left after its end, so that a scrape finds it.
     pub grace: Option<Duration>,
+    /// Directory of event files for TensorBoard, which grow with the run.
+    pub tensorboard: Option<PathBuf>,
 }
 
 /// `end:`

@@ -56,6 +56,8 @@ pub struct Config {
     pub listen: Option<SocketAddr>,
     /// How long it serves what the run has left after its end.
     pub grace: std::time::Duration,
+    /// Directory of event files for TensorBoard, or none.
+    pub tensorboard: Option<PathBuf>,
     /// When training counts as ended.
     pub end: End,
     /// All of this as it stands in the file.

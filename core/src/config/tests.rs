@@ -62,7 +62,12 @@ fn a_good_file_becomes_a_configuration() {
     assert!(config.grace.is_zero());
     let text = GOOD.replace("9464'", "9464', grace: 90s");
     let config = Config::parse(Path::new("dir/run.yaml"), &text).expect("good");
-    assert_eq!(config.grace.as_secs(), 90);
+    assert_eq!((config.grace.as_secs(), config.tensorboard), (90, None));
+    let text = GOOD.replace("9464'", "9464', tensorboard: events");
+    let config = Config::parse(Path::new("dir/run.yaml"), &text).expect("good");
+    assert!(config.tensorboard.is_some_and(|directory| directory.ends_with("dir/events")));
+    let found = lines(&GOOD.replace("9464'", "9464', tensorboard: ''"));
+    assert!(found.len() == 1 && found[0].contains("telemetry.tensorboard"), "{found:#?}");
 }
 
 #[test]

@@ -90,6 +90,12 @@ monitors! {
     Disagreement, "disagreement", Min;
 }
 
+impl Monitor {
+    /// Those that a short account of a pair shows.
+    pub const CHIEF: [Self; 4] =
+        [Self::ConvergenceScore, Self::ConvergentRatio, Self::ProbeLoss, Self::ProbeAccuracy];
+}
+
 impl std::fmt::Display for Monitor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.name())

@@ -138,4 +138,6 @@ impl From<rusqlite::Error> for HistoryError {
 }
 
 #[cfg(test)]
+pub(crate) mod invented;
+#[cfg(test)]
 mod tests;

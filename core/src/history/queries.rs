@@ -3,6 +3,7 @@
 
 use super::row::{CheckpointRow, DeliveryRow, Outcome};
 use super::store::{History, Result};
+use crate::convergence::Monitors;
 use crate::role::Role;
 use rusqlite::{OptionalExtension, Row};
 
@@ -13,6 +14,7 @@ const DECISION_OF_REQUEST: &str =
     "SELECT decision, document, delivered FROM decision WHERE request = ?";
 const COUNT_PAIRS: &str = "SELECT count(*) FROM pair";
 const STEPS: &str = "SELECT step FROM pair ORDER BY step";
+const MONITORS: &str = "SELECT step, monitors FROM pair WHERE step > ? ORDER BY step";
 const NOISE_FLOORS: &str = "SELECT noise_floor FROM pair WHERE noise_floor IS NOT NULL";
 const CHECKPOINTS: &str = "SELECT network, identity, step, path, outcome, reason FROM checkpoint
     ORDER BY step, network";
@@ -49,6 +51,21 @@ impl History {
         let mut query = self.connection.prepare_cached(STEPS)?;
         let rows = query.query_map([], |row| row.get::<_, i64>(0))?;
         rows.map(|step| Ok(step? as u64)).collect()
+    }
+
+    /// Step and monitors of the pairs after a step, or of all, by ascending step.
+    ///
+    /// # Errors
+    /// SQLite's, and a stored value that cannot be read.
+    pub fn monitors_after(&self, step: Option<u64>) -> Result<Vec<(u64, Monitors)>> {
+        let mut query = self.connection.prepare_cached(MONITORS)?;
+        let after = step.map_or(-1, |step| step as i64);
+        let rows = query.query_map([after], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
+        rows.map(|row: rusqlite::Result<(i64, String)>| {
+            let (step, monitors) = row?;
+            Ok((step as u64, serde_json::from_str(&monitors)?))
+        })
+        .collect()
     }
 
     /// The largest of all pairs' differences from float32; nothing where all are float32 themselves.
@@ -204,14 +221,17 @@ fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
 #[cfg(test)]
 mod tests {
     use super::super::notification::OPEN_NOTIFICATIONS;
+    use super::super::store::LAST_NOTICES;
     use super::*;
 
-    /// What the daemon asks at each tick and each start, and `status` each time.
-    const NARROW: [&str; 11] = [
+    /// What the daemon asks at each tick and each start, `status` each time, and `top` when something has changed.
+    const NARROW: [&str; 13] = [
         LAST_DECISION,
         DECISION_OF_REQUEST,
         OPEN_NOTIFICATIONS,
         COUNT_PAIRS,
+        MONITORS,
+        LAST_NOTICES,
         NOISE_FLOORS,
         CHECKPOINTS_OF_OUTCOME,
         CHECKPOINTS_OF_STEP,
@@ -232,10 +252,11 @@ mod tests {
             let rows = plan.query_map(rusqlite::params_from_iter(nothing), |row| row.get(3));
             let plan: Vec<String> =
                 rows.expect("run").collect::<rusqlite::Result<_>>().expect("read");
-            // A scan in the order of the key ends with the first row; one of an index reads no pair.
+            // A scan in the order of a key ends with the first rows; one of a covering index reads no pair.
             let is_narrow = |line: &String| {
                 let is_last = question.ends_with("DESC LIMIT 1") && line == "SCAN decision"
-                    || question.ends_with("DESC LIMIT 1") && line == "SCAN pair";
+                    || question.ends_with("DESC LIMIT 1") && line == "SCAN pair"
+                    || question.ends_with("DESC LIMIT ?") && line.contains("USING INDEX");
                 line.starts_with("SEARCH") || line.contains("USING COVERING INDEX") || is_last
             };
             assert!(plan.iter().all(is_narrow), "{question}: {plan:?}");

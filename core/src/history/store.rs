@@ -34,7 +34,7 @@ impl History {
     /// # Errors
     /// A file that cannot be opened or is of a newer version.
     pub fn open(directory: &Path) -> Result<Self> {
-        let path = directory.join(FILE_NAME);
+        let path = Self::file(directory);
         let refuse = |error| unusable(directory, error);
         let connection = Connection::open(&path).map_err(refuse)?;
         connection.pragma_update(None, "journal_mode", "WAL").map_err(refuse)?;
@@ -49,7 +49,7 @@ impl History {
     /// # Errors
     /// A directory without a history, or one of a newer version.
     pub fn open_for_reading(directory: &Path) -> Result<Self> {
-        let path = directory.join(FILE_NAME);
+        let path = Self::file(directory);
         if !path.exists() {
             return Err(HistoryError::Absent { path: directory.to_owned() });
         }
@@ -78,6 +78,19 @@ impl History {
         let mut history = Self::with(copy, self.path)?;
         history.migrate()?;
         Ok(history)
+    }
+
+    /// The file of the history of a state directory.
+    pub fn file(directory: &Path) -> PathBuf {
+        directory.join(FILE_NAME)
+    }
+
+    /// A number that differs when another process has stored something since it was asked for last.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn change(&self) -> Result<i64> {
+        Ok(self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 
     fn with(connection: Connection, path: PathBuf) -> Result<Self> {
@@ -287,6 +300,17 @@ impl History {
         rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
     }
 
+    /// What rules had to say, the newest first: `most` of it.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn last_notices(&self, most: usize) -> Result<Vec<Notice>> {
+        let mut query = self.connection.prepare_cached(LAST_NOTICES)?;
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = query.query_map([most], |row| row.get::<_, String>(0))?;
+        rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+    }
+
     /// Notes that the control file of a generation has been written; the first time counts.
     ///
     /// # Errors
@@ -333,6 +357,19 @@ impl History {
     pub fn pairs(&self) -> Result<Vec<PairRow>> {
         let mut query = self.connection.prepare(&format!("{SELECT_PAIR} ORDER BY step"))?;
         let rows = query.query_map([], pair_columns)?;
+        rows.map(|row| read_pair(row?)).collect()
+    }
+
+    /// The pairs after a step, or from the first on, by ascending step: `most` of them.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn pairs_after(&self, step: Option<u64>, most: usize) -> Result<Vec<PairRow>> {
+        let select = format!("{SELECT_PAIR} WHERE step > ? ORDER BY step LIMIT ?");
+        let mut query = self.connection.prepare_cached(&select)?;
+        let after = step.map_or(-1, |step| step as i64);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = query.query_map([after, most], pair_columns)?;
         rows.map(|row| read_pair(row?)).collect()
     }
 
@@ -429,6 +466,8 @@ pub(super) fn insert_decision(
     )?;
     Ok(())
 }
+
+pub(super) const LAST_NOTICES: &str = "SELECT notice FROM notice ORDER BY step DESC LIMIT ?";
 
 const LATEST_TIME: &str = "SELECT max(time) FROM (
     SELECT * FROM (SELECT time FROM pair ORDER BY step DESC LIMIT 1)

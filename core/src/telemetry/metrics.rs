@@ -230,7 +230,7 @@ impl Metrics {
         for stage in STAGES {
             self.stage_duration.with_label_values(&[stage]);
         }
-        for stage in STAGES.into_iter().chain(["history", "cache"]) {
+        for stage in STAGES.into_iter().chain(["history", "cache", "tensorboard"]) {
             self.errors_total.with_label_values(&[stage]);
         }
         for outcome in ["hit", "miss", "damaged"] {

@@ -1,6 +1,7 @@
 //! The pairs of a history computed again from the cached value tables, with other settings and without a network.
 
 use super::say;
+use crate::cli::progress::Progress;
 use crate::cli::ran::Pair;
 use crate::cli::{BadData, Misuse};
 use crate::config::{Config, Interactions};
@@ -68,7 +69,9 @@ impl FromValues {
             left_out: Vec::new(),
         };
         let mut kept = Vec::new();
-        for mut pair in std::mem::take(pairs) {
+        let (progress, total) = (Progress::of_terminal("pairs"), pairs.len() as f64);
+        for (number, mut pair) in std::mem::take(pairs).into_iter().enumerate() {
+            progress.show(number as f64, total, format!("step {}", pair.step));
             if !pair.finite {
                 // There is nothing to extract from it, and rules saw that.
                 let (step, monitors) = (pair.step, pair.monitors.clone());
@@ -104,6 +107,7 @@ impl FromValues {
             recomputed.observations.push((observation, pair.time));
             kept.push(pair);
         }
+        progress.end();
         *pairs = kept;
         Ok(Some(recomputed))
     }
