@@ -2,15 +2,13 @@
 
 use crate::config::Config;
 use crate::daemon::{self, End, Options};
-use crate::telemetry::http::Page;
 use anyhow::Context;
+use convergd_core::cli::Exit;
 use convergd_core::cli::run::Arguments;
-use convergd_core::cli::{Exit, report};
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
-use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -39,9 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     });
     let options = Options { once: arguments.once, dry_run: arguments.dry_run };
-    let shown = config.clone();
-    let page: Page = Arc::new(move || report::page(&shown).map_err(|error| format!("{error:#}")));
-    let end = daemon::run(&config, options, &interrupts, &reloads, page);
+    let end = daemon::run(&config, options, &interrupts, &reloads);
     handle.close();
     let _ = listener.join();
     Ok(match end? {

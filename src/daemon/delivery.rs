@@ -33,6 +33,7 @@ impl Daemon<'_> {
     pub(super) fn announce(&mut self, decision: &Decision, document: &Document) -> Result<()> {
         self.metrics.count_decision(&decision.action);
         self.metrics.show_phase(&decision.phase, decision.lambda);
+        self.news.decision(document.generation);
         tracing::info!(
             rule = decision.rule,
             action = decision.action,

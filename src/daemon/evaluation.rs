@@ -35,7 +35,9 @@ impl Daemon<'_> {
     pub(super) fn evaluate_next(&mut self, watchers: &Watchers) -> Result<Option<Decision>> {
         let last = self.pairs.last();
         let Some(Next { pair, skipped }) = self.pairs.take_next() else { return Ok(None) };
+        self.news.stand(|standing| standing.evaluating = Some(pair[0].step));
         let decision = self.evaluate(watchers, &pair);
+        self.news.stand(|standing| standing.evaluating = None);
         if let Err(DaemonError::Network(error)) = &decision
             && error.is_of_checkpoint()
             && !self.is_of_fixed(error)
@@ -374,6 +376,7 @@ impl Daemon<'_> {
             notifications: &told.unwrap_or_default(),
         };
         self.keep(|history| history.record_pair(&record))?;
+        self.news.pair(step);
         self.notices.wake();
         self.policy = policy.clone();
         self.show_pair(&row);

@@ -9,7 +9,7 @@ mod extract;
 mod manual;
 mod ran;
 mod replay;
-pub mod report;
+mod report;
 pub mod run;
 mod status;
 mod told;

@@ -1,18 +1,14 @@
 //! `convergd status`: the state of a running or finished run, from its history.
 
-use super::report::utc;
-use super::told::Told;
-use super::{ConfigArgument, Exit, say};
+use super::{ConfigArgument, Exit, say, told};
+use crate::account::Status;
+use crate::account::report::utc;
 use crate::config::Config;
 use crate::convergence::Monitor;
-use crate::evaluation::{Precision, cache};
-use crate::history::{
-    CheckpointRow, DeliveryRow, Failure, History, Holder, Outcome, PairRow, StateLock,
-};
-use crate::policy::{Action, Notice, Policy, PolicyState, Rule};
+use crate::evaluation::Precision;
+use crate::history::{CheckpointRow, DeliveryRow, Failure, History, Holder, PairRow};
+use crate::policy::{Policy, PolicyState};
 use clap::Args;
-use serde_json::json;
-use std::path::Path;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -36,92 +32,31 @@ const SHOWN: [Monitor; 4] = [
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?;
     let history = History::open_for_reading(&config.state)?;
-    let last = history.last_pair()?;
-    let policy = history.policy_state(last.as_ref(), &config.policy)?;
-    let decisions = history.decisions()?;
-    let skipped_count = history.count_checkpoints(Outcome::Skipped)?;
-    let quarantined_count = history.count_checkpoints(Outcome::Quarantined)?;
     let most = if arguments.json { usize::MAX } else { MOST_SHOWN };
-    let quarantined = history.checkpoints_that(Outcome::Quarantined, most)?;
-    let skipped = history.checkpoints_that(Outcome::Skipped, most)?;
-    let ended = history.fact("ended")?;
-    let failure = history.failure()?;
-    let notices = history.notices()?;
-    // That of the file runs from the next start or reload on.
-    let ran = history.last_policy()?;
-    let ran = ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
-    let rules = ran.as_ref().unwrap_or(&config.policy);
-    let alerts = alerts(rules, &policy);
-    let cached = cache::usage(&config.values()).unwrap_or_default();
-    let best = decisions.last().and_then(|row| row.document.best.as_ref());
-    let best = match best {
-        Some(best) => history.pair(best.step)?,
-        None => None,
-    };
-    let told = Told::of(&history, decisions.last())?;
-    let is_dry = history.is_dry()?;
-    let holder = StateLock::holder(&config.state);
-    // A person may have set it before the first pair.
-    let is_known = last.is_some() || !decisions.is_empty();
+    let status = Status::of(&config, &history, most)?;
     if arguments.json {
-        let value = json!({
-            "run": config.name,
-            "state": config.state,
-            "at_work": holder.as_ref().map(|holder| *holder != Holder::Nobody),
-            "stopped": policy.stopped,
-            "phase": is_known.then_some(&policy.phase),
-            "lambda": is_known.then_some(policy.lambda),
-            "pairs": history.count_pairs()?,
-            "step": last.as_ref().map(|pair| pair.step),
-            "monitors": last.as_ref().map(|pair| &pair.monitors),
-            "best": best.as_ref().map(|pair| json!({"step": pair.step, "monitors": pair.monitors})),
-            "certified": last.as_ref().map(|pair| pair.certified),
-            "samples": last.as_ref().map(|pair| pair.samples),
-            "gap_max": last.as_ref().map(|pair| pair.gap_max),
-            "noise_floor": last.as_ref().and_then(|pair| pair.noise_floor),
-            "ended": ended,
-            "failed": failure,
-            "value_cache": {
-                "tables": cached.tables, "bytes": cached.bytes, "size": config.cache_size,
-            },
-            "skipped": skipped_count,
-            "quarantined": quarantined_count,
-            "set_aside": quarantined.iter().chain(&skipped).map(|row| json!({
-                "network": row.role, "step": row.step, "path": row.path,
-                "outcome": row.outcome.name(), "reason": row.reason,
-            })).collect::<Vec<_>>(),
-            "decisions": decisions.iter().map(|row| &row.decision).collect::<Vec<_>>(),
-            "notices": notices,
-            "alerts": alerts,
-            "rules": policy.rules.iter().map(|(id, rule)| json!({
-                "rule": id, "holds": rule.holds, "warm": rule.warm, "reason": rule.reason,
-            })).collect::<Vec<_>>(),
-            "delivered": decisions.last().and_then(|row| row.delivered),
-            "acknowledged": told.acknowledged(),
-            "escalations": told.escalations(),
-            "untold": told.untold(),
-        });
-        say(serde_json::to_string_pretty(&value)?);
+        say(serde_json::to_string_pretty(&status.json())?);
         return Ok(Exit::Done);
     }
-    let at_work = match &holder {
+    let at_work = match &status.holder {
         Some(Holder::Process(pid)) => format!(", at work as process {pid}"),
         Some(Holder::Nobody) => ", not at work".to_owned(),
         None => String::new(),
     };
     say(format!("run         {} ({}){at_work}", config.name, config.state.display()));
-    match &last {
+    let (policy, rules) = (&status.policy, &status.rules);
+    match &status.last {
         None => {
             say("pairs       none yet");
             describe_waiting(&config);
-            if is_known {
-                describe_phase(&policy);
+            if status.is_known() {
+                describe_phase(policy);
             }
         }
         Some(pair) => {
-            describe(pair, &policy, history.count_pairs()?);
+            describe(pair, policy, status.pairs);
             if !policy.stopped {
-                describe_rules(rules, &policy);
+                describe_rules(rules, policy);
             }
             // float32 has no floor.
             if config.network.precision != Precision::Float32 {
@@ -129,22 +64,23 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             }
         }
     }
-    say(format!("checkpoints {skipped_count} skipped, {quarantined_count} quarantined"));
-    describe_set_aside(&quarantined, quarantined_count);
-    describe_set_aside(&skipped, skipped_count);
-    let [bytes, size] = [cached.bytes, config.cache_size].map(readable);
-    say(format!("value cache {} tables, {bytes} of {size}", cached.tables));
-    if let Some(ended) = ended {
+    let Status { skipped, quarantined, .. } = &status;
+    say(format!("checkpoints {} skipped, {} quarantined", skipped.count, quarantined.count));
+    describe_set_aside(&quarantined.newest, quarantined.count);
+    describe_set_aside(&skipped.newest, skipped.count);
+    let [bytes, size] = [status.cached.bytes, config.cache_size].map(readable);
+    say(format!("value cache {} tables, {bytes} of {size}", status.cached.tables));
+    if let Some(ended) = &status.ended {
         say(format!("ended       {ended}"));
     }
-    if let Some(Failure { time, error }) = failure {
-        say(format!("failed      the last start, {}: {error}", utc(time)));
+    if let Some(Failure { time, error }) = &status.failure {
+        say(format!("failed      the last start, {}: {error}", utc(*time)));
     }
-    describe_notices(&notices, &alerts);
-    for row in &decisions {
-        describe_decision(row, is_dry);
+    describe_notices(&status);
+    for row in &status.decisions {
+        describe_decision(row, status.is_dry);
     }
-    told.describe();
+    told::describe(&status.told);
     Ok(Exit::Done)
 }
 
@@ -226,22 +162,13 @@ fn describe_set_aside(rows: &[CheckpointRow], count: u64) {
     }
 }
 
-/// Ids of the rules whose alert holds.
-fn alerts<'a>(rules: &'a Policy, policy: &PolicyState) -> Vec<&'a str> {
-    let holds = |rule: &&Rule| {
-        let memory = policy.rules.get(&rule.id);
-        matches!(rule.then, Action::Alert { .. }) && memory.is_some_and(|memory| memory.holds)
-    };
-    rules.rules.iter().filter(holds).map(|rule| rule.id.as_str()).collect()
-}
-
-/// The newest of them, and which alerts still hold.
-fn describe_notices(notices: &[Notice], alerts: &[&str]) {
-    let earlier = notices.len().saturating_sub(MOST_SHOWN);
-    for notice in &notices[earlier..] {
+/// The newest notices, and which alerts still hold.
+fn describe_notices(status: &Status) {
+    for notice in &status.notices {
         say(format!("notice      {}", notice.headline()));
         say(format!("            {}", notice.reason));
     }
+    let alerts = status.alerts();
     if !alerts.is_empty() {
         say(format!("alerts      {}", alerts.join(", ")));
     }

@@ -275,14 +275,12 @@ impl History {
         rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
     }
 
-    /// What rules had to say, by step.
+    /// All that rules had to say, by step.
     ///
     /// # Errors
     /// As [`History::pairs`].
     pub fn notices(&self) -> Result<Vec<Notice>> {
-        let mut query = self.connection.prepare("SELECT notice FROM notice ORDER BY step, id")?;
-        let rows = query.query_map([], |row| row.get::<_, String>(0))?;
-        rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+        self.last_notices(usize::MAX)
     }
 
     /// Notes that the control file of a generation has been written; the first time counts.
@@ -331,6 +329,19 @@ impl History {
     pub fn pairs(&self) -> Result<Vec<PairRow>> {
         let mut query = self.connection.prepare(&format!("{SELECT_PAIR} ORDER BY step"))?;
         let rows = query.query_map([], pair_columns)?;
+        rows.map(|row| read_pair(row?)).collect()
+    }
+
+    /// At most `most` pairs by ascending step, from step `from` on.
+    ///
+    /// # Errors
+    /// As [`History::pairs`].
+    pub fn pairs_from(&self, from: u64, most: usize) -> Result<Vec<PairRow>> {
+        let select = format!("{SELECT_PAIR} WHERE step >= ? ORDER BY step LIMIT ?");
+        let mut query = self.connection.prepare_cached(&select)?;
+        let [from, most] =
+            [i64::try_from(from), i64::try_from(most)].map(|bound| bound.unwrap_or(i64::MAX));
+        let rows = query.query_map([from, most], pair_columns)?;
         rows.map(|row| read_pair(row?)).collect()
     }
 
