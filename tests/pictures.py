@@ -1,4 +1,4 @@
-"""Makes the pictures of the page and of the report in `docs/`, of the run that `make demo` has left.
+"""Makes the pictures of page and report in `docs/`, of the run that `make demo` has left.
 
     python tests/pictures.py --convergd target/release/convergd --run demo-run
 

@@ -77,11 +77,14 @@ class Run:
         networks = "".join(f"  {name}: {{checkpoints: {name}}}\n" for name in NETWORKS)
         (directory / "run.yaml").write_text(
             "name: bars\nstate: state\nprogram: program.ts\n"
-            "probe: {file: probe.safetensors, variables: {image_patches: {grid: 4, margin: 0, select: 6}}}\n"
+            "probe:\n  file: probe.safetensors\n"
+            "  variables: {image_patches: {grid: 4, margin: 0, select: 6}}\n"
             f"networks:\n{networks}"
             "compute: {device: cpu, threads: 1}\n"
             "policy:\n  rules:\n"
-            "    - {id: peaked, when: {peaked: {metric: convergent_ratio, patience: {checks: 40}}}, then: {stop: {}}}\n"
+            "    - id: peaked\n"
+            "      when: {peaked: {metric: convergent_ratio, patience: {checks: 40}}}\n"
+            "      then: {stop: {}}\n"
             "    - {id: turn, when: {reached: {step: 4}}, then: {phase: {to: regularized}}}\n"
             "    - {id: note, when: {reached: {step: 2}}, then: {notify: {message: two steps}}}\n"
             "    - {id: budget, when: {reached: {step: 1000}}, then: {stop: {}}}\n"

@@ -4,6 +4,9 @@ import os
 import re
 import shutil
 import signal
+import socket
+import time
+from itertools import pairwise
 
 import pytest
 from page_run import PATIENCE, running
@@ -11,7 +14,9 @@ from page_run import PATIENCE, running
 sync_api = pytest.importorskip("playwright.sync_api")
 expect = sync_api.expect
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 if BROWSER is None:
     pytest.skip("no Chromium; `make chromium` installs it", allow_module_level=True)
 
@@ -53,7 +58,10 @@ def open_page(browser, run):
         page = context.new_page()
         page.on("console", complain)
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda asked: asked.url.startswith((url, "data:")) or complaints.append(asked.url))
+        page.on(
+            "request",
+            lambda asked: asked.url.startswith((url, "data:")) or complaints.append(asked.url),
+        )
         page.goto(url + path)
         if options.get("java_script_enabled", True):
             expect(page.locator("#connection")).to_have_text("Live")
@@ -74,7 +82,7 @@ def test_it_says_where_the_run_stands(open_page, run):
     page = open_page()
     expect(page).to_have_title("bars – convergd")
     expect(page.locator("#state .state")).to_have_text("At work")
-    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"step \d+"))
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(r"step\s\d+"))
     for name, value in (("Phase", "regularized"), ("Device", "CPU"), ("Evaluation lag", "none")):
         tile = page.locator(".tiles div", has=page.locator("dt", has_text=name))
         expect(tile.locator(".value")).to_have_text(value)
@@ -125,7 +133,9 @@ def test_the_slider_shows_any_step_and_the_end_follows_the_run(open_page, run):
     page.keyboard.press("ArrowLeft")
     expect(page.locator("#pair-shown")).to_have_text(f"step {last - 1}")
     expect(slider).to_have_attribute("aria-valuetext", f"step {last - 1}")
-    expect(page.locator("#strength-figure svg title").first).to_have_text(f"Target, step {last - 1}")
+    expect(page.locator("#strength-figure svg title").first).to_have_text(
+        f"Target, step {last - 1}"
+    )
     page.keyboard.press("Home")
     expect(page.locator("#pair-shown")).to_have_text("step 1")
     assert "pair=0" in page.url
@@ -166,7 +176,10 @@ def test_samples_are_listed_when_they_are_looked_at_and_one_is_explained(open_pa
     picture = page.locator("svg.explanation")
     expect(picture).to_be_visible()
     explained = run.json(f"/api/v1/samples/{page.url.split('step=')[1].split('&')[0]}/9")
-    assert f"{len(explained['interactions'])} salient interactions." in picture.locator("desc").text_content()
+    assert (
+        f"{len(explained['interactions'])} salient interactions."
+        in picture.locator("desc").text_content()
+    )
     expect(page.get_by_role("link", name="Sample 9")).to_have_attribute("aria-current", "true")
     page.get_by_label("Step", exact=True).fill("2")
     page.get_by_role("button", name="Show its samples").click()
@@ -183,7 +196,9 @@ def test_the_page_of_a_sample_has_its_own_style(open_page):
     page.get_by_role("link", name="Sample 2").click()
     page.get_by_role("link", name="All its interactions and numbers").click()
     expect(page.get_by_role("heading", name="Certificates")).to_be_visible()
-    assert page.evaluate("getComputedStyle(document.querySelector('.state')).borderRadius") == "16px"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.state')).borderRadius") == "16px"
+    )
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
@@ -213,6 +228,14 @@ def test_nothing_is_wider_than_the_screen(open_page, width):
     assert page.evaluate("document.scrollingElement.scrollWidth") == width
 
 
+FOCUS = """(() => {
+    const at = document.activeElement, top = at.getBoundingClientRect().top + scrollY;
+    const name = at.id || at.textContent.slice(0, 20);
+    return [name, top, getComputedStyle(at).outlineStyle, at === document.body];
+})()"""
+"""Name, place, outline, and whether nothing has the focus any more."""
+
+
 def test_the_keyboard_comes_everywhere_in_the_order_of_the_page(open_page):
     page = open_page("/?samples=0")
     expect(page.locator("ol.samples > li")).to_have_count(8)
@@ -221,17 +244,20 @@ def test_the_keyboard_comes_everywhere_in_the_order_of_the_page(open_page):
     heights, passed = [], set()
     for _ in range(60):
         page.keyboard.press("Tab")
-        at = page.evaluate(
-            "(() => { const e = document.activeElement; const o = getComputedStyle(e).outlineStyle;"
-            " return [e.id || e.textContent.slice(0, 20), e.getBoundingClientRect().top + scrollY, o, e === document.body] })()"
-        )
+        at = page.evaluate(FOCUS)
         if at[3]:
             break
         passed.add(at[0])
         heights.append(at[1])
         assert at[2] != "none", f"the focus on {at[0]} is not seen"
-    assert {"monitor-choice", "pair-choice", "step-choice", "sample-0", "pairs-heading-scroll"} <= passed
-    assert all(after >= before - 400 for before, after in zip(heights, heights[1:], strict=False))
+    assert {
+        "monitor-choice",
+        "pair-choice",
+        "step-choice",
+        "sample-0",
+        "pairs-heading-scroll",
+    } <= passed
+    assert all(after >= before - 400 for before, after in pairwise(heights))
 
 
 def test_a_lost_connection_is_said_and_found_again(browser, tmp_path):
@@ -248,14 +274,13 @@ def test_a_lost_connection_is_said_and_found_again(browser, tmp_path):
         expect(connection).to_have_text("Live")
         expect(page.locator("#pair-shown")).to_have_text("step 3")
         run.end()
-        expect(connection).to_have_text(re.compile(r"^convergd has ended; this is its last state, of \d"))
+        expect(connection).to_have_text(
+            re.compile(r"^convergd has ended; this is its last state, of \d")
+        )
         page.close()
 
 
 def test_many_pages_and_one_that_does_not_listen_slow_nothing_down(run):
-    import socket
-    import time
-
     silent = []
     for _ in range(20):
         connection = socket.create_connection(("127.0.0.1", run.port))

@@ -198,7 +198,7 @@ impl View<'_> {
     /// What each rule waits for.
     fn rules(&self) -> Markup {
         let status = &self.snapshot.status;
-        let rules: Vec<_> = status.policy.reasons(&status.rules).into_iter().collect();
+        let rules: Vec<_> = status.policy.reasons(&status.rules).collect();
         html! {
             @if !status.policy.stopped && !rules.is_empty() {
                 ul.rules aria-label="What the rules wait for" {

@@ -25,7 +25,6 @@ impl View<'_> {
         explained: Option<&Found<Arc<Explanation>>>,
     ) -> Markup {
         let step = self.step();
-        let steps = &self.snapshot.report.pairs;
         html! {
             section #samples aria-labelledby="samples-heading" {
                 h2 #samples-heading { "Samples" }
@@ -38,9 +37,7 @@ impl View<'_> {
                         (self.hidden_choices(&["step", "samples", "sample"]))
                         input type="hidden" name="samples" value="0";
                         label for="step-choice" { "Step" }
-                        input #step-choice type="number" name="step" value=(step) autocomplete="off"
-                            min=(steps.first().map_or(0, |pair| pair.step))
-                            max=(steps.last().map_or(0, |pair| pair.step)) step="any";
+                        input #step-choice type="number" name="step" value=(step) min="0" autocomplete="off";
                         button.always type="submit" { "Show its samples" }
                     }
                 }
