@@ -21,7 +21,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup prometheus build demo demo-phase test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-loss experiments lint format clean
+.PHONY: help setup prometheus chromium build demo demo-phase pictures test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-loss experiments lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,13 @@ prometheus:
 			prometheus prometheus-alertmanager; } >/dev/null 2>&1 || true; \
 	fi
 
+# The tests of the page say so where it is missing.
+chromium:
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+			chromium; } >/dev/null 2>&1 || true; \
+	fi
+
 build: setup ## target/release/convergd and convergd-torch, which finds libtorch by itself
 	cargo build --release --locked
 
@@ -55,6 +62,9 @@ demo-phase: build ## the same; convergd switches them to the regularised phase f
 	$(BIN)/python examples/pytorch/demo.py --convergd target/release/convergd \
 		--config config/demo-phase.yaml --run demo-phase-run
 
+pictures: build chromium ## docs/page.png and docs/report.png, of the run that `make demo` left
+	$(BIN)/python tests/pictures.py --convergd target/release/convergd --run demo-run
+
 test: test-rust test-python ## all tests
 
 test-rust: setup prometheus
@@ -64,7 +74,7 @@ test-core: ## the pure core alone: no libtorch, no SQLite, no HTTP
 	cargo test --locked -p convergd-core --no-default-features --lib
 
 # Against the wheel as it is installed, not the package as it lies here.
-test-python: wheel
+test-python: wheel chromium
 	rm -rf $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
 		--target $(INSTALLED) $(WHEELS)/*.whl

@@ -38,6 +38,7 @@ use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
 use crate::network::{Evaluated, NetworkError, Worker};
+use crate::page::{News, Site};
 use crate::person::requests::Desk;
 use crate::policy::{Decision, LEAST_SAMPLES, MissingMonitor, Policy, PolicyState};
 use crate::role::Role;
@@ -170,12 +171,11 @@ pub fn run(
     options: Options,
     interrupts: &Receiver<()>,
     reloads: &Receiver<()>,
-    page: http::Page,
     progress: &Progress,
 ) -> Result<End> {
     let mut server = None;
     let course = Course::of(progress);
-    let end = match follow(config, options, [interrupts, reloads], page, course, &mut server) {
+    let end = match follow(config, options, [interrupts, reloads], course, &mut server) {
         // Before anything was begun: the next start goes on.
         Err(DaemonError::NoRoom(_)) => Ok(End::Interrupted),
         end => end,
@@ -189,14 +189,13 @@ fn follow(
     config: &Config,
     options: Options,
     signals: [&Receiver<()>; 2],
-    page: http::Page,
     course: Course,
     left: &mut Option<http::Server>,
 ) -> Result<End> {
     let (state, interrupts) = (&config.state, signals[0]);
     let _lock = until_there_is_room(state, interrupts, || StateLock::take(state), || ())?;
     let history = until_there_is_room(state, interrupts, || History::open(state), || ())?;
-    let end = attend(config, options, history, signals, page, course, left);
+    let end = attend(config, options, history, signals, course, left);
     end.inspect_err(|error| ending::leave_word(state, error))
 }
 
@@ -206,11 +205,10 @@ fn attend(
     options: Options,
     history: History,
     signals: [&Receiver<()>; 2],
-    page: http::Page,
     course: Course,
     left: &mut Option<http::Server>,
 ) -> Result<End> {
-    let mut daemon = Daemon::start(config, options, history, signals, page, course)?;
+    let mut daemon = Daemon::start(config, options, history, signals, course)?;
     let forgotten = daemon.keep(|history| history.forget_failure());
     if daemon.is_interrupted {
         return Ok(End::Interrupted);
@@ -316,6 +314,8 @@ struct Daemon<'a> {
     /// What was seen in pid files.
     sightings: [Option<Sighting>; 2],
     metrics: Metrics,
+    /// For who looks at the page.
+    news: News,
     server: Option<http::Server>,
     pairs: Pairs,
     variables: Option<Variables>,
@@ -361,7 +361,6 @@ impl<'a> Daemon<'a> {
         options: Options,
         history: History,
         [interrupts, reloads]: [&Receiver<()>; 2],
-        page: http::Page,
         course: Course,
     ) -> Result<Self> {
         let cache = ValueCache::new(config.values(), config.cache_size);
@@ -379,8 +378,11 @@ impl<'a> Daemon<'a> {
         let device = worker.device().to_string();
         let internal = |error: &dyn std::fmt::Display| DaemonError::Internal(error.to_string());
         let metrics = Metrics::new(&device).map_err(|error| internal(&error))?;
+        let news = News::default();
+        news.stand(|standing| standing.device = device.clone());
         let serve = |address| {
-            http::Server::start(address, metrics.clone(), page.clone())
+            let site = Site::of(config.clone(), news.clone());
+            http::Server::start(address, metrics.clone(), |bound| site.served(bound))
                 .map_err(|source| DaemonError::Listen { address, source })
         };
         let server = config.listen.filter(|_| !options.once).map(serve).transpose()?;
@@ -417,6 +419,7 @@ impl<'a> Daemon<'a> {
             course,
             sightings: [None, None],
             metrics,
+            news,
             server,
             pairs: Pairs::new(config.pairing, last_steps(&history, last.as_ref())?, fixed),
             variables,

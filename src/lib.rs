@@ -6,7 +6,7 @@
 
 pub use convergd_core::{
     best, checkpoint, clock, config, control, convergence, evaluation, extractor, failpoint, files,
-    history, interaction, layout, libtorch, notify, outbox, person, pipeline, policy, role,
+    history, interaction, layout, libtorch, notify, outbox, page, person, pipeline, policy, role,
     run_clock, signal, sparsify, tables, telemetry, tensorboard,
 };
 

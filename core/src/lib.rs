@@ -29,6 +29,8 @@ pub mod signal;
 pub mod sparsify;
 
 #[cfg(feature = "sidecar")]
+pub mod account;
+#[cfg(feature = "sidecar")]
 pub mod best;
 #[cfg(feature = "sidecar")]
 pub mod checkpoint;
@@ -60,6 +62,8 @@ pub mod libtorch;
 pub mod notify;
 #[cfg(feature = "sidecar")]
 pub mod outbox;
+#[cfg(feature = "sidecar")]
+pub mod page;
 #[cfg(feature = "sidecar")]
 pub mod person;
 #[cfg(feature = "sidecar")]

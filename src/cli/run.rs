@@ -3,16 +3,14 @@
 use super::logs;
 use crate::config::Config;
 use crate::daemon::{self, End, Options};
-use crate::telemetry::http::Page;
 use anyhow::Context;
+use convergd_core::cli::Exit;
 use convergd_core::cli::progress::{Progress, Stand};
 use convergd_core::cli::run::{Arguments, LogFormat};
-use convergd_core::cli::{Exit, report};
 use crossbeam_channel::bounded;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
-use std::sync::Arc;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let progress = progress(arguments);
@@ -41,9 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         }
     });
     let options = Options { once: arguments.once, dry_run: arguments.dry_run };
-    let shown = config.clone();
-    let page: Page = Arc::new(move || report::page(&shown).map_err(|error| format!("{error:#}")));
-    let end = daemon::run(&config, options, &interrupts, &reloads, page, &progress);
+    let end = daemon::run(&config, options, &interrupts, &reloads, &progress);
     progress.end();
     handle.close();
     let _ = listener.join();

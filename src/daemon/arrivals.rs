@@ -168,6 +168,12 @@ impl Daemon<'_> {
             let newest = self.newest[role.index()].unwrap_or(last);
             self.metrics.show_lag(role, newest.saturating_sub(last));
         }
+        self.news.stand(|standing| {
+            standing.waiting = waiting;
+            for role in self.config.trainings() {
+                standing.newest[role.index()] = self.newest[role.index()];
+            }
+        });
     }
 
     pub(super) fn skip(&mut self, checkpoint: Checkpoint, reason: &str) -> Result<()> {

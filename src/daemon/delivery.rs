@@ -35,6 +35,7 @@ impl Daemon<'_> {
     pub(super) fn announce(&mut self, decision: &Decision, document: &Document) -> Result<()> {
         self.metrics.count_decision(&decision.action);
         self.metrics.show_phase(&decision.phase, decision.lambda);
+        self.news.decision(document.generation);
         // It is stored with the last pair, or after it.
         let last = self.history.last_pair()?.map(|pair| pair.monitors).unwrap_or_default();
         tell_with_monitors!(

@@ -36,8 +36,11 @@ impl Daemon<'_> {
     pub(super) fn evaluate_next(&mut self, watchers: &Watchers) -> Result<Option<Decision>> {
         let last = self.pairs.last();
         let Some(Next { pair, skipped }) = self.pairs.take_next() else { return Ok(None) };
-        self.begin_pair(pair[0].step);
+        let step = pair[0].step;
+        self.begin_pair(step);
+        self.news.stand(|standing| standing.evaluating = Some(step));
         let decision = self.evaluate(watchers, &pair);
+        self.news.stand(|standing| standing.evaluating = None);
         self.course.end_pair();
         self.show_progress();
         if let Err(DaemonError::Network(error)) = &decision
@@ -380,6 +383,7 @@ impl Daemon<'_> {
             notifications: &told.unwrap_or_default(),
         };
         self.keep(|history| history.record_pair(&record))?;
+        self.news.pair(step);
         self.notices.wake();
         self.policy = policy.clone();
         self.show_pair(&row);

@@ -9,6 +9,7 @@ impl Daemon<'_> {
     /// Says in the metrics that the run is over, and hands over who serves them.
     pub(super) fn leave(&mut self) -> Option<Server> {
         self.metrics.run_ended.set(1);
+        self.news.stand(|standing| standing.is_over = true);
         self.server.take()
     }
 }

@@ -61,6 +61,7 @@ impl Daemon<'_> {
         let note = || metrics.count_error("history");
         let stored = until_there_is_room(&config.state, interrupts, || store(&mut *history), note);
         *is_interrupted = matches!(stored, Err(DaemonError::NoRoom(_)));
+        self.news.changed();
         stored
     }
 }

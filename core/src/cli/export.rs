@@ -1,7 +1,7 @@
 //! `convergd export`: the history of a run for other programs.
 
-use super::told::Told;
 use super::{BadData, ConfigArgument, Exit, Misuse, say, write_output};
+use crate::account;
 use crate::config::Config;
 use crate::convergence::Monitor;
 use crate::history::{History, PairRow};
@@ -103,25 +103,9 @@ fn csv(pairs: &[PairRow]) -> anyhow::Result<String> {
 
 /// What a run has been, but the memory of its rules and what each sample adds.
 fn all(config: &Config, history: &History) -> anyhow::Result<Value> {
-    let pairs = history.pairs()?.into_iter().map(|pair| {
-        json!({
-            "step": pair.step, "time": pair.time,
-            "target": pair.paths[0], "baseline": pair.paths[1],
-            "finite": pair.finite, "samples": pair.samples, "certified": pair.certified,
-            "gap_max": pair.gap_max, "noise_floor": pair.noise_floor,
-            "phase": pair.policy.phase, "lambda": pair.policy.lambda,
-            "monitors": pair.monitors,
-            "strengths": {"target": pair.strengths[0], "baseline": pair.strengths[1]},
-        })
-    });
-    let mut decisions = Vec::new();
-    for row in history.decisions()? {
-        let told = Told::of(history, Some(&row))?;
-        decisions.push(json!({
-            "decision": row.decision, "control": row.document, "delivered": row.delivered,
-            "acknowledged": told.acknowledged(), "escalations": told.escalations(),
-        }));
-    }
+    let pairs = history.pairs()?;
+    let decisions = history.decisions()?;
+    let decisions = decisions.iter().map(|row| account::decision(history, row));
     let checkpoints = history.checkpoints()?.into_iter().map(|row| {
         json!({
             "network": row.role, "step": row.step, "path": row.path,
@@ -140,12 +124,11 @@ fn all(config: &Config, history: &History) -> anyhow::Result<Value> {
             "delivered": row.delivered, "attempts": row.attempts, "error": row.error,
         })
     });
-    let facts = history.facts()?.into_iter().map(|(name, value)| (name, Value::String(value)));
     Ok(json!({
         "run": config.name,
-        "facts": facts.collect::<serde_json::Map<_, _>>(),
-        "pairs": pairs.collect::<Vec<_>>(),
-        "decisions": decisions,
+        "facts": account::facts(history)?,
+        "pairs": pairs.iter().map(account::pair).collect::<Vec<_>>(),
+        "decisions": decisions.collect::<Result<Vec<_>, _>>()?,
         "notices": history.notices()?,
         "interventions": interventions.collect::<Vec<_>>(),
         "notifications": notifications.collect::<Vec<_>>(),

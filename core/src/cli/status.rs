@@ -1,16 +1,14 @@
 //! `convergd status`: the state of a running or finished run, from its history.
 
-use super::report::utc;
-use super::run_state::RunState;
-use super::told::Told;
-use super::{ConfigArgument, Exit, say};
+use super::{ConfigArgument, Exit, say, told};
+use crate::account::Status;
+use crate::account::report::utc;
 use crate::config::Config;
 use crate::convergence::Monitor;
-use crate::evaluation::{Precision, cache};
-use crate::history::{CheckpointRow, DeliveryRow, Failure, History, Holder, Outcome, PairRow};
-use crate::policy::{Notice, PolicyState};
+use crate::evaluation::Precision;
+use crate::history::{CheckpointRow, DeliveryRow, Failure, History, Holder, PairRow};
+use crate::policy::PolicyState;
 use clap::Args;
-use serde_json::json;
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -27,78 +25,30 @@ const MOST_SHOWN: usize = 10;
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = arguments.config.load()?;
     let history = History::open_for_reading(&config.state)?;
-    let state = RunState::read(&config, &history)?;
     let most = if arguments.json { usize::MAX } else { MOST_SHOWN };
-    let quarantined = history.checkpoints_that(Outcome::Quarantined, most)?;
-    let skipped = history.checkpoints_that(Outcome::Skipped, most)?;
-    let notices = history.notices()?;
-    let cached = cache::usage(&config.values()).unwrap_or_default();
-    let told = Told::of(&history, state.decisions.last())?;
-    let RunState { last, policy, decisions, .. } = &state;
+    let status = Status::of(&config, &history, most)?;
     if arguments.json {
-        let best = decisions.last().and_then(|row| row.document.best.as_ref());
-        let best = match best {
-            Some(best) => history.pair(best.step)?,
-            None => None,
-        };
-        let value = json!({
-            "run": config.name,
-            "state": config.state,
-            "at_work": state.holder.as_ref().map(|holder| *holder != Holder::Nobody),
-            "stopped": policy.stopped,
-            "phase": state.is_known().then_some(&policy.phase),
-            "lambda": state.is_known().then_some(policy.lambda),
-            "pairs": state.pairs,
-            "step": last.as_ref().map(|pair| pair.step),
-            "monitors": last.as_ref().map(|pair| &pair.monitors),
-            "best": best.as_ref().map(|pair| json!({"step": pair.step, "monitors": pair.monitors})),
-            "certified": last.as_ref().map(|pair| pair.certified),
-            "samples": last.as_ref().map(|pair| pair.samples),
-            "gap_max": last.as_ref().map(|pair| pair.gap_max),
-            "noise_floor": last.as_ref().and_then(|pair| pair.noise_floor),
-            "ended": state.ended,
-            "failed": state.failure,
-            "value_cache": {
-                "tables": cached.tables, "bytes": cached.bytes, "size": config.cache_size,
-            },
-            "waiting": state.waiting,
-            "skipped": state.skipped,
-            "quarantined": state.quarantined,
-            "set_aside": quarantined.iter().chain(&skipped).map(|row| json!({
-                "network": row.role, "step": row.step, "path": row.path,
-                "outcome": row.outcome.name(), "reason": row.reason,
-            })).collect::<Vec<_>>(),
-            "decisions": decisions.iter().map(|row| &row.decision).collect::<Vec<_>>(),
-            "notices": notices,
-            "alerts": state.alerts(),
-            "rules": policy.rules.iter().map(|(id, rule)| json!({
-                "rule": id, "holds": rule.holds, "warm": rule.warm, "reason": rule.reason,
-            })).collect::<Vec<_>>(),
-            "delivered": decisions.last().and_then(|row| row.delivered),
-            "acknowledged": told.acknowledged(),
-            "escalations": told.escalations(),
-            "untold": told.untold(),
-        });
-        say(serde_json::to_string_pretty(&value)?);
+        say(serde_json::to_string_pretty(&status.json())?);
         return Ok(Exit::Done);
     }
-    let at_work = match &state.holder {
+    let at_work = match &status.holder {
         Some(Holder::Process(pid)) => format!(", at work as process {pid}"),
         Some(Holder::Nobody) => ", not at work".to_owned(),
         None => String::new(),
     };
     say(format!("run         {} ({}){at_work}", config.name, config.state.display()));
-    match last {
+    let policy = &status.policy;
+    match &status.last {
         None => {
             say("pairs       none yet");
             describe_waiting(&config);
-            if state.is_known() {
+            if status.is_known() {
                 describe_phase(policy);
             }
         }
         Some(pair) => {
-            describe(pair, policy, state.pairs);
-            for (rule, reason) in state.reasons() {
+            describe(pair, policy, status.pairs);
+            for (rule, reason) in status.reasons() {
                 say(format!("rule        {rule}: {reason}"));
             }
             // float32 has no floor.
@@ -107,25 +57,26 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             }
         }
     }
-    let RunState { waiting, skipped: skipped_count, quarantined: quarantined_count, .. } = state;
+    let Status { waiting, skipped, quarantined, .. } = &status;
     say(format!(
-        "checkpoints {waiting} waiting, {skipped_count} skipped, {quarantined_count} quarantined"
+        "checkpoints {waiting} waiting, {} skipped, {} quarantined",
+        skipped.count, quarantined.count
     ));
-    describe_set_aside(&quarantined, quarantined_count);
-    describe_set_aside(&skipped, skipped_count);
-    let [bytes, size] = [cached.bytes, config.cache_size].map(readable);
-    say(format!("value cache {} tables, {bytes} of {size}", cached.tables));
-    if let Some(ended) = &state.ended {
+    describe_set_aside(&quarantined.newest, quarantined.count);
+    describe_set_aside(&skipped.newest, skipped.count);
+    let [bytes, size] = [status.cached.bytes, config.cache_size].map(readable);
+    say(format!("value cache {} tables, {bytes} of {size}", status.cached.tables));
+    if let Some(ended) = &status.ended {
         say(format!("ended       {ended}"));
     }
-    if let Some(Failure { time, error }) = &state.failure {
+    if let Some(Failure { time, error }) = &status.failure {
         say(format!("failed      {}: {error}", utc(*time)));
     }
-    describe_notices(&notices, &state.alerts());
-    for row in decisions {
-        describe_decision(row, state.is_dry);
+    describe_notices(&status);
+    for row in &status.decisions {
+        describe_decision(row, status.is_dry);
     }
-    told.describe();
+    told::describe(&status.told);
     Ok(Exit::Done)
 }
 
@@ -200,13 +151,13 @@ fn describe_set_aside(rows: &[CheckpointRow], count: u64) {
     }
 }
 
-/// The newest of them, and which alerts still hold.
-fn describe_notices(notices: &[Notice], alerts: &[&str]) {
-    let earlier = notices.len().saturating_sub(MOST_SHOWN);
-    for notice in &notices[earlier..] {
+/// The newest notices, and which alerts still hold.
+fn describe_notices(status: &Status) {
+    for notice in &status.notices {
         say(format!("notice      {}", notice.headline()));
         say(format!("            {}", notice.reason));
     }
+    let alerts = status.alerts();
     if !alerts.is_empty() {
         say(format!("alerts      {}", alerts.join(", ")));
     }

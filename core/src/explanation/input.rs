@@ -105,40 +105,48 @@ fn printable(word: &str) -> String {
     word.trim().chars().map(shown).collect()
 }
 
-/// Reads the variables of a sample and what it looks like from a probe file of `samples` samples that has the
-/// digest of the run's fact `probe file`.
-///
-/// # Errors
-/// A file that is not there, is no probe, or is another.
-pub fn read(
-    path: &Path,
-    fact: Option<&str>,
-    samples: usize,
-    sample: usize,
-    variables: &Variables,
-) -> Result<(Vec<Variable>, Input), Unreadable> {
-    let bad = |message: String| Unreadable::Bad { path: path.to_owned(), message };
-    let bytes = std::fs::read(path).map_err(|error| bad(format!("cannot be read ({error})")))?;
-    if fact != Some(digest(&bytes, samples as u64).to_hex().as_str()) {
-        return Err(Unreadable::Another { path: path.to_owned() });
+/// A probe file that is the one of the run.
+pub struct ProbeFile {
+    bytes: Vec<u8>,
+}
+
+impl ProbeFile {
+    /// Reads a probe file of `samples` samples that has the digest of the run's fact `probe file`.
+    ///
+    /// # Errors
+    /// A file that is not there, is no probe, or is another.
+    pub fn open(path: &Path, fact: Option<&str>, samples: usize) -> Result<Self, Unreadable> {
+        let bad = |message: String| Unreadable::Bad { path: path.to_owned(), message };
+        let bytes =
+            std::fs::read(path).map_err(|error| bad(format!("cannot be read ({error})")))?;
+        if fact != Some(digest(&bytes, samples as u64).to_hex().as_str()) {
+            return Err(Unreadable::Another { path: path.to_owned() });
+        }
+        SafeTensors::deserialize(&bytes)
+            .map_err(|error| bad(format!("is no safetensors file ({error})")))?;
+        Ok(Self { bytes })
     }
-    let no_file = |error| bad(format!("is no safetensors file ({error})"));
-    let (_, about) = SafeTensors::read_metadata(&bytes).map_err(no_file)?;
-    let file = SafeTensors::deserialize(&bytes).map_err(no_file)?;
-    let words = about.metadata().as_ref().and_then(|metadata| metadata.get(WORDS));
-    let sequence = sequence(&file, words.map(String::as_str), sample);
-    let named = Variable::all(variables, sample, sequence.as_ref());
-    let text = match &variables.assignment {
-        Assignment::Positions(all) => sequence.zip(all.get(sample)),
-        _ => None,
-    };
-    let text = text.filter(|(sequence, row)| sequence.length() == row.len());
-    let text = text.and_then(|(sequence, row)| sequence.tokens(row));
-    let input = match text {
-        Some(tokens) => Input::Sentence(tokens),
-        None => image(&file, sample, variables).map_or(Input::Other, Input::Image),
-    };
-    Ok((named, input))
+
+    /// The variables of a sample, and what it looks like.
+    pub fn sample(&self, sample: usize, variables: &Variables) -> (Vec<Variable>, Input) {
+        let unknown = || (Variable::all(variables, sample, None), Input::Other);
+        let Ok((_, about)) = SafeTensors::read_metadata(&self.bytes) else { return unknown() };
+        let Ok(file) = SafeTensors::deserialize(&self.bytes) else { return unknown() };
+        let words = about.metadata().as_ref().and_then(|metadata| metadata.get(WORDS));
+        let sequence = sequence(&file, words.map(String::as_str), sample);
+        let named = Variable::all(variables, sample, sequence.as_ref());
+        let text = match &variables.assignment {
+            Assignment::Positions(all) => sequence.zip(all.get(sample)),
+            _ => None,
+        };
+        let text = text.filter(|(sequence, row)| sequence.length() == row.len());
+        let text = text.and_then(|(sequence, row)| sequence.tokens(row));
+        let input = match text {
+            Some(tokens) => Input::Sentence(tokens),
+            None => image(&file, sample, variables).map_or(Input::Other, Input::Image),
+        };
+        (named, input)
+    }
 }
 
 /// Positions are those of token ids [P, L], or of features [P, L, D].
@@ -238,6 +246,10 @@ mod tests {
         (directory, path, digest(&bytes, 2).to_hex().to_string())
     }
 
+    fn look(path: &Path, digest: &str, sample: usize, of: &Variables) -> (Vec<Variable>, Input) {
+        ProbeFile::open(path, Some(digest), 2).unwrap().sample(sample, of)
+    }
+
     fn ids(name: &str, rows: &[i64]) -> (String, Dtype, Vec<usize>, Vec<u8>) {
         let bytes = rows.iter().flat_map(|id| id.to_le_bytes()).collect();
         (name.to_owned(), Dtype::I64, vec![2, rows.len() / 2], bytes)
@@ -259,7 +271,7 @@ mod tests {
 
     fn sentence(words: Option<&str>, sample: usize) -> Vec<(String, Option<usize>)> {
         let (_kept, path, digest) = text_probe(words);
-        let (_, input) = read(&path, Some(&digest), 2, sample, &in_text()).unwrap();
+        let (_, input) = look(&path, &digest, sample, &in_text());
         let Input::Sentence(tokens) = input else { panic!("{input:?}") };
         tokens.into_iter().map(|token| (token.text, token.variable)).collect()
     }
@@ -289,7 +301,7 @@ mod tests {
             classes: vec![0, 0],
             assignment: Assignment::Patches { grid: 2, chosen },
         };
-        let (named, input) = read(&path, Some(&digest), 2, 1, &variables).unwrap();
+        let (named, input) = look(&path, &digest, 1, &variables);
         let pixels = vec![0, 102, 204, 51, 153, 255];
         assert_eq!(input, Input::Image(Image { size: [2, 1], channels: 3, pixels, grid: Some(2) }));
         assert_eq!(named[1].description(), "row 2, column 1");
@@ -301,7 +313,7 @@ mod tests {
         let (_kept, path, digest) = probe(&[("inputs", Dtype::F32, vec![2, 1, 2, 2], bytes)], None);
         let variables =
             Variables { count: 2, classes: vec![0, 0], assignment: Assignment::Columns };
-        let (_, input) = read(&path, Some(&digest), 2, 0, &variables).unwrap();
+        let (_, input) = look(&path, &digest, 0, &variables);
         let pixels = vec![0; 4];
         assert_eq!(input, Input::Image(Image { size: [2, 2], channels: 1, pixels, grid: None }));
     }
@@ -309,11 +321,11 @@ mod tests {
     #[test]
     fn another_file_and_none_are_told_apart() {
         let (kept, path, digest) = text_probe(None);
-        let read = |path: &Path, fact: &str, samples| {
-            read(path, Some(fact), samples, 0, &in_text()).unwrap_err().to_string()
+        let refusal = |path: &Path, fact: &str, samples| {
+            ProbeFile::open(path, Some(fact), samples).err().unwrap().to_string()
         };
-        assert!(read(&path, "00", 2).contains("is not the one that the run was begun with"));
-        assert!(read(&path, &digest, 1).contains("is not the one"), "other samples are taken");
-        assert!(read(&kept.path().join("none"), &digest, 2).contains("cannot be read"));
+        assert!(refusal(&path, "00", 2).contains("is not the one that the run was begun with"));
+        assert!(refusal(&path, &digest, 1).contains("is not the one"), "other samples are taken");
+        assert!(refusal(&kept.path().join("none"), &digest, 2).contains("cannot be read"));
     }
 }

@@ -25,6 +25,17 @@ impl Explanation {
             "notes": self.notes,
         })
     }
+
+    /// A short form, for a list of samples: the `top` strongest interactions.
+    pub fn strongest_json(&self, top: usize) -> Value {
+        let strongest = self.model.interactions.iter().take(top).map(interaction);
+        json!({
+            "sample": self.sample, "class": self.class,
+            "output": both(self.model.networks.each_ref().map(NetworkModel::output)),
+            "salient": self.model.interactions.len(), "convergent": self.model.convergent(),
+            "interactions": strongest.collect::<Vec<_>>(),
+        })
+    }
 }
 
 fn both<T: Into<Value>>([target, baseline]: [T; 2]) -> Value {

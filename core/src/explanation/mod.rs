@@ -12,15 +12,18 @@ mod model;
 mod names;
 mod page;
 mod picture;
+mod stored;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
 pub use begun::Begun;
-pub use input::{Image, Input, Sequence, Token, Unreadable, read as read_input};
+pub use input::{Image, Input, ProbeFile, Sequence, Token, Unreadable};
 pub use model::{ExplainError, Interaction, Model, NetworkModel};
 pub use names::{Meaning, Variable};
+pub(crate) use picture::STYLE;
+pub use stored::{StoredError, StoredPair};
 
 use crate::config::Interactions as Settings;
 use crate::telemetry::chart::number;
@@ -64,7 +67,7 @@ impl Explanation {
     }
 
     /// The variables of an interaction, for a reader: "1, 3" or "2 melted, 3 due".
-    fn members(&self, interaction: &Interaction) -> String {
+    pub(crate) fn members(&self, interaction: &Interaction) -> String {
         let label = |&index: &usize| {
             self.variables.get(index).map_or_else(|| (index + 1).to_string(), Variable::label)
         };
@@ -110,7 +113,7 @@ impl Explanation {
 }
 
 /// An effect with its sign.
-fn signed(effect: f64) -> String {
+pub(crate) fn signed(effect: f64) -> String {
     if effect > 0.0 { format!("+{}", number(effect)) } else { number(effect) }
 }
 

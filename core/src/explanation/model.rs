@@ -82,44 +82,52 @@ pub struct Interaction {
 }
 
 impl Model {
-    /// Extracts the effects of a sample in both networks, `values` being those of all samples, with the settings
+    /// Extracts the effects of some samples in both networks, `values` being those of all samples, with the settings
     /// of the run.
     ///
     /// # Errors
     /// Tables that are not finite or do not belong together; an extraction that gives up.
     pub fn of(
         values: [&ProbeValues; 2],
-        sample: usize,
+        samples: &[usize],
         settings: &Settings,
         extractor: &dyn Extract,
-    ) -> Result<Self, ExplainError> {
-        let tables = values.map(|network| network.values.get(sample));
-        let [Some(target), Some(baseline)] = tables else { return Err(ExplainError::Mismatch) };
-        if values[0].values.len() != values[1].values.len() || target.len() != baseline.len() {
+    ) -> Result<Vec<Self>, ExplainError> {
+        let [target, baseline] = values;
+        if target.values.len() != baseline.values.len() {
             return Err(ExplainError::Mismatch);
         }
-        let problem = |network, table| {
-            Problem::new(table, settings.noise).map_err(|source| ExplainError::Table {
-                network,
-                sample,
-                source,
-            })
-        };
-        let problems = [problem("target", target)?, problem("baseline", baseline)?];
-        let solutions = extractor.solve(&problems)?;
-        let [target_solution, baseline_solution] = solutions.as_slice() else {
-            return Err(ExplainError::Mismatch);
-        };
-        let solutions = [target_solution, baseline_solution];
+        let mut problems = Vec::new();
+        for &sample in samples {
+            for (network, values) in [("target", target), ("baseline", baseline)] {
+                let table = values.values.get(sample).ok_or(ExplainError::Mismatch)?;
+                let problem = Problem::new(table, settings.noise);
+                let refuse = |source| ExplainError::Table { network, sample, source };
+                problems.push(problem.map_err(refuse)?);
+            }
+        }
+        let mut solutions = Vec::new();
+        for problems in problems.chunks(extractor.tables_a_call().max(1)) {
+            solutions.extend(extractor.solve(problems)?);
+        }
         let outputs = values
             .map(|network| NetworkProbe { outputs: network.outputs(), ..NetworkProbe::default() });
         let pair = Pair { target: &outputs[0], baseline: &outputs[1], salience: settings.salience };
         let thresholds = pair.thresholds();
-        let tables = [target, baseline];
-        let networks = [0, 1]
-            .map(|i| NetworkModel::of(tables[i], problems[i].zeta, solutions[i], thresholds[i]));
-        let effects = solutions.map(|solution| &solution.effects);
-        Ok(Self { networks, interactions: salient(effects, thresholds) })
+        let pairs = problems.as_chunks::<2>().0.iter().zip(solutions.as_chunks::<2>().0);
+        let model =
+            |(&sample, (problems, solutions)): (&usize, (&[Problem; 2], &[Solution; 2]))| {
+                let network = |i: usize| {
+                    let table = &values[i].values[sample];
+                    NetworkModel::of(table, problems[i].zeta, &solutions[i], thresholds[i])
+                };
+                let effects = solutions.each_ref().map(|solution| &solution.effects);
+                Self {
+                    networks: [network(0), network(1)],
+                    interactions: salient(effects, thresholds),
+                }
+            };
+        Ok(samples.iter().zip(pairs).map(model).collect())
     }
 
     /// The errors of both networks by the number of effects kept, ascending; of a network nothing where it does

@@ -23,7 +23,8 @@ const LINE: f64 = 18.0;
 const IMAGE: f64 = 240.0;
 /// Longest title in characters.
 const TITLE: usize = 92;
-const STYLE: &str = include_str!("picture.css");
+/// Of a picture that stands alone, and of a page that has one.
+pub(crate) const STYLE: &str = include_str!("picture.css");
 
 /// A part of the picture, and its height.
 struct Part {
@@ -34,6 +35,15 @@ struct Part {
 impl Explanation {
     /// The picture with the `top` strongest interactions, an XML document.
     pub fn picture(&self, top: usize) -> String {
+        self.drawn(top, html! { style { (PreEscaped(STYLE)) } })
+    }
+
+    /// The picture without its [`STYLE`], for a page that has it.
+    pub(crate) fn drawing(&self, top: usize) -> String {
+        self.drawn(top, html! {})
+    }
+
+    fn drawn(&self, top: usize, style: Markup) -> String {
         let mut parts = Vec::new();
         if let Input::Sentence(tokens) = &self.input {
             parts.push(sentence::draw(tokens));
@@ -53,7 +63,7 @@ impl Explanation {
                 aria-labelledby="explanation-title explanation-desc" {
                 title id="explanation-title" { (self.title()) }
                 desc id="explanation-desc" { (self.spoken(top)) }
-                style { (PreEscaped(STYLE)) }
+                (style)
                 (rows::hatching())
                 rect.ground width=(WIDTH) height=(px(y)) {}
                 text.head x=(MARGIN) y="30" { (super::cut(&self.title(), TITLE)) }

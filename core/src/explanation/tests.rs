@@ -34,7 +34,7 @@ fn settings(noise: f64) -> Settings {
 fn model(target: &ProbeValues, baseline: &ProbeValues, noise: f64) -> Result<Model, ExplainError> {
     let settings = settings(noise);
     let extractor = CpuExtractor::new(4, settings.solver, 1).unwrap();
-    Model::of([target, baseline], 0, &settings, &extractor)
+    Model::of([target, baseline], &[0], &settings, &extractor).map(|mut models| models.remove(0))
 }
 
 use Kind::{And, Or};
@@ -305,7 +305,7 @@ fn the_page_has_the_picture_and_all_numbers() {
 
 #[test]
 fn colours_are_those_of_the_report() {
-    let report = include_str!("../telemetry/report.css");
+    let report = include_str!("../telemetry/report/report.css");
     let picture = include_str!("picture.css");
     let colours = picture.split('#').skip(1).filter(|rest| !rest.starts_with("explanation"));
     let colours: std::collections::BTreeSet<_> =

@@ -4,6 +4,7 @@
 use super::row::{CheckpointRow, DeliveryRow, Outcome};
 use super::store::{History, Result};
 use crate::convergence::Monitors;
+use crate::policy::Notice;
 use crate::role::Role;
 use rusqlite::{OptionalExtension, Row};
 
@@ -16,6 +17,9 @@ const COUNT_PAIRS: &str = "SELECT count(*) FROM pair";
 const STEPS: &str = "SELECT step FROM pair ORDER BY step";
 const MONITORS: &str = "SELECT step, monitors FROM pair WHERE step > ? ORDER BY step";
 const NOISE_FLOORS: &str = "SELECT noise_floor FROM pair WHERE noise_floor IS NOT NULL";
+const LAST_NOTICES: &str = "SELECT notice FROM notice ORDER BY step DESC, id DESC LIMIT ?";
+const NOTICES_FROM: &str = "SELECT notice FROM notice ORDER BY step, id LIMIT ? OFFSET ?";
+const COUNT_NOTICES: &str = "SELECT count(*) FROM notice";
 const CHECKPOINTS: &str = "SELECT network, identity, step, path, outcome, reason FROM checkpoint
     ORDER BY step, network";
 const CHECKPOINTS_OF_OUTCOME: &str =
@@ -113,6 +117,40 @@ impl History {
         row.map(read_decision).transpose()
     }
 
+    /// The newest `most` of what rules had to say, by step.
+    ///
+    /// # Errors
+    /// SQLite's, and a stored value that cannot be read.
+    pub fn last_notices(&self, most: usize) -> Result<Vec<Notice>> {
+        let mut query = self.connection.prepare_cached(LAST_NOTICES)?;
+        let rows = query.query_map([bound(most)], |row| row.get::<_, String>(0))?;
+        let notices: Result<Vec<Notice>> =
+            rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect();
+        notices.map(|mut notices| {
+            notices.reverse();
+            notices
+        })
+    }
+
+    /// At most `most` of what rules had to say, by step, from the `from`-th on, counted from 0.
+    ///
+    /// # Errors
+    /// As [`History::last_notices`].
+    pub fn notices_from(&self, from: usize, most: usize) -> Result<Vec<Notice>> {
+        let mut query = self.connection.prepare_cached(NOTICES_FROM)?;
+        let rows = query.query_map([bound(most), bound(from)], |row| row.get::<_, String>(0))?;
+        rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+    }
+
+    /// How often rules had something to say.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn count_notices(&self) -> Result<u64> {
+        let mut query = self.connection.prepare_cached(COUNT_NOTICES)?;
+        Ok(query.query_row([], |row| row.get::<_, i64>(0))? as u64)
+    }
+
     /// All checkpoints that were dealt with, by step.
     ///
     /// # Errors
@@ -129,8 +167,7 @@ impl History {
     /// SQLite's.
     pub fn checkpoints_that(&self, outcome: Outcome, most: usize) -> Result<Vec<CheckpointRow>> {
         let mut query = self.connection.prepare_cached(CHECKPOINTS_OF_OUTCOME)?;
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = query.query_map((outcome.name(), most), read_checkpoint)?;
+        let rows = query.query_map((outcome.name(), bound(most)), read_checkpoint)?;
         let mut rows: Vec<CheckpointRow> = rows.collect::<rusqlite::Result<_>>()?;
         rows.reverse();
         Ok(rows)
@@ -187,6 +224,11 @@ impl History {
         let found = query.query_row((role.name(), path, step as i64), |row| row.get(0));
         Ok(found.optional()?)
     }
+}
+
+/// A number of rows as SQLite takes it.
+fn bound(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 type RawDecision = (String, String, Option<f64>);

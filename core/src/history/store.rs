@@ -290,25 +290,12 @@ impl History {
         rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
     }
 
-    /// What rules had to say, by step.
+    /// All that rules had to say, by step.
     ///
     /// # Errors
     /// As [`History::pairs`].
     pub fn notices(&self) -> Result<Vec<Notice>> {
-        let mut query = self.connection.prepare("SELECT notice FROM notice ORDER BY step, id")?;
-        let rows = query.query_map([], |row| row.get::<_, String>(0))?;
-        rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
-    }
-
-    /// What rules had to say, the newest first: `most` of it.
-    ///
-    /// # Errors
-    /// As [`History::pairs`].
-    pub fn last_notices(&self, most: usize) -> Result<Vec<Notice>> {
-        let mut query = self.connection.prepare_cached(LAST_NOTICES)?;
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = query.query_map([most], |row| row.get::<_, String>(0))?;
-        rows.map(|text| Ok(serde_json::from_str(&text?)?)).collect()
+        self.last_notices(usize::MAX)
     }
 
     /// Notes that the control file of a generation has been written; the first time counts.
@@ -360,16 +347,16 @@ impl History {
         rows.map(|row| read_pair(row?)).collect()
     }
 
-    /// The pairs after a step, or from the first on, by ascending step: `most` of them.
+    /// At most `most` pairs by ascending step, from step `from` on.
     ///
     /// # Errors
     /// As [`History::pairs`].
-    pub fn pairs_after(&self, step: Option<u64>, most: usize) -> Result<Vec<PairRow>> {
-        let select = format!("{SELECT_PAIR} WHERE step > ? ORDER BY step LIMIT ?");
+    pub fn pairs_from(&self, from: u64, most: usize) -> Result<Vec<PairRow>> {
+        let select = format!("{SELECT_PAIR} WHERE step >= ? ORDER BY step LIMIT ?");
         let mut query = self.connection.prepare_cached(&select)?;
-        let after = step.map_or(-1, |step| step as i64);
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let rows = query.query_map([after, most], pair_columns)?;
+        let [from, most] =
+            [i64::try_from(from), i64::try_from(most)].map(|bound| bound.unwrap_or(i64::MAX));
+        let rows = query.query_map([from, most], pair_columns)?;
         rows.map(|row| read_pair(row?)).collect()
     }
 
@@ -466,8 +453,6 @@ pub(super) fn insert_decision(
     )?;
     Ok(())
 }
-
-pub(super) const LAST_NOTICES: &str = "SELECT notice FROM notice ORDER BY step DESC LIMIT ?";
 
 const LATEST_TIME: &str = "SELECT max(time) FROM (
     SELECT * FROM (SELECT time FROM pair ORDER BY step DESC LIMIT 1)

@@ -93,4 +93,5 @@ pub use flat::{FlatSeries, LEAST_SAMPLES};
 pub use intervene::{Intervention, MANUAL, Refused, adopt, intervene};
 pub use replay::{Happened, Replayed, replay, replay_run};
 pub use rule::{Action, FIRST_PHASE, Missing, Policy, Rule, Severity, Start, Warmup};
+pub use standing::ChecksLeft;
 pub use state::{Best, ConditionState, Decision, Moment, Notice, PolicyState, RuleState};

@@ -7,6 +7,15 @@ use super::verdict::below;
 use crate::convergence::Monitor;
 use std::collections::BTreeMap;
 
+/// What is left of the patience of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChecksLeft {
+    /// Checks that may yet pass without a better value.
+    pub left: u32,
+    /// Those that it has from a better value on.
+    pub of: u32,
+}
+
 impl Policy {
     /// The best value of each monitor whose best a rule knows; of several rules, what the first one knows. None
     /// before the warm-up, and after a switch of the phase until the next value.
@@ -20,10 +29,16 @@ impl Policy {
         bests
     }
 
-    /// How many checks may yet pass without a better value until the patience of a rule is used up, by the rule's
-    /// id; of several conditions of a rule the least. Only patience in checks, once there is a best value.
+    /// How many checks may yet pass without a better value until the patience of a rule is used up, by the rule's id.
     pub fn checks_left<'a>(&'a self, state: &'a PolicyState) -> BTreeMap<&'a str, u32> {
-        let mut left = BTreeMap::new();
+        let patience = self.patience(state).into_iter();
+        patience.map(|(rule, patience)| (rule, patience.left)).collect()
+    }
+
+    /// The patience of each rule, by its id; of several conditions of a rule that of which the least is left. Only
+    /// patience in checks, once there is a best value.
+    pub fn patience<'a>(&'a self, state: &'a PolicyState) -> BTreeMap<&'a str, ChecksLeft> {
+        let mut all = BTreeMap::new();
         for (rule, condition, memory) in self.memories(state) {
             let (Condition::Peaked(Peaked { patience: Patience::Checks(patience), .. })
             | Condition::Plateaued(Plateaued { patience: Patience::Checks(patience), .. })) =
@@ -32,13 +47,15 @@ impl Policy {
                 continue;
             };
             if memory.best.is_some() {
-                let own = patience.saturating_sub(memory.since_best);
-                left.entry(rule.id.as_str())
-                    .and_modify(|least: &mut u32| *least = own.min(*least))
-                    .or_insert(own);
+                let left = patience.saturating_sub(memory.since_best);
+                let own = ChecksLeft { left, of: *patience };
+                let least = all.entry(rule.id.as_str()).or_insert(own);
+                if own.left < least.left {
+                    *least = own;
+                }
             }
         }
-        left
+        all
     }
 
     /// Every condition on a monitor with its rule and its memory, in the order of the rules.

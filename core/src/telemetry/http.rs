@@ -3,15 +3,27 @@
 use super::Metrics;
 use axum::Router;
 use axum::http::{StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-/// Makes the page of the run, when it is asked for.
-pub type Page = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+/// Niceness of the threads that answers are made on: the run comes first.
+const NICENESS: i32 = 10;
+/// How long the end waits for those who are being told of it.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What is served beside the metrics.
+pub struct Served {
+    /// Its paths.
+    pub routes: Router,
+    /// Tells those who follow that the server ends.
+    pub end: Box<dyn FnOnce() + Send>,
+}
 
 /// A running server; it ends with this value.
 pub struct Server {
@@ -22,28 +34,47 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds and serves.
+    /// Binds and serves; `serve` says what, for the address that is bound.
     ///
     /// # Errors
     /// An address that cannot be bound.
-    pub fn start(address: SocketAddr, metrics: Metrics, page: Page) -> io::Result<Self> {
+    pub fn start(
+        address: SocketAddr,
+        metrics: Metrics,
+        serve: impl FnOnce(SocketAddr) -> Served,
+    ) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_start(yield_to_the_run)
+            .build()?;
         let ready = Arc::new(AtomicBool::new(false));
-        let router = routes(metrics, ready.clone(), page);
+        let Served { routes, end } = serve(address);
+        let router = routes.merge(own_routes(metrics, ready.clone()));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             runtime.block_on(async move {
                 let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+                let (leave, left) = tokio::sync::oneshot::channel::<()>();
+                let left = async move { left.await.unwrap_or_default() };
+                let serve = axum::serve(listener, router).with_graceful_shutdown(left);
+                let mut serve = std::pin::pin!(serve.into_future());
                 tokio::select! {
-                    served = axum::serve(listener, router) => if let Err(error) = served {
+                    served = &mut serve => if let Err(error) = served {
                         tracing::error!(%error, "the HTTP server ended");
                     },
-                    _ = stopped => {}
+                    _ = stopped => {
+                        end();
+                        let _ = leave.send(());
+                        // Who does not listen is not waited for.
+                        let _ = tokio::time::timeout(FAREWELL, serve).await;
+                    }
                 }
             });
+            // An answer that is still made only reads.
+            runtime.shutdown_background();
         });
         Ok(Self { address, ready, stop: Some(stop), thread: Some(thread) })
     }
@@ -70,24 +101,17 @@ impl Drop for Server {
     }
 }
 
-fn routes(metrics: Metrics, ready: Arc<AtomicBool>, page: Page) -> Router {
+/// Threads have a niceness of their own on Linux.
+fn yield_to_the_run() {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "answers are made as fast as the run");
+    }
+}
+
+fn own_routes(metrics: Metrics, ready: Arc<AtomicBool>) -> Router {
     let scrape = move || async move { scrape(&metrics) };
     let is_ready = move || async move { readiness(ready.load(Ordering::Acquire)) };
-    let show = move || {
-        let page = page.clone();
-        async move {
-            // On a thread of its own: a scrape does not wait for a long history to be drawn.
-            match tokio::task::spawn_blocking(move || page()).await {
-                Ok(Ok(page)) => Html(page).into_response(),
-                Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, error).into_response(),
-                Err(error) => {
-                    (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
-                }
-            }
-        }
-    };
     Router::new()
-        .route("/", get(show))
         .route("/metrics", get(scrape))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(is_ready))

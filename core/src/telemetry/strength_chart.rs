@@ -33,7 +33,7 @@ pub(super) fn range<'a>(strengths: impl Iterator<Item = &'a Strength>) -> (f64, 
 }
 
 /// The pattern of the hatched bars, to be put once into the page.
-pub(super) fn hatching() -> Markup {
+pub(crate) fn hatching() -> Markup {
     html! {
         svg.defs width="0" height="0" aria-hidden="true" focusable="false" {
             defs {
@@ -47,7 +47,7 @@ pub(super) fn hatching() -> Markup {
 }
 
 /// What hatched and filled bars mean.
-pub(super) fn key() -> Markup {
+pub(crate) fn key() -> Markup {
     let swatch = |bar: Markup| {
         html! { svg.swatch viewBox="0 0 16 12" width="16" height="12" aria-hidden="true" { (bar) } }
     };

@@ -110,7 +110,7 @@ impl EventFiles {
             // Nothing is less than any step.
             let after = self.runs.iter().map(|run| run.last.map(|(step, _)| step)).min().flatten();
             let mut pairs = Vec::new();
-            for pair in history.pairs_after(after, PAIRS_AT_ONCE)? {
+            for pair in history.pairs_from(after.map_or(0, |step| step + 1), PAIRS_AT_ONCE)? {
                 let notices = history.notices_at(pair.step)?;
                 pairs.push((pair, notices));
             }

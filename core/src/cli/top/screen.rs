@@ -139,7 +139,7 @@ impl Screen {
         let lag = seen.lag().filter(|_| state.waiting > 0);
         let lag = lag.map_or_else(String::new, |lag| format!(", {lag} steps behind"));
         add(format!("{} waiting{lag}", state.waiting), plain);
-        let aside = [(state.skipped, "skipped"), (state.quarantined, "quarantined")];
+        let aside = [(state.skipped.count, "skipped"), (state.quarantined.count, "quarantined")];
         for (count, name) in aside.into_iter().filter(|(count, _)| *count > 0) {
             let style = if name == "quarantined" { look.warning() } else { plain };
             add(format!("{count} {name}"), style);

@@ -1,6 +1,6 @@
 //! What is read of a run, and read again only when it has changed.
 
-use crate::cli::run_state::RunState;
+use crate::account::Status;
 use crate::config::Config;
 use crate::convergence::{Estimate, Goal, Monitor, Monitors};
 use crate::history::{History, HistoryError, Holder, Outcome, StateLock};
@@ -30,7 +30,7 @@ struct Open {
 
 /// What is shown of a run.
 pub(super) struct Seen {
-    pub(super) state: RunState,
+    pub(super) state: Status,
     /// Steps and monitors of all pairs, ascending.
     pub(super) pairs: Vec<(u64, Monitors)>,
     /// The best value of each monitor and its step.
@@ -100,7 +100,7 @@ impl Watch {
 impl Seen {
     /// Reads a run; of pairs those that were not there `before`.
     fn read(config: &Config, history: &History, before: Option<Self>) -> anyhow::Result<Self> {
-        let state = RunState::read(config, history)?;
+        let state = Status::of(config, history, NOTICES)?;
         let (mut pairs, mut bests) = match before {
             Some(before) => (before.pairs, before.bests),
             None => Default::default(),
@@ -121,10 +121,10 @@ impl Seen {
         let newest = Role::BOTH.map(|role| history.last_step(role, Outcome::Waiting));
         let [target, baseline] = newest;
         Ok(Self {
+            notices: state.notices.iter().rev().cloned().collect(),
             state,
             pairs,
             bests,
-            notices: history.last_notices(NOTICES)?,
             answered: answered.into_iter().map(|(network, ..)| network).collect(),
             newest: [target?, baseline?],
         })

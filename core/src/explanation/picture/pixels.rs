@@ -9,14 +9,28 @@ const ENLARGED: usize = 240;
 /// Of larger ones every second, third, … pixel is taken.
 const LARGEST: usize = 480;
 
+/// The longest side of a small picture beside others, for screens with two pixels a unit.
+const THUMBNAIL: usize = 144;
+
+impl Image {
+    /// A small picture as `data:image/png;base64,…`; nothing for an empty one.
+    pub(crate) fn thumbnail(&self) -> Option<String> {
+        scaled(self, 1, THUMBNAIL)
+    }
+}
+
 /// The image as `data:image/png;base64,…`, enlarged or reduced to the nearest pixel; nothing for an empty one.
 pub(super) fn data_url(image: &Image) -> Option<String> {
+    scaled(image, ENLARGED, LARGEST)
+}
+
+fn scaled(image: &Image, enlarged: usize, largest: usize) -> Option<String> {
     let [width, height] = image.size;
     let longest = width.max(height);
     if width.min(height) == 0 || image.pixels.len() != width * height * image.channels {
         return None;
     }
-    let (times, every) = (ENLARGED.div_ceil(longest), longest.div_ceil(LARGEST));
+    let (times, every) = (enlarged.div_ceil(longest), longest.div_ceil(largest));
     let size = |side: usize| side.div_ceil(every) * times;
     let (across, down) = (size(width), size(height));
     let mut pixels = Vec::with_capacity(across * down * image.channels);

@@ -1,6 +1,8 @@
 //! The page in all the states that a run can be in.
 
+use super::words::estimate_text;
 use super::*;
+use crate::convergence::Estimate;
 
 /// A pair whose monitors are all `value`.
 fn pair(step: u64, value: f64) -> PairRow {
@@ -29,7 +31,8 @@ fn report(pairs: Vec<PairRow>) -> Report {
         generated: "2025-01-01 00:00".into(),
         facts: vec![("Variables".into(), "10".into())],
         primary: Monitor::ConvergenceScore,
-        pairs,
+        best: None,
+        pairs: pairs.into_iter().map(Arc::new).collect(),
         decisions: Vec::new(),
         notices: Vec::new(),
         skipped: Vec::new(),
@@ -88,7 +91,7 @@ fn without_labels_there_is_a_note_and_no_loss() {
     assert!(page.contains("no labels") && page.contains("No pair has this monitor yet"));
     assert!(!page.contains("Probe loss"));
     report.primary = Monitor::ConvergentRatio;
-    assert!(report.render().contains("The best step measured is <strong>200</strong>"));
+    assert!(report.render().contains("The best step so far is <strong>200</strong>"));
 }
 
 #[test]

@@ -1,0 +1,276 @@
+// Follows the run, and shows what is chosen, by putting fresh parts of the page in the place of old ones. All that is
+// chosen stands in the query of the address, so that it can be kept, sent, and read by the server.
+"use strict";
+(() => {
+  const QUIET = 30000; // without any event in it, the connection is lost
+  const SOONEST = 1000; // between two looks at what is new
+  const LONGEST = 10000; // between two tries to connect
+
+  const byId = (id) => document.getElementById(id);
+  const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  const chosen = () => new URLSearchParams(location.search);
+
+  document.documentElement.classList.add("scripted");
+
+  // Parts.
+
+  const put = (text) => {
+    const fresh = new DOMParser().parseFromString(text, "text/html").body.children;
+    for (const part of [...fresh]) {
+      const old = byId(part.id);
+      if (!old) continue;
+      for (const details of old.querySelectorAll("details[open]")) {
+        part.querySelector(`#${details.id}`)?.setAttribute("open", "");
+      }
+      if (old.outerHTML === part.outerHTML) continue;
+      const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+      const scrolled = [...old.querySelectorAll(".scroll")].map((region) => [region.scrollLeft, region.scrollTop]);
+      old.replaceWith(document.adoptNode(part));
+      part.querySelectorAll(".scroll").forEach((region, place) => {
+        [region.scrollLeft, region.scrollTop] = scrolled[place] ?? [0, 0];
+      });
+      if (focused) byId(focused)?.focus({ preventScroll: true });
+    }
+    showSlider();
+    announce();
+  };
+
+  const loading = new Map();
+
+  // The part for what is chosen now; an older question for the same part is given up.
+  const load = async (name) => {
+    loading.get(name)?.abort();
+    const asked = new AbortController();
+    loading.set(name, asked);
+    const answer = await fetch(`/parts/${name}?${chosen()}`, { signal: asked.signal, cache: "no-store" });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(JSON.parse(text).error ?? answer.statusText);
+    if (loading.get(name) === asked) put(text);
+  };
+
+  const loadInto = async (name, id) => {
+    const place = byId(id);
+    place.setAttribute("aria-busy", "true");
+    try {
+      await load(name);
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      const said = document.createElement("p");
+      said.className = "refusal";
+      said.textContent = error instanceof TypeError ? "convergd does not answer." : `${error.message}.`;
+      byId(id).replaceChildren(said);
+    }
+    byId(id).removeAttribute("aria-busy");
+  };
+
+  const choose = (changes) => {
+    const query = chosen();
+    for (const [name, value] of Object.entries(changes)) {
+      if (value === null) query.delete(name);
+      else query.set(name, value);
+    }
+    history.replaceState(null, "", `${location.pathname}?${query}`);
+  };
+
+  // What is new is announced in one sentence, and only when it is another.
+  const announce = () => {
+    const said = byId("state").dataset.headline;
+    const place = byId("announcement");
+    if (place.textContent !== said) place.textContent = said;
+  };
+
+  // The slider.
+
+  const slider = byId("pair-choice");
+
+  const showSlider = () => {
+    const { count, place, step } = byId("strength-figure").dataset;
+    if (place === undefined) return;
+    const isMoved = slider.matches(":active") || asking;
+    slider.max = count - 1;
+    slider.disabled = count < 2;
+    if (isMoved) return;
+    slider.value = place;
+    slider.setAttribute("aria-valuetext", step);
+    byId("pair-shown").value = step;
+  };
+
+  let wanted = null;
+  let asking = false;
+  slider.addEventListener("input", async () => {
+    // At its end it goes on with the run.
+    wanted = Number(slider.value) === Number(slider.max) ? null : slider.value;
+    choose({ pair: wanted });
+    if (asking) return;
+    asking = true;
+    let shown;
+    do {
+      shown = wanted;
+      await loadInto("strength", "strength-figure");
+    } while (shown !== wanted);
+    asking = false;
+    showSlider();
+  });
+
+  // Other choices.
+
+  const showMonitor = (monitor) => {
+    choose({ monitor });
+    byId("monitor-choice").value = monitor;
+    return loadInto("monitor", "monitor-figure");
+  };
+
+  byId("monitor-choice").addEventListener("change", (event) => showMonitor(event.target.value));
+
+  const list = (changes) => {
+    choose(changes);
+    return loadInto("samples", "sample-list");
+  };
+
+  const explain = async (step, sample) => {
+    choose({ step, sample });
+    for (const link of byId("sample-list").querySelectorAll("a[data-sample]")) {
+      const isIt = link.dataset.sample === sample;
+      link.closest("li").classList.toggle("chosen", isIt);
+      if (isIt) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+    await loadInto("sample", "sample");
+    const heading = byId("sample-heading");
+    heading?.focus({ preventScroll: true });
+    heading?.scrollIntoView({ block: "start" });
+  };
+
+  document.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const data = new FormData(event.target);
+    if (data.has("step")) {
+      byId("sample").replaceChildren();
+      list({ step: data.get("step"), samples: 0, sample: null });
+    }
+  });
+
+  // Links within the page lead to what they would without a script.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (!link || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    const target = new URL(link.href);
+    if (target.origin !== location.origin || target.pathname !== location.pathname || !target.search) return;
+    event.preventDefault();
+    const query = target.searchParams;
+    if (link.closest("#panels")) {
+      showMonitor(query.get("monitor"));
+      byId("monitors").scrollIntoView({ block: "start" });
+      byId("monitor-choice").focus({ preventScroll: true });
+    } else if (link.dataset.sample !== undefined) {
+      explain(query.get("step"), query.get("sample"));
+    } else if (query.has("samples")) {
+      list({ samples: query.get("samples"), ...(query.has("step") && { step: query.get("step") }) });
+    }
+  });
+
+  // Samples are extracted for those who look at them.
+  const watcher = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    if (byId("sample-list").querySelector(".unlisted")) list({ samples: 0 });
+  });
+  watcher.observe(byId("samples"));
+
+  // The run.
+
+  const connection = byId("connection");
+  let seen = new Date();
+  let isNew = false;
+  let isLooking = false;
+
+  const say = (state, text) => {
+    document.body.dataset.connection = state;
+    if (connection.textContent !== text) connection.textContent = text;
+  };
+
+  let isConnected = false;
+
+  const sayConnected = () => {
+    if (isConnected) say("live", byId("state").dataset.over === undefined ? "Live" : "Connected; the run is over");
+  };
+
+  const at = () => seen.toLocaleTimeString();
+
+  const look = async () => {
+    if (isLooking) return;
+    isLooking = true;
+    while (isNew && !document.hidden) {
+      isNew = false;
+      try {
+        await load("live");
+        seen = new Date();
+        sayConnected();
+      } catch (error) {
+        // The next event, or the next connection, asks again.
+        if (error.name !== "AbortError") console.debug(error);
+      }
+      await wait(SOONEST);
+    }
+    isLooking = false;
+  };
+
+  const wake = () => {
+    isNew = true;
+    look();
+  };
+
+  document.addEventListener("visibilitychange", look);
+
+  let shownRun = null;
+  let delay = SOONEST;
+
+  const connect = () => {
+    const events = new EventSource("/events");
+    let silence;
+    let hasEnded = false;
+
+    const lose = () => {
+      isConnected = false;
+      clearTimeout(silence);
+      events.close();
+      say(
+        hasEnded ? "ended" : "lost",
+        hasEnded ? `convergd has ended; this is its last state, of ${at()}` : `Connection lost; this is the state of ${at()}`,
+      );
+      setTimeout(connect, delay);
+      delay = Math.min(2 * delay, LONGEST);
+    };
+
+    const hear = () => {
+      clearTimeout(silence);
+      silence = setTimeout(lose, QUIET);
+    };
+
+    events.addEventListener("hello", (event) => {
+      // Another run, or another version of this page.
+      if (shownRun !== null && shownRun !== event.data) location.reload();
+      shownRun = event.data;
+      delay = SOONEST;
+      isConnected = true;
+      sayConnected();
+      hear();
+      wake();
+    });
+    for (const name of ["pair", "decision", "state"]) {
+      events.addEventListener(name, () => {
+        hear();
+        wake();
+      });
+    }
+    events.addEventListener("beat", hear);
+    events.addEventListener("end", () => {
+      hasEnded = true;
+      lose();
+    });
+    events.addEventListener("error", lose);
+    hear();
+  };
+
+  say("connecting", "Connecting");
+  connect();
+})();
