@@ -69,10 +69,12 @@ class Pod:
         images: by the name that the manifest gives.
         volumes: a directory of this machine for each volume that is not an `emptyDir`.
         logs: where the output of each container goes.
+        annotations: of the Pod, such as the index that an Indexed Job gives.
     """
 
-    def __init__(self, spec, images, volumes, logs):
+    def __init__(self, spec, images, volumes, logs, annotations=None):
         self.spec, self.images, self.volumes, self.logs = spec, images, volumes, Path(logs)
+        self.annotations = annotations or {}
         self.running = {}
         self.codes = {}
         self.ends = time.monotonic() + DEADLINE
@@ -88,7 +90,7 @@ class Pod:
 
     def start(self):
         """Init containers in turn, sidecars among them, then the others; whether all began."""
-        for described in self.spec["initContainers"]:
+        for described in self.spec.get("initContainers", []):
             container = self.begin(described)
             if described.get("restartPolicy") == "Always":
                 continue
@@ -123,7 +125,7 @@ class Pod:
 
     def sidecars(self):
         """Those of the init containers that are none."""
-        always = [one for one in self.spec["initContainers"] if one.get("restartPolicy")]
+        always = [one for one in self.spec.get("initContainers", []) if one.get("restartPolicy")]
         assert {one["restartPolicy"] for one in always} <= {"Always"}
         return always
 
@@ -161,10 +163,20 @@ class Pod:
         for mount in described["volumeMounts"]:
             words += self.mount(mount)
         words += ["--remount-ro", "/", "--chdir", image.directory, "--clearenv"]
-        given = {one["name"]: one["value"] for one in described.get("env", [])}
+        given = {one["name"]: self.value(one) for one in described.get("env", [])}
         for name, value in (image.environment | given).items():
             words += ["--setenv", name, value]
-        return [*words, *described.get("command", image.entrypoint), *described.get("args", [])]
+        command = [*described.get("command", image.entrypoint), *described.get("args", [])]
+        for name, value in given.items():
+            command = [word.replace(f"$({name})", value) for word in command]
+        return words + command
+
+    def value(self, variable):
+        """What a variable of `env` is, also where it comes from an annotation of the Pod."""
+        if "value" in variable:
+            return variable["value"]
+        path = variable["valueFrom"]["fieldRef"]["fieldPath"]
+        return self.annotations[path.removeprefix("metadata.annotations['").removesuffix("']")]
 
     def mount(self, mount):
         """A volume, where the container wants it."""
