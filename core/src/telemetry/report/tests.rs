@@ -157,6 +157,12 @@ fn digits_follow_the_standard_error() {
 }
 
 #[test]
+fn reasons_are_set_as_prose() {
+    let said = prose("`a_b` fell: -0.5 (-1 < c) at step 3").into_string();
+    assert_eq!(said, "<code>a_b</code> fell: −0.5 (−1 &lt; c) at step 3");
+}
+
+#[test]
 fn notices_have_a_table_of_their_own() {
     let mut report = report(Vec::new());
     assert!(!report.render().contains("id=\"notices\""));
