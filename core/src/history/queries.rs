@@ -263,7 +263,6 @@ fn read_checkpoint(row: &Row<'_>) -> rusqlite::Result<CheckpointRow> {
 #[cfg(test)]
 mod tests {
     use super::super::notification::OPEN_NOTIFICATIONS;
-    use super::super::store::LAST_NOTICES;
     use super::*;
 
     /// What the daemon asks at each tick and each start, `status` each time, and `top` when something has changed.
