@@ -17,8 +17,8 @@ const COUNT_PAIRS: &str = "SELECT count(*) FROM pair";
 const STEPS: &str = "SELECT step FROM pair ORDER BY step";
 const MONITORS: &str = "SELECT step, monitors FROM pair WHERE step > ? ORDER BY step";
 const NOISE_FLOORS: &str = "SELECT noise_floor FROM pair WHERE noise_floor IS NOT NULL";
-const LAST_NOTICES: &str = "SELECT notice FROM notice ORDER BY step DESC, id DESC LIMIT ?";
-const NOTICES_FROM: &str = "SELECT notice FROM notice ORDER BY step, id LIMIT ? OFFSET ?";
+const LAST_NOTICES: &str = "SELECT notice FROM notice ORDER BY step DESC, rowid DESC LIMIT ?";
+const NOTICES_FROM: &str = "SELECT notice FROM notice ORDER BY step, rowid LIMIT ? OFFSET ?";
 const COUNT_NOTICES: &str = "SELECT count(*) FROM notice";
 const CHECKPOINTS: &str = "SELECT network, identity, step, path, outcome, reason FROM checkpoint
     ORDER BY step, network";
