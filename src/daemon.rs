@@ -263,6 +263,8 @@ fn attend(
             daemon.say_farewell()?;
         }
     }
+    // What could not be written before.
+    daemon.write_events();
     if matches!(end, Ok(End::Done | End::Stopped(_))) {
         *left = daemon.leave();
     }
@@ -523,7 +525,7 @@ impl<'a> Daemon<'a> {
         for row in self.history.checkpoints_that(Outcome::Waiting, usize::MAX)? {
             let CheckpointRow { role, identity, step, path, .. } = row;
             let pin = checkpoint::pin::path(&pins, role, step, &identity);
-            if checkpoint::pin::is_intact(&pin, &identity) {
+            if checkpoint::pin::is_intact(&pin, &identity).is_ok_and(|is_it| is_it) {
                 kept.push(pin.clone());
                 self.arrive(Checkpoint { role, step, path: path.into(), pin, identity })?;
             } else {

@@ -50,7 +50,7 @@ fn where_is(
         return Ok(Some(path.display().to_string()));
     }
     let kept = kept(config, role, step, path);
-    let is_kept = kept.exists() && pin::is_intact(&kept, &identity);
+    let is_kept = kept.exists() && pin::is_intact(&kept, &identity).is_ok_and(|is_it| is_it);
     Ok(is_kept.then(|| kept.display().to_string()))
 }
 

@@ -204,11 +204,17 @@ impl Daemon<'_> {
         let mut tries = 0;
         loop {
             tries += 1;
-            checkpoints.iter().try_for_each(|checkpoint| self.refuse_rewritten(checkpoint))?;
-            let answer = question(&self.worker);
-            let answer = self.wait_for(watchers, answer.receiver())?;
-            checkpoints.iter().try_for_each(|checkpoint| self.refuse_rewritten(checkpoint))?;
-            match answer.unwrap_or(Err(NetworkError::Died)) {
+            let answer = match self.refuse_rewritten(checkpoints) {
+                Ok(()) => {
+                    let answer = question(&self.worker);
+                    let answer = self.wait_for(watchers, answer.receiver())?;
+                    let answer = answer.unwrap_or(Err(NetworkError::Died));
+                    // What was read may be two saves in one.
+                    self.refuse_rewritten(checkpoints).and(answer)
+                }
+                Err(error) => Err(error),
+            };
+            match answer {
                 Err(error @ NetworkError::Checkpoint { is_passing: true, .. })
                     if tries < MOST_TRIES && !self.is_interrupted =>
                 {
@@ -220,26 +226,44 @@ impl Daemon<'_> {
         }
     }
 
-    fn refuse_rewritten(&self, checkpoint: &Checkpoint) -> Result<()> {
-        let message = match self.pairs.fixed() == Some(checkpoint) {
+    fn refuse_rewritten(
+        &self,
+        checkpoints: &[&Checkpoint],
+    ) -> std::result::Result<(), NetworkError> {
+        checkpoints.iter().try_for_each(|checkpoint| self.refuse_rewritten_one(checkpoint))
+    }
+
+    fn refuse_rewritten_one(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> std::result::Result<(), NetworkError> {
+        let (is_it, message) = match self.pairs.fixed() == Some(checkpoint) {
             true => {
                 let layout = self.config.network.reading[Role::Baseline.index()].layout;
                 let is_it = checkpoint::fixed::is_unchanged(checkpoint, layout);
-                (!is_it).then_some("was changed or removed before it was evaluated; the fixed baseline must stay as it is")
-            }
-            false => {
-                let is_it = checkpoint::pin::is_intact(&checkpoint.pin, &checkpoint.identity);
-                (!is_it).then_some(
-                    "was rewritten in place before it was evaluated; write checkpoints under \
-                     another name and rename them",
+                (
+                    Ok(is_it),
+                    "was changed or removed before it was evaluated; the fixed baseline must stay as it is",
                 )
             }
+            false => (
+                checkpoint::pin::is_intact(&checkpoint.pin, &checkpoint.identity),
+                "was rewritten in place before it was evaluated; write checkpoints under \
+                 another name and rename them",
+            ),
         };
-        let refuse = |message: &str| {
-            let (path, message) = (checkpoint.path.clone(), message.to_owned());
-            Err(DaemonError::Network(NetworkError::Checkpoint { path, message, is_passing: false }))
-        };
-        message.map_or(Ok(()), refuse)
+        let path = checkpoint.path.clone();
+        match is_it {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let message = message.to_owned();
+                Err(NetworkError::Checkpoint { path, message, is_passing: false })
+            }
+            Err(error) => {
+                let message = format!("cannot be read: {error}");
+                Err(NetworkError::Checkpoint { path, message, is_passing: true })
+            }
+        }
     }
 
     /// Extracts where the networks are. Beside a training the memory of a GPU can run out: from then on

@@ -1,6 +1,6 @@
 //! The process dies when it has stored that the training has ended, or what the run could not go on with.
 
-use crate::bench::{Bench, Running, convergd};
+use crate::bench::{Bench, Running, convergd, eventually};
 use crate::receiver::Receiver;
 
 fn run(bench: &Bench, places: &str) -> Running {
@@ -16,7 +16,7 @@ fn an_end_that_was_stored_is_told_once_by_the_next_start() {
     let notify = format!("notify: [{{name: ops, url: '{}'}}]\ncontrol:", receiver.url("/"));
     bench.configure(&[("control:", &notify)]);
     let running = run(&bench, "end-recorded=return");
-    std::fs::create_dir_all(bench.path("control")).unwrap();
+    eventually("both pairs are evaluated", || bench.pairs().len() == 2);
     bench.end_training();
     let killed = running.finish();
     assert_eq!(killed.code, None, "{}", killed.err);

@@ -1,8 +1,8 @@
 //! What the report and the page show of a run, from its history.
 
+use super::rules;
 use crate::clock::now;
 use crate::config::Config;
-use crate::convergence::Monitor;
 use crate::evaluation::Variables;
 use crate::history::{self, DeliveryRow, History, HistoryError, Outcome};
 use crate::policy::{Notice, PolicyState};
@@ -34,9 +34,10 @@ pub fn report(
     most: usize,
 ) -> Result<Report, HistoryError> {
     let last = history.last_pair()?;
-    let policy = history.policy_state(last.as_ref(), &config.policy)?;
-    let primary = primary(config);
-    let best = config.policy.bests(&policy).get(&primary).map(|best| best.at.step);
+    let rules = rules(config, history)?;
+    let policy = history.policy_state(last.as_ref(), &rules)?;
+    let primary = rules.primary();
+    let best = rules.bests(&policy).get(&primary).map(|best| best.at.step);
     let mut skipped = Vec::new();
     for outcome in [Outcome::Skipped, Outcome::Quarantined] {
         for row in history.checkpoints_that(outcome, most)? {
@@ -67,12 +68,6 @@ fn state(has_pairs: bool, policy: &PolicyState) -> String {
         _ if !has_pairs => "no pair yet".to_owned(),
         policy => format!("phase {}", policy.phase),
     }
-}
-
-/// The monitor of the first rule that follows one.
-fn primary(config: &Config) -> Monitor {
-    let mut monitors = config.policy.rules.iter().flat_map(|rule| rule.when.monitors());
-    monitors.next().unwrap_or(Monitor::ConvergenceScore)
 }
 
 fn facts(history: &History) -> Result<Vec<(String, String)>, HistoryError> {

@@ -1,6 +1,6 @@
 //! The state of a running or finished run, from its history.
 
-use super::Told;
+use super::{Told, rules};
 use crate::config::Config;
 use crate::evaluation::cache::{self, Usage};
 use crate::history::{
@@ -8,7 +8,7 @@ use crate::history::{
 };
 use crate::policy::{Action, Notice, Policy, PolicyState, Rule};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where a run stands.
 pub struct Status {
@@ -74,10 +74,9 @@ impl Status {
     /// A history that cannot be read.
     pub fn of(config: &Config, history: &History, most: usize) -> Result<Self, HistoryError> {
         let last = history.last_pair()?;
-        let policy = history.policy_state(last.as_ref(), &config.policy)?;
+        let rules = rules(config, history)?;
+        let policy = history.policy_state(last.as_ref(), &rules)?;
         let decisions = history.decisions()?;
-        let ran = history.last_policy()?;
-        let ran = ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
         let best = decisions.last().and_then(|row| row.document.best.as_ref());
         let best = match best {
             Some(best) => history.pair(best.step)?,
@@ -90,7 +89,7 @@ impl Status {
             is_dry: history.is_dry()?,
             pairs: history.count_pairs()?,
             best,
-            rules: ran.unwrap_or_else(|| config.policy.clone()),
+            rules,
             policy,
             waiting: history.count_checkpoints(Outcome::Waiting)?,
             skipped: SetAside::of(history, Outcome::Skipped, most)?,

@@ -219,23 +219,37 @@ pub fn keep_also(pin: &Path, to: &Path) -> io::Result<()> {
 
 /// Whether a pin still holds what was pinned: a hard link shares the fate of a file that is rewritten in
 /// place; a copy does not.
-pub fn is_intact(pin: &Path, pinned_identity: &str) -> bool {
+///
+/// # Errors
+/// What the system cannot tell now, as with too many open files; one that is gone is not intact.
+pub fn is_intact(pin: &Path, pinned_identity: &str) -> io::Result<bool> {
+    let there = |found: io::Result<bool>| match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found,
+    };
     if !pin.is_dir() {
-        return is_file_intact(pin, pinned_identity);
+        return there(is_file_intact(pin, pinned_identity));
     }
-    let Ok(manifest) = std::fs::read_to_string(pin.join(MANIFEST)) else { return false };
+    let manifest = match std::fs::read_to_string(pin.join(MANIFEST)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        manifest => manifest?,
+    };
     let mut lines = manifest.lines();
-    let is_it = lines.next() == Some(pinned_identity);
-    is_it
-        && lines.all(|line| {
-            let parts = line.split_once(' ');
-            parts.is_some_and(|(identity, name)| is_file_intact(&pin.join(name), identity))
-        })
+    if lines.next() != Some(pinned_identity) {
+        return Ok(false);
+    }
+    for line in lines {
+        let Some((identity, name)) = line.split_once(' ') else { return Ok(false) };
+        if !there(is_file_intact(&pin.join(name), identity))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-fn is_file_intact(pin: &Path, pinned_identity: &str) -> bool {
-    let Ok(now) = fingerprint::of_file(pin) else { return false };
-    now == pinned_identity || fingerprint::file(&now) != fingerprint::file(pinned_identity)
+fn is_file_intact(pin: &Path, pinned_identity: &str) -> io::Result<bool> {
+    let now = fingerprint::of_file(pin)?;
+    Ok(now == pinned_identity || fingerprint::file(&now) != fingerprint::file(pinned_identity))
 }
 
 /// The pins of a network that an earlier life made and did not come to write down, complete ones only.
@@ -318,7 +332,7 @@ fn own_identity(pin: &Path) -> Option<String> {
     }
     let manifest = std::fs::read_to_string(pin.join(MANIFEST)).ok()?;
     let identity = manifest.lines().next()?;
-    is_intact(pin, identity).then(|| identity.to_owned())
+    is_intact(pin, identity).is_ok_and(|is_it| is_it).then(|| identity.to_owned())
 }
 
 /// Everything under the directory; nothing where it is not there.
@@ -405,9 +419,9 @@ mod tests {
         let pins = directory.path().join("pins");
         let candidate = first(Layout::Safetensors, directory.path());
         let pinned = kept(&pins, Layout::Safetensors, &candidate).expect("still there");
-        assert!(is_intact(&pinned, &candidate.identity));
+        assert!(is_intact(&pinned, &candidate.identity).expect("told"));
         std::fs::write(&file, "second, in place").expect("written");
-        assert!(!is_intact(&pinned, &candidate.identity));
+        assert!(!is_intact(&pinned, &candidate.identity).expect("told"));
         sweep(&pins, std::slice::from_ref(&pinned)).expect("swept");
         assert!(pinned.exists());
         sweep(&pins, &[]).expect("swept");
@@ -443,7 +457,7 @@ mod tests {
         assert_eq!((&found[0].pin, &found[0].identity), (&own.expect("kept"), &candidate.identity));
         for Checkpoint { step, pin, identity, .. } in &found {
             assert_eq!(*pin, path(&pins, Role::Target, *step, identity));
-            assert!(is_intact(pin, identity));
+            assert!(is_intact(pin, identity).expect("told"));
         }
         assert!(orphans(&pins, &settings, |_| true).expect("listed").is_empty());
         assert!(pinned.exists());
@@ -457,7 +471,7 @@ mod tests {
         let candidate = first(Layout::Hf, directory.path());
         let pinned = kept(&pins, Layout::Hf, &candidate).expect("still there");
         std::fs::remove_file(checkpoint.join("model-00001-of-00002.safetensors")).expect("gone");
-        assert!(is_intact(&pinned, &candidate.identity));
+        assert!(is_intact(&pinned, &candidate.identity).expect("told"));
         assert!(kept(&pins, Layout::Hf, &candidate).is_none(), "half of it is gone");
         let pinned = {
             std::fs::remove_dir_all(&checkpoint).expect("removed");
@@ -468,7 +482,7 @@ mod tests {
             let again = kept(&pins, Layout::Hf, &candidate).expect("still there");
             assert_ne!(again, pinned, "a step that is saved again is another checkpoint");
             std::fs::remove_dir_all(&checkpoint).expect("removed");
-            assert!(is_intact(&again, &candidate.identity));
+            assert!(is_intact(&again, &candidate.identity).expect("told"));
             again
         };
         let shard = pinned.join("model-00002-of-00002.safetensors");
@@ -488,11 +502,11 @@ mod tests {
         let candidate = first(Layout::Hf, directory.path());
         let pinned = kept(&pins, Layout::Hf, &candidate).expect("still there");
         std::fs::write(checkpoint.join("optimizer.pt"), "another").expect("written");
-        assert!(is_intact(&pinned, &candidate.identity), "the network is the same");
+        assert!(is_intact(&pinned, &candidate.identity).expect("told"), "the network is the same");
         let shard = checkpoint.join("model-00002-of-00002.safetensors");
         std::fs::write(shard, "in place").expect("written");
-        assert!(!is_intact(&pinned, &candidate.identity));
-        assert!(!is_intact(&pinned, "directory:3:of-another"));
+        assert!(!is_intact(&pinned, &candidate.identity).expect("told"));
+        assert!(!is_intact(&pinned, "directory:3:of-another").expect("told"));
     }
 
     #[test]
@@ -521,7 +535,10 @@ mod tests {
             let file = made();
             let candidate = first(layout, directory.path());
             assert!(keep(&pin, layout, &candidate, removed).expect("kept"), "{layout:?}");
-            assert!(!file.exists() && is_intact(&pin, &candidate.identity), "{layout:?}");
+            assert!(
+                !file.exists() && is_intact(&pin, &candidate.identity).expect("told"),
+                "{layout:?}"
+            );
             let kept = if pin.is_dir() { pin.join(file.file_name().expect("a name")) } else { pin };
             assert_eq!(std::fs::read(kept).expect("kept"), b"first", "{layout:?}");
 

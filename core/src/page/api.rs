@@ -2,9 +2,9 @@
 
 use super::{Listed, Refusal, Site, answer};
 use crate::account::{self, Status};
-use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::Uri;
+use axum::http::{Uri, header};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -22,7 +22,22 @@ const SAMPLES: (usize, usize) = (10, 20);
 /// Interactions of a sample in a list.
 const STRONGEST: (usize, usize) = (3, 50);
 
-type Answer = Result<Json<Value>, Refusal>;
+type Answer = Result<Text, Refusal>;
+
+/// JSON, written on the thread that has made it.
+pub(super) struct Text(String);
+
+impl From<Value> for Text {
+    fn from(value: Value) -> Self {
+        Self(value.to_string())
+    }
+}
+
+impl IntoResponse for Text {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], self.0).into_response()
+    }
+}
 
 /// `?from=&limit=` of a list.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -59,9 +74,9 @@ pub(super) fn number<T: FromStr>(what: &str, text: &str) -> Result<T, Refusal> {
 pub(super) async fn status(State(site): State<Arc<Site>>) -> Answer {
     let status = answer(&site, &site.readers, |site| {
         let status = Status::of(&site.config, &site.history()?, MOST_IN_STATUS)?;
-        Ok(status.json())
+        Ok(status.json().into())
     });
-    status.await.map(Json)
+    status.await
 }
 
 /// `GET /api/v1/history?from=STEP&limit=COUNT`.
@@ -78,9 +93,10 @@ pub(super) async fn history(State(site): State<Arc<Site>>, uri: Uri) -> Answer {
             "run": site.config.name, "facts": account::facts(&history)?,
             "count": history.count_pairs()?,
             "pairs": pairs.iter().map(account::pair).collect::<Vec<_>>(), "next": next,
-        }))
+        })
+        .into())
     });
-    pairs.await.map(Json)
+    pairs.await
 }
 
 /// `GET /api/v1/decisions?from=NUMBER&limit=COUNT`.
@@ -101,9 +117,10 @@ pub(super) async fn decisions(State(site): State<Arc<Site>>, uri: Uri) -> Answer
             "run": site.config.name,
             "count": {"decisions": of_decisions, "notices": of_notices},
             "decisions": decisions, "notices": notices, "next": is_more.then_some(next),
-        }))
+        })
+        .into())
     });
-    decisions.await.map(Json)
+    decisions.await
 }
 
 /// `GET /api/v1/samples`: those of the pair that `explain` takes without a step.
@@ -124,8 +141,11 @@ pub(super) async fn samples(
 async fn list(site: Arc<Site>, step: Option<u64>, uri: &Uri) -> Answer {
     let PartOfSamples { from, limit, top } = query(uri)?;
     let (limit, top) = (limited(limit, SAMPLES), limited(top, STRONGEST));
-    let listed = answer(&site, &site.extractors, move |site| site.list(step, from, limit)).await?;
-    Ok(Json(listed_json(&site.config.name, &listed, top)))
+    let listed = answer(&site, &site.extractors, move |site| {
+        let listed = site.list(step, from, limit)?;
+        Ok(listed_json(&site.config.name, &listed, top).into())
+    });
+    listed.await
 }
 
 fn listed_json(run: &str, listed: &Listed, top: usize) -> Value {
@@ -142,6 +162,8 @@ pub(super) async fn sample(
     Path((step, sample)): Path<(String, String)>,
 ) -> Answer {
     let (step, sample) = (number("step", &step)?, number("sample", &sample)?);
-    let explained = answer(&site, &site.extractors, move |site| site.explain(Some(step), sample));
-    Ok(Json(explained.await?.json()))
+    let explained = answer(&site, &site.extractors, move |site| {
+        Ok(site.explain(Some(step), sample)?.json().into())
+    });
+    explained.await
 }

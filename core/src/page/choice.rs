@@ -4,7 +4,7 @@ use crate::convergence::Monitor;
 use serde::{Deserialize, Serialize};
 
 /// Nothing chosen is the page as it opens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Choice {
     /// The monitor that is shown large; without it that of the rule that decides.

@@ -5,11 +5,15 @@ use super::news::Bulletin;
 use crate::account::{Status, report};
 use crate::config::Config;
 use crate::history::History;
+use crate::page::choice::Choice;
 use crate::telemetry::report::{PairRow, Report};
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Notices and checkpoints set aside that the page shows: the newest of each.
 const MOST_SHOWN: usize = 20;
+/// Choices whose drawing is kept.
+const MOST_DRAWN: usize = 32;
 
 /// All that the page shows but samples.
 pub(super) struct Snapshot {
@@ -19,6 +23,8 @@ pub(super) struct Snapshot {
     pub(super) status: Status,
     /// Its pairs and decisions, as the report has them.
     pub(super) report: Report,
+    /// What follows the run, as it was drawn for a choice.
+    drawn: Mutex<HashMap<Choice, Arc<str>>>,
 }
 
 impl Snapshot {
@@ -34,7 +40,22 @@ impl Snapshot {
         pairs.extend(history.pairs_from(from, usize::MAX)?.into_iter().map(report::pair));
         let status = Status::of(config, &history, MOST_SHOWN)?;
         let report = report::report(config, &history, pairs, MOST_SHOWN)?;
-        Ok(Self { bulletin, status, report })
+        Ok(Self { bulletin, status, report, drawn: Mutex::default() })
+    }
+
+    /// What follows the run for a choice; drawn where nobody has asked for it since the last change.
+    pub(super) fn drawn(&self, choice: &Choice, draw: impl FnOnce() -> String) -> Arc<str> {
+        // Held meanwhile, so that of many who ask one draws.
+        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = drawn.get(choice) {
+            return text.clone();
+        }
+        if drawn.len() >= MOST_DRAWN {
+            drawn.clear();
+        }
+        let text: Arc<str> = draw().into();
+        drawn.insert(*choice, text.clone());
+        text
     }
 
     /// The pair at a place, from 0; without one, or beyond the end, the last.

@@ -29,6 +29,12 @@ impl Policy {
         bests
     }
 
+    /// The monitor of the first rule that follows one.
+    pub fn primary(&self) -> Monitor {
+        let mut monitors = self.rules.iter().flat_map(|rule| rule.when.monitors());
+        monitors.next().unwrap_or(Monitor::ConvergenceScore)
+    }
+
     /// How many checks may yet pass without a better value until the patience of a rule is used up, by the rule's id.
     pub fn checks_left<'a>(&'a self, state: &'a PolicyState) -> BTreeMap<&'a str, u32> {
         let patience = self.patience(state).into_iter();

@@ -33,8 +33,10 @@ pub(super) struct Seen {
     pub(super) state: Status,
     /// Steps and monitors of all pairs, ascending.
     pub(super) pairs: Vec<(u64, Monitors)>,
-    /// The best value of each monitor and its step.
+    /// The best value of each monitor and its step: what a rule knows, as in the report, else the best measured.
     pub(super) bests: BTreeMap<Monitor, (u64, Estimate)>,
+    /// The best measured.
+    extremes: BTreeMap<Monitor, (u64, Estimate)>,
     /// The newest notices, the newest first.
     pub(super) notices: Vec<Notice>,
     /// Who has answered the last decision.
@@ -58,8 +60,8 @@ impl Watch {
 
     /// The monitor of the first rule that follows one.
     pub(super) fn primary(&self) -> Monitor {
-        let mut monitors = self.config.policy.rules.iter().flat_map(|rule| rule.when.monitors());
-        monitors.next().unwrap_or(Monitor::ConvergenceScore)
+        let rules = self.seen.as_ref().map_or(&self.config.policy, |seen| &seen.state.rules);
+        rules.primary()
     }
 
     /// Reads what has changed. A history that is not there yet is waited for, and one that has been replaced is opened anew.
@@ -87,8 +89,7 @@ impl Watch {
                 seen.state.holder = StateLock::holder(&config.state);
             }
             _ => {
-                let before = seen.take();
-                *seen = Some(Seen::read(config, &open.history, before)?);
+                Seen::read(config, &open.history, seen)?;
                 // What came in between is read at the next look.
                 open.change = change;
             }
@@ -98,36 +99,47 @@ impl Watch {
 }
 
 impl Seen {
-    /// Reads a run; of pairs those that were not there `before`.
-    fn read(config: &Config, history: &History, before: Option<Self>) -> anyhow::Result<Self> {
+    /// Reads a run; of pairs those that were not there before.
+    fn read(config: &Config, history: &History, seen: &mut Option<Self>) -> anyhow::Result<()> {
         let state = Status::of(config, history, NOTICES)?;
-        let (mut pairs, mut bests) = match before {
-            Some(before) => (before.pairs, before.bests),
+        let last = seen.as_ref().and_then(|seen| seen.pairs.last());
+        let new = history.monitors_after(last.map(|(step, _)| *step))?;
+        let answered = match state.decisions.last() {
+            Some(row) => history.acknowledgements(row.document.generation)?,
+            None => Vec::new(),
+        };
+        let [target, baseline] = Role::BOTH.map(|role| history.last_step(role, Outcome::Waiting));
+        let newest = [target?, baseline?];
+        // From here on nothing fails: until then the last state stays.
+        let (mut pairs, mut extremes) = match seen.take() {
+            Some(seen) => (seen.pairs, seen.extremes),
             None => Default::default(),
         };
-        for (step, monitors) in history.monitors_after(pairs.last().map(|(step, _)| *step))? {
+        for (step, monitors) in new {
             for (&monitor, &estimate) in &monitors {
-                let best = bests.entry(monitor).or_insert((step, estimate));
+                let best = extremes.entry(monitor).or_insert((step, estimate));
                 if is_better(monitor, estimate, best.1) {
                     *best = (step, estimate);
                 }
             }
             pairs.push((step, monitors));
         }
-        let answered = match state.decisions.last() {
-            Some(row) => history.acknowledgements(row.document.generation)?,
-            None => Vec::new(),
-        };
-        let newest = Role::BOTH.map(|role| history.last_step(role, Outcome::Waiting));
-        let [target, baseline] = newest;
-        Ok(Self {
+        let mut bests = extremes.clone();
+        for (monitor, best) in state.rules.bests(&state.policy) {
+            let place = pairs.binary_search_by_key(&best.at.step, |(step, _)| *step);
+            let estimate = place.ok().and_then(|place| pairs[place].1.get(&monitor));
+            bests.extend(estimate.map(|&estimate| (monitor, (best.at.step, estimate))));
+        }
+        *seen = Some(Self {
             notices: state.notices.iter().rev().cloned().collect(),
             state,
             pairs,
+            extremes,
             bests,
             answered: answered.into_iter().map(|(network, ..)| network).collect(),
-            newest: [target?, baseline?],
-        })
+            newest,
+        });
+        Ok(())
     }
 
     /// Steps from the last pair to the newest checkpoint that waits.

@@ -38,7 +38,7 @@ impl Doing {
     }
 }
 
-impl View<'_> {
+impl View {
     fn doing(&self) -> Doing {
         let status = &self.snapshot.status;
         match (status.policy.stopped, &status.ended, &status.holder) {

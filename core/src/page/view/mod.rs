@@ -31,13 +31,24 @@ const IN_LIST: usize = 3;
 const LISTED: usize = 8;
 
 /// What is shown.
-struct View<'a> {
-    snapshot: &'a Snapshot,
+#[derive(Clone)]
+struct View {
+    snapshot: Arc<Snapshot>,
     choice: Choice,
 }
 
-fn choice(uri: &Uri) -> Result<Choice, Refusal> {
-    Ok(Query::try_from_uri(uri)?.0)
+/// What is chosen; what cannot be read is chosen no more.
+fn choice(uri: &Uri) -> Choice {
+    Query::try_from_uri(uri).map(|query| query.0).unwrap_or_default()
+}
+
+/// Draws on a thread that may take its time.
+async fn draw(
+    site: &Arc<Site>,
+    view: View,
+    make: impl FnOnce(&View) -> Markup + Send + 'static,
+) -> Result<String, Refusal> {
+    answer(site, &site.readers, move |_| Ok(make(&view).into_string())).await
 }
 
 /// `GET /`.
@@ -49,9 +60,9 @@ pub(super) async fn page(State(site): State<Arc<Site>>, uri: Uri) -> Response {
 }
 
 async fn whole(site: &Arc<Site>, uri: &Uri) -> Result<String, Refusal> {
-    let choice = choice(uri)?;
+    let choice = choice(uri);
     let snapshot = answer(site, &site.readers, Site::snapshot).await?;
-    let view = View { snapshot: &snapshot, choice };
+    let view = View { snapshot, choice };
     let list = match choice.samples {
         Some(_) => Some(list(site, &view).await),
         None => None,
@@ -60,7 +71,7 @@ async fn whole(site: &Arc<Site>, uri: &Uri) -> Result<String, Refusal> {
         Some(sample) => Some(explained(site, &view, sample).await),
         None => None,
     };
-    Ok(view.page(list.as_ref(), explained.as_ref()).into_string())
+    draw(site, view, move |view| view.page(list.as_ref(), explained.as_ref())).await
 }
 
 /// `GET /parts/NAME`.
@@ -69,21 +80,34 @@ pub(super) async fn part(
     Path(name): Path<String>,
     uri: Uri,
 ) -> Result<Html<String>, Refusal> {
-    let choice = choice(&uri)?;
+    let choice = choice(&uri);
     let snapshot = answer(&site, &site.readers, Site::snapshot).await?;
-    let view = View { snapshot: &snapshot, choice };
+    let view = View { snapshot, choice };
     let part = match name.as_str() {
-        "live" => view.live(),
-        "monitor" => view.monitor(),
-        "strength" => view.strength(),
-        "samples" => view.list(Some(&list(&site, &view).await)),
+        "live" => live(&site, view).await?,
+        "monitor" => draw(&site, view, View::monitor).await?,
+        "strength" => draw(&site, view, View::strength).await?,
+        "samples" => {
+            let list = list(&site, &view).await;
+            draw(&site, view, move |view| view.list(Some(&list))).await?
+        }
         "sample" => {
             let sample = choice.sample.ok_or_else(|| Refusal::bad("`sample` is missing"))?;
-            view.explanation(Some(&explained(&site, &view, sample).await))
+            let explained = explained(&site, &view, sample).await;
+            draw(&site, view, move |view| view.explanation(Some(&explained))).await?
         }
         other => return Err(Refusal::not_found(format!("there is no part `{other}`"))),
     };
-    Ok(Html(part.into_string()))
+    Ok(Html(part))
+}
+
+/// All that follows the run: of those who have chosen the same, drawn for the first who asks.
+async fn live(site: &Arc<Site>, view: View) -> Result<String, Refusal> {
+    let drawn = answer(site, &site.readers, move |_| {
+        let draw = || view.live().into_string();
+        Ok(view.snapshot.drawn(&view.choice, draw))
+    });
+    Ok(drawn.await?.to_string())
 }
 
 /// `GET /explanation/STEP/SAMPLE`: the page of `convergd explain`.
@@ -92,8 +116,10 @@ pub(super) async fn explanation(
     Path((step, sample)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
     let (step, sample) = (number("step", &step)?, number("sample", &sample)?);
-    let explained = answer(&site, &site.extractors, move |site| site.explain(Some(step), sample));
-    Ok(allow_own_style(explained.await?.page(2 * IN_PICTURE)))
+    let page = answer(&site, &site.extractors, move |site| {
+        Ok(site.explain(Some(step), sample)?.page(2 * IN_PICTURE))
+    });
+    Ok(allow_own_style(page.await?))
 }
 
 /// `GET /page.css`: the style of the report and of explanations, and what the page has beside.
@@ -107,14 +133,14 @@ pub(super) async fn script() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("page.js"))
 }
 
-async fn list(site: &Arc<Site>, view: &View<'_>) -> Result<Listed, Refusal> {
+async fn list(site: &Arc<Site>, view: &View) -> Result<Listed, Refusal> {
     let (step, from) = (view.step(), view.choice.samples.unwrap_or(0));
     answer(site, &site.extractors, move |site| site.list(step, from, LISTED)).await
 }
 
 async fn explained(
     site: &Arc<Site>,
-    view: &View<'_>,
+    view: &View,
     sample: usize,
 ) -> Result<Arc<Explanation>, Refusal> {
     let step = view.step();
@@ -123,7 +149,7 @@ async fn explained(
 
 type Found<T> = Result<T, Refusal>;
 
-impl View<'_> {
+impl View {
     fn page(
         &self,
         list: Option<&Found<Listed>>,
@@ -180,10 +206,12 @@ impl View<'_> {
     fn live(&self) -> Markup {
         html! {
             (self.glance())
+            (self.monitor_choice())
             (self.monitor())
             (self.panels())
             (self.strength())
             (self.decisions())
+            (self.samples_choice())
             (self.pairs())
             (self.set_aside())
         }

@@ -5,28 +5,35 @@ use super::View;
 use crate::convergence::Monitor;
 use maud::{Markup, html};
 
-impl View<'_> {
+impl View {
     pub(super) fn monitors_section(&self) -> Markup {
-        let shown = self.shown_monitor();
-        let report = &self.snapshot.report;
         html! {
             section #monitors aria-labelledby="monitors-heading" {
                 h2 #monitors-heading { "Monitors" }
-                form.choose method="get" action="/#monitors" {
-                    (self.hidden_choices(&["monitor"]))
-                    label for="monitor-choice" { "Monitor" }
-                    select #monitor-choice name="monitor" autocomplete="off" {
-                        @for &monitor in Monitor::ALL {
-                            option value=(monitor.name()) selected[monitor == shown]
-                                disabled[!report.pairs.is_empty() && !report.has(monitor)] {
-                                (monitor.name())
-                            }
-                        }
-                    }
-                    button type="submit" { "Show" }
-                }
+                (self.monitor_choice())
                 (self.monitor())
                 (self.panels())
+            }
+        }
+    }
+
+    /// Those that some pair has can be chosen.
+    pub(super) fn monitor_choice(&self) -> Markup {
+        let shown = self.shown_monitor();
+        let report = &self.snapshot.report;
+        html! {
+            form.choose #monitor-form method="get" action="/#monitors" {
+                (self.hidden_choices(&["monitor"]))
+                label for="monitor-choice" { "Monitor" }
+                select #monitor-choice name="monitor" autocomplete="off" {
+                    @for &monitor in Monitor::ALL {
+                        option value=(monitor.name()) selected[monitor == shown]
+                            disabled[!report.pairs.is_empty() && !report.has(monitor)] {
+                            (monitor.name())
+                        }
+                    }
+                }
+                button type="submit" { "Show" }
             }
         }
     }

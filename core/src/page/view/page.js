@@ -23,6 +23,8 @@
         part.querySelector(`#${details.id}`)?.setAttribute("open", "");
       }
       if (old.outerHTML === part.outerHTML) continue;
+      // A form that somebody is at stays as it is.
+      if (part.id.endsWith("-form") && old.contains(document.activeElement)) continue;
       const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
       const scrolled = [...old.querySelectorAll(".scroll")].map((region) => [region.scrollLeft, region.scrollTop]);
       old.replaceWith(document.adoptNode(part));
@@ -42,10 +44,14 @@
     loading.get(name)?.abort();
     const asked = new AbortController();
     loading.set(name, asked);
-    const answer = await fetch(`/parts/${name}?${chosen()}`, { signal: asked.signal, cache: "no-store" });
+    const query = chosen().toString();
+    const answer = await fetch(`/parts/${name}?${query}`, { signal: asked.signal, cache: "no-store" });
     const text = await answer.text();
     if (!answer.ok) throw new Error(JSON.parse(text).error ?? answer.statusText);
-    if (loading.get(name) === asked) put(text);
+    if (loading.get(name) !== asked) return;
+    // What was chosen meanwhile may stand in it as it was before.
+    if (query === chosen().toString()) put(text);
+    else await load(name);
   };
 
   const loadInto = async (name, id) => {
@@ -120,7 +126,9 @@
     return loadInto("monitor", "monitor-figure");
   };
 
-  byId("monitor-choice").addEventListener("change", (event) => showMonitor(event.target.value));
+  document.addEventListener("change", (event) => {
+    if (event.target.id === "monitor-choice") showMonitor(event.target.value);
+  });
 
   const list = (changes) => {
     choose(changes);
@@ -170,9 +178,14 @@
   });
 
   // Samples are extracted for those who look at them.
+  let isInSight = false;
+  const listIfWanted = () => {
+    const isUnlisted = byId("sample-list").querySelector(".unlisted") && byId("step-choice");
+    if (isInSight && isUnlisted) list({ samples: 0 });
+  };
   const watcher = new IntersectionObserver((entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    if (byId("sample-list").querySelector(".unlisted")) list({ samples: 0 });
+    isInSight = entries.at(-1).isIntersecting;
+    listIfWanted();
   });
   watcher.observe(byId("samples"));
 
@@ -205,9 +218,10 @@
         await load("live");
         seen = new Date();
         sayConnected();
+        listIfWanted();
       } catch (error) {
         // The next event, or the next connection, asks again.
-        if (error.name !== "AbortError") console.debug(error);
+        if (error.name !== "AbortError" && isConnected) say("lost", `No fresh state; this is the state of ${at()}`);
       }
       await wait(SOONEST);
     }
@@ -219,20 +233,27 @@
     look();
   };
 
-  document.addEventListener("visibilitychange", look);
-
   let shownRun = null;
   let delay = SOONEST;
+  let hangUp = null; // while there is a connection
 
+  // A page that nobody sees holds no connection, of which a browser has few.
   const connect = () => {
+    if (hangUp || document.hidden) return;
     const events = new EventSource("/events");
     let silence;
     let hasEnded = false;
 
-    const lose = () => {
+    hangUp = () => {
+      hangUp = null;
       isConnected = false;
       clearTimeout(silence);
       events.close();
+    };
+
+    const lose = () => {
+      if (!hangUp) return;
+      hangUp();
       say(
         hasEnded ? "ended" : "lost",
         hasEnded ? `convergd has ended; this is its last state, of ${at()}` : `Connection lost; this is the state of ${at()}`,
@@ -270,6 +291,11 @@
     events.addEventListener("error", lose);
     hear();
   };
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) hangUp?.();
+    else connect();
+  });
 
   say("connecting", "Connecting");
   connect();

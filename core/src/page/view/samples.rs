@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// Words of a sentence in the list.
 const WORDS: usize = 24;
 
-impl View<'_> {
+impl View {
     /// The step whose samples are shown.
     pub(super) fn step(&self) -> Option<u64> {
         let report = &self.snapshot.report;
@@ -24,7 +24,6 @@ impl View<'_> {
         list: Option<&Found<Listed>>,
         explained: Option<&Found<Arc<Explanation>>>,
     ) -> Markup {
-        let step = self.step();
         html! {
             section #samples aria-labelledby="samples-heading" {
                 h2 #samples-heading { "Samples" }
@@ -32,17 +31,26 @@ impl View<'_> {
                     "The strongest interactions of each sample of the probe in both networks. They are extracted when they \
                      are asked for, from the cached values of the pair."
                 }
-                @if let Some(step) = step {
+                (self.samples_choice())
+                (self.list(list))
+                (self.explanation(explained))
+            }
+        }
+    }
+
+    /// The step, once there is one.
+    pub(super) fn samples_choice(&self) -> Markup {
+        html! {
+            div #samples-form {
+                @if let Some(step) = self.step() {
                     form.choose method="get" action="/#samples" {
                         (self.hidden_choices(&["step", "samples", "sample"]))
                         input type="hidden" name="samples" value="0";
                         label for="step-choice" { "Step" }
-                        input #step-choice type="number" name="step" value=(step) min="0" autocomplete="off";
+                        input #step-choice type="number" name="step" value=(step) min="0" step="1" required autocomplete="off";
                         button.always type="submit" { "Show its samples" }
                     }
                 }
-                (self.list(list))
-                (self.explanation(explained))
             }
         }
     }
@@ -51,7 +59,7 @@ impl View<'_> {
         html! {
             div #sample-list aria-live="off" {
                 @match list {
-                    None if self.step().is_none() => p { "No pair has been evaluated yet." },
+                    None if self.step().is_none() => p.unlisted { "No pair has been evaluated yet." },
                     None => {
                         p.unlisted {
                             a href=(Choice { samples: Some(0), ..self.choice }.address("samples")) { "Show samples" }

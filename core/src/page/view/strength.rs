@@ -5,7 +5,7 @@ use crate::telemetry::chart::step_text;
 use crate::telemetry::strength_chart::key;
 use maud::{Markup, html};
 
-impl View<'_> {
+impl View {
     pub(super) fn strength_section(&self) -> Markup {
         let count = self.snapshot.report.pairs.len();
         let place = self.snapshot.pair_at(self.choice.pair);

@@ -10,7 +10,7 @@ const DECISIONS: usize = 50;
 /// Pairs that are listed, the newest.
 const PAIRS: usize = 20;
 
-impl View<'_> {
+impl View {
     pub(super) fn decisions_section(&self) -> Markup {
         html! {
             section #decisions {
