@@ -144,7 +144,8 @@ def running(directory, *steps):
     run.save(*steps)
     try:
         run.start()
-        run.evaluated(steps[-1])
+        if steps:
+            run.evaluated(steps[-1])
         yield run
     finally:
         run.end(signal.SIGKILL)

@@ -298,3 +298,85 @@ def test_many_pages_and_one_that_does_not_listen_slow_nothing_down(run):
         connection.close()
     run.save(step + 1)
     run.evaluated(step + 1)
+
+
+def test_a_page_that_was_opened_before_the_first_pair_gets_all_of_it(open_page, tmp_path):
+    with running(tmp_path) as run:
+        page = open_page(url=run.url)
+        expect(page.locator("#sample-list")).to_contain_text("No pair has been evaluated yet")
+        page.locator("#samples").scroll_into_view_if_needed()
+        run.save(1, 2)
+        expect(page.locator("#sample-list li").first).to_be_visible()
+        expect(page.locator("#step-choice")).to_be_visible()
+        expect(page.locator("#monitor-choice option[disabled]")).to_have_count(0)
+        page.close()
+
+
+def test_a_late_answer_does_not_take_a_choice_back(open_page, run):
+    page = open_page()
+    held = []
+
+    def hold(route):
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/parts/live?*", hold)
+    run.save(last_step(run) + 1)
+    page.wait_for_timeout(0)
+    ends = time.monotonic() + PATIENCE
+    while not held:
+        assert time.monotonic() < ends
+        page.wait_for_timeout(20)
+    page.get_by_label("Monitor", exact=True).select_option("probe_loss")
+    expect(page.locator("#monitor-figure")).to_have_attribute("data-monitor", "probe_loss")
+    with page.expect_response(lambda answer: "/parts/live" in answer.url and "probe" in answer.url):
+        held[0].continue_()
+    expect(page.locator("#monitor-figure")).to_have_attribute("data-monitor", "probe_loss")
+    expect(page.get_by_label("Monitor", exact=True)).to_have_value("probe_loss")
+
+
+def test_an_unreadable_choice_is_none_and_the_page_goes_on(open_page, run):
+    page = open_page("/?samples=0&step=")
+    before = last_step(run)
+    run.save(before + 1)
+    expect(page.locator(".tiles")).to_contain_text(f"step {before + 1}")
+    page.locator("#step-choice").fill("")
+    page.get_by_role("button", name="Show its samples").click()
+    expect(page.locator("#step-choice:invalid")).to_be_visible()
+
+
+def test_the_best_is_that_of_the_rules_that_run(open_page, tmp_path):
+    with running(tmp_path, 1, 2, 3) as run:
+        file = run.directory / "run.yaml"
+        file.write_text(file.read_text().replace("metric: convergent_ratio", "metric: probe_loss"))
+        run.process.send_signal(signal.SIGHUP)
+        run.until(lambda: "is reloaded" in (run.directory / "log").read_text())
+        step = last_step(run) + 1
+        run.save(step)
+        run.evaluated(step)
+        page = open_page(url=run.url)
+        expect(page.locator("#state")).to_contain_text("probe_loss")
+        expect(page.locator("#monitor-figure")).to_have_attribute("data-monitor", "probe_loss")
+        page.close()
+
+
+def test_a_page_that_nobody_sees_holds_no_connection(browser, run):
+    context = browser.new_context(viewport=WIDE)
+    page = context.new_page()
+    page.goto(run.url)
+    expect(page.locator("#connection")).to_have_text("Live")
+    hide = (
+        "Object.defineProperty(document, 'hidden', {configurable: true, get: () => %s});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+    page.evaluate(hide % "true")
+    step = last_step(run) + 1
+    run.save(step)
+    run.evaluated(step)
+    expect(page.locator(".tiles")).not_to_contain_text(f"step {step}")
+    page.evaluate(hide % "false")
+    expect(page.locator(".tiles")).to_contain_text(f"step {step}")
+    expect(page.locator("#connection")).to_have_text("Live")
+    context.close()
