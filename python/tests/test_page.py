@@ -274,9 +274,12 @@ def test_a_lost_connection_is_said_and_found_again(browser, tmp_path):
         expect(connection).to_have_text("Live")
         expect(page.locator("#pair-shown")).to_have_text("step 3")
         run.end()
-        expect(connection).to_have_text(
-            re.compile(r"^convergd has ended; this is its last state, of \d")
-        )
+        ended = re.compile(r"^convergd has ended; this is its last state, of \d")
+        expect(connection).to_have_text(ended)
+        # Also when nobody has answered a try to connect again.
+        with page.expect_event("requestfailed", lambda request: request.url.endswith("/events")):
+            pass
+        expect(connection).to_have_text(ended)
         page.close()
 
 
@@ -307,6 +310,14 @@ def test_a_page_that_was_opened_before_the_first_pair_gets_all_of_it(open_page, 
         page.locator("#samples").scroll_into_view_if_needed()
         run.save(1, 2)
         expect(page.locator("#sample-list li").first).to_be_visible()
+        # The list is of the best step, whichever that is by now.
+        for step in (3, 4):
+            run.save(step)
+            run.evaluated(step)
+        best = run.json("/api/v1/status")["best"]["step"]
+        expect(page.locator("#step-choice")).to_have_value(str(best))
+        expect(page.locator("#sample-list > .note")).to_contain_text(f"Step {best},")
+        assert "samples=" not in page.url, "nobody has chosen it"
         expect(page.locator("#step-choice")).to_be_visible()
         expect(page.locator("#monitor-choice option[disabled]")).to_have_count(0)
         page.close()

@@ -131,8 +131,8 @@ impl Daemon<'_> {
         if let Some(seconds) = seconds {
             self.metrics.control.observe_ack(role, seconds);
         }
-        let seconds = seconds.map(|seconds| format!("{seconds:.2}"));
-        tracing::info!(network = %role, step, seconds = seconds.as_deref(), "acknowledged");
+        let seconds = seconds.map(|seconds| (100.0 * seconds).round() / 100.0);
+        tracing::info!(network = %role, step, generation = self.generation, seconds, "acknowledged");
         Ok(())
     }
 

@@ -24,7 +24,7 @@ pub struct Status {
     pub pairs: u64,
     /// The last pair.
     pub last: Option<PairRow>,
-    /// The pair that the last decision names as best.
+    /// The pair that the last decision names as best; without one, the best so far by the rule that decides.
     pub best: Option<PairRow>,
     /// The rules as they run; that of the file runs from the next start or reload on.
     pub rules: Policy,
@@ -77,9 +77,11 @@ impl Status {
         let rules = rules(config, history)?;
         let policy = history.policy_state(last.as_ref(), &rules)?;
         let decisions = history.decisions()?;
-        let best = decisions.last().and_then(|row| row.document.best.as_ref());
-        let best = match best {
-            Some(best) => history.pair(best.step)?,
+        let decided = decisions.last().and_then(|row| row.document.best.as_ref());
+        let decided = decided.map(|best| best.step);
+        let known = || rules.bests(&policy).get(&rules.primary()).map(|best| best.at.step);
+        let best = match decided.or_else(known) {
+            Some(step) => history.pair(step)?,
             None => None,
         };
         Ok(Self {

@@ -212,6 +212,8 @@ impl View {
             (self.strength())
             (self.decisions())
             (self.samples_choice())
+            // Which somebody has chosen stays as it is.
+            @if self.choice.samples.is_none() { (self.list(None)) }
             (self.pairs())
             (self.set_aside())
         }

@@ -14,7 +14,9 @@
 
   // Parts.
 
-  const put = (text) => {
+  let isStale = false; // the list of samples
+
+  const put = (name, text) => {
     const fresh = new DOMParser().parseFromString(text, "text/html").body.children;
     for (const part of [...fresh]) {
       const old = byId(part.id);
@@ -23,6 +25,11 @@
         part.querySelector(`#${details.id}`)?.setAttribute("open", "");
       }
       if (old.outerHTML === part.outerHTML) continue;
+      // What is listed stays, and is listed again where it is of another step now.
+      if (name === "live" && part.id === "sample-list" && !old.querySelector(".unlisted")) {
+        isStale ||= old.dataset.step !== part.dataset.step;
+        continue;
+      }
       // A form that somebody is at stays as it is.
       if (part.id.endsWith("-form") && old.contains(document.activeElement)) continue;
       const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
@@ -40,25 +47,26 @@
   const loading = new Map();
 
   // The part for what is chosen now; an older question for the same part is given up.
-  const load = async (name) => {
+  const load = async (name, more = {}) => {
     loading.get(name)?.abort();
     const asked = new AbortController();
     loading.set(name, asked);
     const query = chosen().toString();
-    const answer = await fetch(`/parts/${name}?${query}`, { signal: asked.signal, cache: "no-store" });
+    const asks = new URLSearchParams({ ...more, ...Object.fromEntries(chosen()) });
+    const answer = await fetch(`/parts/${name}?${asks}`, { signal: asked.signal, cache: "no-store" });
     const text = await answer.text();
     if (!answer.ok) throw new Error(JSON.parse(text).error ?? answer.statusText);
     if (loading.get(name) !== asked) return;
     // What was chosen meanwhile may stand in it as it was before.
-    if (query === chosen().toString()) put(text);
-    else await load(name);
+    if (query === chosen().toString()) put(name, text);
+    else await load(name, more);
   };
 
-  const loadInto = async (name, id) => {
+  const loadInto = async (name, id, more) => {
     const place = byId(id);
     place.setAttribute("aria-busy", "true");
     try {
-      await load(name);
+      await load(name, more);
     } catch (error) {
       if (error.name === "AbortError") return;
       const said = document.createElement("p");
@@ -180,8 +188,10 @@
   // Samples are extracted for those who look at them.
   let isInSight = false;
   const listIfWanted = () => {
-    const isUnlisted = byId("sample-list").querySelector(".unlisted") && byId("step-choice");
-    if (isInSight && isUnlisted) list({ samples: 0 });
+    const isWanted = isStale || byId("sample-list").querySelector(".unlisted");
+    if (!isInSight || !isWanted || !byId("step-choice")) return;
+    isStale = false;
+    loadInto("samples", "sample-list", { samples: 0 });
   };
   const watcher = new IntersectionObserver((entries) => {
     isInSight = entries.at(-1).isIntersecting;
@@ -236,13 +246,13 @@
   let shownRun = null;
   let delay = SOONEST;
   let hangUp = null; // while there is a connection
+  let hasEnded = false;
 
   // A page that nobody sees holds no connection, of which a browser has few.
   const connect = () => {
     if (hangUp || document.hidden) return;
     const events = new EventSource("/events");
     let silence;
-    let hasEnded = false;
 
     hangUp = () => {
       hangUp = null;
@@ -272,6 +282,7 @@
       if (shownRun !== null && shownRun !== event.data) location.reload();
       shownRun = event.data;
       delay = SOONEST;
+      hasEnded = false;
       isConnected = true;
       sayConnected();
       hear();

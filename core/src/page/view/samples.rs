@@ -57,7 +57,7 @@ impl View {
 
     pub(super) fn list(&self, list: Option<&Found<Listed>>) -> Markup {
         html! {
-            div #sample-list aria-live="off" {
+            div #sample-list aria-live="off" data-step=[self.step()] {
                 @match list {
                     None if self.step().is_none() => p.unlisted { "No pair has been evaluated yet." },
                     None => {
