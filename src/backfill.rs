@@ -7,6 +7,7 @@
 
 use crate::checkpoint::{Census, Checkpoint, Pairing, Pairs, fixed};
 use crate::config::Config;
+use crate::daemon::find_fixed;
 use crate::evaluation::{ValueCache, Variables, cache};
 use crate::history::{History, HistoryError};
 use crate::network::{NetworkError, Source, Worker, device};
@@ -248,16 +249,7 @@ fn checkpoints(
         left_out.extend(census.left_out);
         found[role.index()] = census.checkpoints;
     }
-    if let Some(path) = &config.fixed {
-        let reading = &config.network.reading[Role::Baseline.index()];
-        let fixed = fixed::find(path, reading.layout, &reading.limits);
-        let refuse = |flaw: crate::layout::Flaw| NetworkError::Checkpoint {
-            path: path.clone(),
-            message: format!("{flaw} (`networks.baseline.fixed`)"),
-            is_passing: false,
-        };
-        found[2].push(fixed.map_err(refuse)?);
-    }
+    found[2].extend(find_fixed(config)?);
     Ok(found)
 }
 

@@ -9,7 +9,7 @@ use crate::role::Role;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
 
 /// The fixed baseline; without a good one there is no run.
-pub(super) fn find_fixed(config: &Config) -> Result<Option<Checkpoint>> {
+pub(crate) fn find_fixed(config: &Config) -> std::result::Result<Option<Checkpoint>, NetworkError> {
     let Some(path) = &config.fixed else { return Ok(None) };
     let reading = &config.network.reading[Role::Baseline.index()];
     let found = fixed::find(path, reading.layout, &reading.limits);
@@ -18,7 +18,7 @@ pub(super) fn find_fixed(config: &Config) -> Result<Option<Checkpoint>> {
         message: format!("{flaw} (`networks.baseline.fixed`)"),
         is_passing: false,
     };
-    Ok(Some(found.map_err(refuse)?))
+    found.map_err(refuse).map(Some)
 }
 
 /// Steps of the last pair, (target, baseline): with a tolerance they differ.

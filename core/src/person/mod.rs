@@ -2,6 +2,7 @@
 
 pub mod requests;
 
+use crate::account;
 use crate::best::best_of;
 use crate::config::Config;
 use crate::control::Control;
@@ -114,14 +115,13 @@ pub fn decide_alone(
     }
     let last = history.last_pair()?;
     // That of the file runs from the next start on.
-    let ran = history.last_policy()?;
-    let ran = ran.and_then(|text| Config::parse_policy(Path::new("history"), &text).ok());
+    let rules = account::rules(config, &history)?;
     let newest = Role::BOTH.map(|role| newest_step(&history, role));
     let [target, baseline] = newest;
     let scene = Scene {
         config,
         history: &history,
-        policy: ran.as_ref().unwrap_or(&config.policy),
+        policy: &rules,
         state: history.policy_state(last.as_ref(), &config.policy)?,
         generation: decided.max(told),
         newest: [target?, baseline?],

@@ -30,7 +30,7 @@ pub(super) fn events(seen: &Seen, look: Palette) -> Vec<Line<'_>> {
         parts.push(Span::raw(decision.reason.as_str()));
         (decision.time, parts)
     });
-    let notices = seen.notices.iter().map(|notice| {
+    let notices = seen.state.notices.iter().rev().map(|notice| {
         let parts = vec![
             Span::styled(notice.headline(), look.warning()),
             Span::raw("  "),

@@ -4,7 +4,6 @@ use crate::account::Status;
 use crate::config::Config;
 use crate::convergence::{Estimate, Goal, Monitor, Monitors};
 use crate::history::{History, HistoryError, Holder, Outcome, StateLock};
-use crate::policy::Notice;
 use crate::role::Role;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -37,8 +36,6 @@ pub(super) struct Seen {
     pub(super) bests: BTreeMap<Monitor, (u64, Estimate)>,
     /// The best measured.
     extremes: BTreeMap<Monitor, (u64, Estimate)>,
-    /// The newest notices, the newest first.
-    pub(super) notices: Vec<Notice>,
     /// Who has answered the last decision.
     pub(super) answered: Vec<String>,
     /// The newest checkpoint that waits, (target, baseline).
@@ -131,7 +128,6 @@ impl Seen {
             bests.extend(estimate.map(|&estimate| (monitor, (best.at.step, estimate))));
         }
         *seen = Some(Self {
-            notices: state.notices.iter().rev().cloned().collect(),
             state,
             pairs,
             extremes,

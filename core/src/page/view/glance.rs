@@ -197,10 +197,9 @@ impl View {
 
     /// What each rule waits for.
     fn rules(&self) -> Markup {
-        let status = &self.snapshot.status;
-        let rules: Vec<_> = status.policy.reasons(&status.rules).collect();
+        let rules: Vec<_> = self.snapshot.status.reasons().collect();
         html! {
-            @if !status.policy.stopped && !rules.is_empty() {
+            @if !rules.is_empty() {
                 ul.rules aria-label="What the rules wait for" {
                     @for (id, reason) in rules { li { code { (id) } ": " (prose(reason)) } }
                 }
