@@ -17,7 +17,7 @@ fn main() {
 
 /// libtorch's headers lie beside its libraries.
 fn compile(libraries: &std::path::Path) {
-    const SOURCES: [&str; 2] = ["src/network/device.cpp", "src/network/precision.cpp"];
+    const SOURCES: [&str; 2] = ["src/network/memory.cpp", "src/network/precision.cpp"];
     SOURCES.iter().for_each(|source| println!("cargo:rerun-if-changed={source}"));
     cc::Build::new()
         .cpp(true)

@@ -1,4 +1,4 @@
-//! Forward throughput: masked inputs a second of `values::evaluate`, against a bare loop over `head` on
+//! Forward throughput: masked inputs a second of an evaluation, against a bare loop over `head` on
 //! batches that were made beforehand.
 //!
 //! `cargo bench --bench forward -- [--networks target/bench/networks] [--only NAME] [--batch 256]
@@ -10,8 +10,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use convergd::evaluation::{Baseline, Precision, Variables};
-use convergd::network::values::Forwards;
-use convergd::network::{Device, Probe, Program, device, precision, values, variables};
+use convergd::network::sample::samples;
+use convergd::network::{
+    Batch, Device, MaskedInputs, Probe, Program, device, precision, variables,
+};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Tensor;
@@ -57,7 +59,7 @@ struct Network {
     probe: Probe,
     variables: Variables,
     baseline: Baseline,
-    device: tch::Device,
+    device: Device,
     precision: Precision,
 }
 
@@ -67,8 +69,7 @@ impl Network {
         let program = Program::load(&directory.join("program.ts"), device, &probe).unwrap();
         let (count, assignment) = variables::from_probe(probe.variables.as_ref().unwrap()).unwrap();
         let classes = probe.labels.clone().unwrap();
-        let device = if device.is_cpu() { tch::Device::Cpu } else { tch::Device::Cuda(0) };
-        precision::use_float32(device).unwrap();
+        precision::use_float32(device.torch()).unwrap();
         let variables = Variables { count, classes, assignment };
         // The defaults of images and of text.
         let is_text = !program.further().is_empty();
@@ -104,14 +105,17 @@ impl Network {
 
     fn evaluate(&self, batch: usize) {
         let Self { program, probe, variables, baseline, device, precision } = self;
-        let forwards = Forwards { batch: Some(batch), device: *device, precision: *precision };
-        let all = values::evaluate(program, probe, variables, *baseline, forwards);
-        assert_eq!(all.unwrap().values.len(), probe.samples());
+        let inputs =
+            MaskedInputs::new(program, probe, variables, *baseline, device.torch()).unwrap();
+        let mut batch = Batch::given(batch, *device);
+        let through = || inputs.through(program, 0..inputs.rows(), &mut batch);
+        let all = precision::within(*precision, device.torch(), through).unwrap();
+        assert_eq!(all.values.len(), inputs.rows());
     }
 
     /// Batches of as many rows as `evaluate` sends, of unmasked samples, on the device.
     fn batches(&self, rows: usize, batch: usize) -> Vec<(Tensor, Vec<Tensor>)> {
-        let samples = values::samples(&self.program, &self.probe, self.device).unwrap();
+        let samples = samples(&self.program, &self.probe, self.device.torch()).unwrap();
         let sizes = (0..rows).step_by(batch).map(|start| batch.min(rows - start) as i64);
         let copies = |tensor: &Tensor, size: i64| {
             let mut repeats = vec![1; tensor.dim()];
@@ -135,7 +139,7 @@ impl Network {
             }
             Ok(last)
         };
-        let last = precision::within(self.precision, self.device, through).unwrap();
+        let last = precision::within(self.precision, self.device.torch(), through).unwrap();
         // The device has finished when this number is here.
         let number = last.unwrap().get(0).get(0).double_value(&[]);
         assert!(number.is_finite());

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::daemon::find_fixed;
 use crate::evaluation::{ValueCache, Variables, cache};
 use crate::history::{History, HistoryError};
-use crate::network::{NetworkError, Source, Worker, device};
+use crate::network::{Evaluator, NetworkError, Source, memory};
 use crate::role::Role;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::RangeInclusive;
@@ -118,7 +118,7 @@ type Result<T> = std::result::Result<T, BackfillError>;
 
 /// Checkpoints whose tables are wanted, and what evaluates them.
 pub struct Backfill {
-    worker: Worker,
+    evaluator: Evaluator,
     config: Config,
     variables: Option<Variables>,
     /// Those of the shard, in the order in which they are taken.
@@ -136,8 +136,8 @@ impl Backfill {
         let mut left_out = Vec::new();
         let [target, baseline, fixed] = checkpoints(config, &mut left_out)?;
         let cache = ValueCache::new(config.values(), config.cache_size).filled_only();
-        let worker = Worker::start(config.network.clone(), cache)?;
-        let begun = begun(config, &worker)?;
+        let evaluator = Evaluator::start(config.network.clone(), cache)?;
+        let begun = begun(config, &evaluator)?;
         let fixed = fixed.into_iter().next();
         let all = [target, baseline].concat();
         let mut variables = begun;
@@ -145,7 +145,7 @@ impl Backfill {
         let mut pairs = pairs_of(config, &all, fixed.as_ref(), &bad);
         let mut tried = 0;
         while let (None, Some(pair)) = (&variables, pairs.get(tried)) {
-            match worker.choose([source(&pair[0]), source(&pair[1])]).wait() {
+            match evaluator.choose([source(&pair[0]), source(&pair[1])]).wait() {
                 Ok(chosen) => (variables, tried) = (chosen, tried + 1),
                 // A run sets it aside, and its partner may find another.
                 Err(NetworkError::Checkpoint { path, message, .. }) if bad.insert(path.clone()) => {
@@ -175,13 +175,13 @@ impl Backfill {
         let once = of_steps.flatten().filter(|checkpoint| seen.insert(checkpoint.path.clone()));
         let checkpoints: Vec<Checkpoint> = once.collect();
         if let Some(variables) = &variables {
-            check_room(config, &worker, variables, checkpoints.len())?;
+            check_room(config, &evaluator, variables, checkpoints.len())?;
         }
         let of_shard = |index: usize| index % wanted.shards.max(1) == wanted.shard;
         let checkpoints = checkpoints.into_iter().enumerate();
         let checkpoints = checkpoints.filter(|(index, _)| of_shard(*index));
         let checkpoints = checkpoints.map(|(_, checkpoint)| checkpoint).collect();
-        Ok(Self { worker, config: config.clone(), variables, checkpoints, left_out })
+        Ok(Self { evaluator, config: config.clone(), variables, checkpoints, left_out })
     }
 
     /// How many checkpoints there are to do.
@@ -204,13 +204,13 @@ impl Backfill {
             let outcome = self.make(checkpoint, variables)?;
             let Checkpoint { role, step, path, .. } = checkpoint.clone();
             tell(Done { role, step, path, outcome });
-            device::release_memory();
+            memory::release();
         }
         Ok(())
     }
 
     fn make(&self, checkpoint: &Checkpoint, variables: &Variables) -> Result<Outcome> {
-        let evaluated = match self.worker.evaluate(source(checkpoint), variables).wait() {
+        let evaluated = match self.evaluator.evaluate(source(checkpoint), variables).wait() {
             Ok(evaluated) => evaluated,
             Err(error) if error.is_of_checkpoint() => {
                 return Ok(Outcome::Refused(error.to_string()));
@@ -271,7 +271,7 @@ fn pairs_of(
 }
 
 /// The variables of a run that has begun; its settings must be those of the file.
-fn begun(config: &Config, worker: &Worker) -> Result<Option<Variables>> {
+fn begun(config: &Config, evaluator: &Evaluator) -> Result<Option<Variables>> {
     let history = match History::open_for_reading(&config.state) {
         Err(HistoryError::Absent { .. }) => return Ok(None),
         history => history?,
@@ -279,7 +279,7 @@ fn begun(config: &Config, worker: &Worker) -> Result<Option<Variables>> {
     if history.count_pairs()? == 0 {
         return Ok(None);
     }
-    for (name, value) in worker.facts() {
+    for (name, value) in evaluator.facts() {
         history.compare_fact(name, value)?;
     }
     let text = history.fact("variables")?;
@@ -290,11 +290,11 @@ fn begun(config: &Config, worker: &Worker) -> Result<Option<Variables>> {
 /// Refuses what the cache could not hold until a run has looked into it.
 fn check_room(
     config: &Config,
-    worker: &Worker,
+    evaluator: &Evaluator,
     variables: &Variables,
     checkpoints: usize,
 ) -> Result<()> {
-    let needed = checkpoints as u64 * cache::table_bytes(worker.samples(), variables.count);
+    let needed = checkpoints as u64 * cache::table_bytes(evaluator.samples(), variables.count);
     match needed <= config.cache_size {
         true => Ok(()),
         false => Err(BackfillError::NoRoom { checkpoints, needed, size: config.cache_size }),

@@ -38,7 +38,7 @@ use crate::failpoint;
 use crate::history::{
     CheckpointRow, DeliveryRow, History, HistoryError, Outcome, PairRow, StateLock,
 };
-use crate::network::{Evaluated, NetworkError, Worker};
+use crate::network::{Evaluated, Evaluator, NetworkError, device};
 use crate::page::{News, Site};
 use crate::person::requests::Desk;
 use crate::policy::{Decision, LEAST_SAMPLES, MissingMonitor, Policy, PolicyState};
@@ -301,7 +301,7 @@ struct Daemon<'a> {
     config: &'a Config,
     options: Options,
     history: History,
-    worker: Worker,
+    evaluator: Evaluator,
     control: Control,
     /// Nobody else delivers there; nothing in a dry run, or where the file system has no locks.
     _control_lock: Option<StateLock>,
@@ -367,10 +367,10 @@ impl<'a> Daemon<'a> {
         course: Course,
     ) -> Result<Self> {
         let cache = ValueCache::new(config.values(), config.cache_size);
-        let worker = Worker::start(config.network.clone(), cache)?;
+        let evaluator = Evaluator::start(config.network.clone(), cache)?;
         let fixed = find_fixed(config)?;
         // After what can be refused: a start that fails leaves nothing behind but its error.
-        let keep = || keep_settings(config, options, &worker, &history, fixed.as_ref());
+        let keep = || keep_settings(config, options, &evaluator, &history, fixed.as_ref());
         until_there_is_room(&config.state, interrupts, keep, || ())?;
         failpoint::reach("settings-kept");
         let control = &config.control.directory;
@@ -378,7 +378,7 @@ impl<'a> Daemon<'a> {
             true => None,
             false => StateLock::take_control(control)?,
         };
-        let device = worker.device().to_string();
+        let device = device::names(&evaluator.devices());
         let internal = |error: &dyn std::fmt::Display| DaemonError::Internal(error.to_string());
         let metrics = Metrics::new(&device).map_err(|error| internal(&error))?;
         let news = News::default();
@@ -399,19 +399,19 @@ impl<'a> Daemon<'a> {
         let decided = history.last_decision()?;
         let policy = history.policy_state(last.as_ref(), &config.policy)?;
         tracing::info!(
-            run = config.name, %device, samples = worker.samples(), state = %config.state.display(),
+            run = config.name, %device, samples = evaluator.samples(), state = %config.state.display(),
             pairs = history.count_pairs()?, "started"
         );
-        if config.policy.needs_samples() && worker.samples() < LEAST_SAMPLES {
+        if config.policy.needs_samples() && evaluator.samples() < LEAST_SAMPLES {
             tracing::warn!(
-                samples = worker.samples(),
+                samples = evaluator.samples(),
                 "`significance` needs {LEAST_SAMPLES} samples of the probe at least, better 30: such a rule never fires here"
             );
         }
         let mut daemon = Self {
             config,
             options,
-            worker,
+            evaluator,
             control: Control::new(config.control.clone()),
             _control_lock: control_lock,
             ladder: config.control.escalate.clone(),
@@ -449,6 +449,7 @@ impl<'a> Daemon<'a> {
         };
         daemon.take_webhooks(&config.notify)?;
         daemon.take_policy(&config.policy, config.written.policy())?;
+        daemon.metrics.show_devices(daemon.evaluator.devices().len());
         daemon.metrics.control.show_reload(true, now());
         daemon.show_start(last.as_ref(), decided.as_ref())?;
         Ok(daemon)

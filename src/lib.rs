@@ -15,5 +15,6 @@ pub mod cli;
 pub mod daemon;
 pub mod loss;
 pub mod network;
+mod priority;
 pub mod saving;
 pub mod tensor_solver;

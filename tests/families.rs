@@ -9,11 +9,12 @@ mod common;
 use convergd::convergence::Monitor;
 use convergd::evaluation::Assignment;
 use convergd::evaluation::{
-    Baseline, DeviceChoice, Precision, Settings, ValueCache, VariableRule, Variables,
+    Baseline, DeviceChoice, MEMORY_SHARE, Precision, Priority, ProbeValues, Settings, ValueCache,
+    VariableRule, Variables,
 };
 use convergd::history::History;
 use convergd::layout::{Layout, Limits, Reading};
-use convergd::network::{NetworkError, Source, Worker};
+use convergd::network::{Evaluator, NetworkError, Source};
 use convergd::role::Role;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -95,23 +96,36 @@ impl Family {
         })
     }
 
-    fn start(&self, probe: &str, device: DeviceChoice) -> Result<Worker, NetworkError> {
+    fn start(&self, probe: &str, device: DeviceChoice) -> Result<Evaluator, NetworkError> {
+        let cache = self.directory.join(format!("cache-{device:?}"));
+        self.start_with(probe, &cache, |settings| settings.devices = vec![device])
+    }
+
+    /// On the CPU, in batches of so many, unless `change` says otherwise.
+    fn start_with(
+        &self,
+        probe: &str,
+        cache: &Path,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<Evaluator, NetworkError> {
         let reading = || Reading { layout: self.layout, weights: None, limits: Limits::default() };
         let program = |role: Role| self.directory.join(format!("program-{role}.ts"));
-        let settings = Settings {
+        let mut settings = Settings {
             programs: Role::BOTH.map(program),
             reading: [reading(), reading()],
             probe: self.directory.join(probe),
             samples: None,
             variables: Some(self.rule.clone()),
             baseline: self.baseline,
-            device,
+            devices: vec![DeviceChoice::Cpu],
             precision: Precision::Float32,
             threads: 1,
             batch: Some(BATCH),
+            memory: MEMORY_SHARE,
+            priority: Priority::default(),
         };
-        let cache = self.directory.join(format!("cache-{device:?}"));
-        Worker::start(settings, ValueCache::new(cache, 1 << 30))
+        change(&mut settings);
+        Evaluator::start(settings, ValueCache::new(cache.to_owned(), 1 << 30))
     }
 
     /// The checkpoints of one step, 0 or 1.
@@ -138,9 +152,9 @@ impl Family {
     }
 
     /// All 2^n values of every sample and the logits of both networks are PyTorch's.
-    fn assert_parity(&self, worker: &Worker, variables: &Variables, device: DeviceChoice) {
+    fn assert_parity(&self, evaluator: &Evaluator, variables: &Variables, device: DeviceChoice) {
         for (role, source) in Role::BOTH.into_iter().zip(self.pair(1)) {
-            let found = worker.evaluate(source, variables).wait().unwrap().values;
+            let found = evaluator.evaluate(source, variables).wait().unwrap().values;
             for (what, found) in [("values", &found.values), ("logits", &found.logits)] {
                 let wanted = self.expected(&format!("{what}_{role}"));
                 let error = largest_difference(found, &wanted);
@@ -244,10 +258,10 @@ fn largest_difference(found: &[Vec<f64>], wanted: &[Vec<f64>]) -> f64 {
 fn assert_values(family: Option<Family>) {
     let Some(family) = family else { return };
     for device in common::devices() {
-        let worker = family.start("probe.safetensors", device).unwrap();
-        let variables = worker.choose(family.pair(0)).wait().unwrap().unwrap();
+        let evaluator = family.start("probe.safetensors", device).unwrap();
+        let variables = evaluator.choose(family.pair(0)).wait().unwrap().unwrap();
         assert_eq!(variables.count, VARIABLES);
-        family.assert_parity(&worker, &variables, device);
+        family.assert_parity(&evaluator, &variables, device);
     }
 }
 
@@ -271,15 +285,83 @@ fn values_of_a_table_masked_at_the_input_are_those_of_pytorch() {
 fn two_architectures_are_masked_at_the_same_patches() {
     let Some(family) = Family::images() else { return };
     for device in common::devices() {
-        let worker = family.start("probe-rule.safetensors", device).unwrap();
-        let variables = worker.choose(family.pair(0)).wait().unwrap().unwrap();
+        let evaluator = family.start("probe-rule.safetensors", device).unwrap();
+        let variables = evaluator.choose(family.pair(0)).wait().unwrap().unwrap();
         let Assignment::Patches { chosen, .. } = &variables.assignment else {
             panic!("{variables:?}")
         };
         let chosen: Vec<Vec<f64>> =
             chosen.iter().map(|row| row.iter().map(|&patch| patch as f64).collect()).collect();
         assert_eq!(chosen, family.expected("chosen"));
-        family.assert_parity(&worker, &variables, device);
+        family.assert_parity(&evaluator, &variables, device);
+    }
+}
+
+/// The values of both networks on some devices, with a cache of their own.
+fn values_on(
+    family: &Family,
+    devices: &[DeviceChoice],
+    change: &dyn Fn(&mut Settings),
+) -> Vec<ProbeValues> {
+    let cache = tempfile::tempdir().unwrap();
+    let evaluator = family.start_with("probe-rule.safetensors", cache.path(), |settings| {
+        settings.devices = devices.to_vec();
+        change(settings);
+    });
+    let evaluator = evaluator.unwrap();
+    assert_eq!(evaluator.devices().len(), devices.len());
+    let variables = evaluator.choose(family.pair(0)).wait().unwrap().unwrap();
+    let evaluate = |source| {
+        let evaluated = evaluator.evaluate(source, &variables).wait().unwrap();
+        assert!(evaluated.rows > 0 && evaluated.cached.is_kept);
+        evaluated.values
+    };
+    let values: Vec<_> = family.pair(1).into_iter().chain(family.pair(0)).map(evaluate).collect();
+    assert_eq!(evaluator.devices().len(), devices.len(), "none was given up");
+    values
+}
+
+#[test]
+fn several_devices_give_what_one_gives_to_the_last_bit() {
+    let text = ["bert", "llama"].map(Family::text);
+    let gpus = [DeviceChoice::Cuda(0), DeviceChoice::Cuda(1)];
+    for family in text.into_iter().chain([Family::table(), Family::images()]).flatten() {
+        // Ends of batches fall on those of samples, or not; by default as many as suit.
+        for batch in [Some(BATCH), Some(7), Some(64), None] {
+            let change = |settings: &mut Settings| settings.batch = batch;
+            let one = values_on(&family, &[DeviceChoice::Cpu], &change);
+            assert_eq!((one[0].values.len(), one[0].logits.len()), (SAMPLES, SAMPLES));
+            assert_ne!(one[0], one[2], "of two checkpoints");
+            for count in [2, 3] {
+                let several = values_on(&family, &vec![DeviceChoice::Cpu; count], &change);
+                assert_eq!(several, one, "{:?}, batch {batch:?}", family.directory);
+            }
+            if convergd::network::device::cuda_devices() > 1 {
+                let one = values_on(&family, &gpus[..1], &change);
+                assert_eq!(values_on(&family, &gpus, &change), one, "on two GPUs");
+            }
+        }
+        let change = |settings: &mut Settings| settings.precision = Precision::Bf16;
+        let one = values_on(&family, &[DeviceChoice::Cpu], &change);
+        assert!(!one[0].reference.is_empty() && one[0].reference[0] != one[0].values[0]);
+        assert_eq!(values_on(&family, &[DeviceChoice::Cpu; 2], &change), one, "in bfloat16");
+    }
+}
+
+#[test]
+fn little_memory_changes_the_batches_and_nothing_else() {
+    for family in [Family::text("bert"), Family::images()].into_iter().flatten() {
+        let usual = values_on(&family, &[DeviceChoice::Cpu], &|settings| settings.batch = None);
+        let little = values_on(&family, &[DeviceChoice::Cpu], &|settings| {
+            settings.batch = None;
+            // Not enough for one row, which is tried all the same.
+            settings.memory = 1e-12;
+        });
+        for (little, usual) in little.iter().zip(&usual) {
+            let apart = largest_difference(&little.values, &usual.values);
+            // Kernels for one row round otherwise.
+            assert!(apart < TOLERANCE, "{apart}");
+        }
     }
 }
 

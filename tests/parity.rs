@@ -17,7 +17,7 @@ use convergd::evaluation::{
     Baseline, DeviceChoice, Precision, ProbeValues, Settings, ValueCache, VariableRule,
 };
 use convergd::layout::{Layout, Limits, Reading};
-use convergd::network::{Source, Worker};
+use convergd::network::{Evaluator, Source};
 use convergd::role::Role;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -52,24 +52,24 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         common::succeed(common::script("make_parity.py").arg(directory.path()));
         let expected = std::fs::read(directory.path().join("expected.safetensors")).unwrap();
-        Some(Self { directory, expected, device: DeviceChoice::Cpu })
+        Some(Self { directory, expected, devices: vec![DeviceChoice::Cpu] })
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn worker(&self, probe: &str, rule: Option<VariableRule>, baseline: Baseline) -> Worker {
-        self.worker_in(Precision::Float32, probe, rule, baseline)
+    fn evaluator(&self, probe: &str, rule: Option<VariableRule>, baseline: Baseline) -> Evaluator {
+        self.evaluator_in(Precision::Float32, probe, rule, baseline)
     }
 
-    fn worker_in(
+    fn evaluator_in(
         &self,
         precision: Precision,
         probe: &str,
         rule: Option<VariableRule>,
         baseline: Baseline,
-    ) -> Worker {
+    ) -> Evaluator {
         let settings = Settings {
             programs: [self.path("program.ts"), self.path("program.ts")],
             reading: [reading(), reading()],
@@ -77,13 +77,15 @@ impl Fixture {
             samples: None,
             variables: rule,
             baseline,
-            device: self.device,
+            devices: vec![self.device],
             precision,
             threads: 1,
             batch: Some(BATCH),
+            memory: MEMORY_SHARE,
+            priority: Priority::default(),
         };
         let cache = self.path(&format!("cache-{:?}", self.device));
-        Worker::start(settings, ValueCache::new(cache, 1 << 30)).unwrap()
+        Evaluator::start(settings, ValueCache::new(cache, 1 << 30)).unwrap()
     }
 
     fn checkpoint(&self, role: Role) -> Source {
@@ -143,10 +145,10 @@ fn assert_parity(what: &str, found: &[Vec<f64>], wanted: &[Vec<f64>]) {
     assert!(error <= TOLERANCE, "{what}: off by {error}");
 }
 
-fn evaluate(worker: &Worker, source: Source, pair: [Source; 2]) -> ProbeValues {
-    let variables = worker.choose(pair).wait().unwrap().unwrap();
+fn evaluate(evaluator: &Evaluator, source: Source, pair: [Source; 2]) -> ProbeValues {
+    let variables = evaluator.choose(pair).wait().unwrap().unwrap();
     assert_eq!(variables.count, VARIABLES);
-    let values = worker.evaluate(source, &variables).wait().unwrap().values;
+    let values = evaluator.evaluate(source, &variables).wait().unwrap().values;
     assert!(values.values.iter().all(|table| table.len() == 1 << VARIABLES));
     values
 }
@@ -170,9 +172,9 @@ fn values_are_those_of_pytorch() {
 
 fn explicit_variables_with_both_baselines(fixture: &Fixture) {
     for (baseline, name) in [(Baseline::Zero, "zero"), (Baseline::Mean, "mean")] {
-        let worker = fixture.worker("probe.safetensors", None, baseline);
+        let evaluator = fixture.evaluator("probe.safetensors", None, baseline);
         for role in Role::BOTH {
-            let found = evaluate(&worker, fixture.checkpoint(role), fixture.pair());
+            let found = evaluate(&evaluator, fixture.checkpoint(role), fixture.pair());
             let wanted = fixture.rows(&format!("values_{role}_{name}"));
             assert_parity(&format!("{role}, baseline {name}"), &found.values, &wanted);
             let wanted = fixture.rows(&format!("logits_{role}"));
@@ -188,31 +190,31 @@ fn explicit_variables_with_both_baselines(fixture: &Fixture) {
 
 fn patches_are_chosen_as_in_python(fixture: &Fixture) {
     let rule = VariableRule::ImagePatches { grid: GRID, margin: 0, select: VARIABLES };
-    let worker = fixture.worker("probe-rule.safetensors", Some(rule), Baseline::Zero);
-    let variables = worker.choose(fixture.pair()).wait().unwrap().unwrap();
+    let evaluator = fixture.evaluator("probe-rule.safetensors", Some(rule), Baseline::Zero);
+    let variables = evaluator.choose(fixture.pair()).wait().unwrap().unwrap();
     let Assignment::Patches { grid, chosen } = &variables.assignment else {
         panic!("no patches: {variables:?}")
     };
     let chosen: Vec<Vec<f64>> =
         chosen.iter().map(|row| row.iter().map(|&patch| patch as f64).collect()).collect();
     assert_eq!((*grid, chosen), (GRID, fixture.rows("chosen")));
-    let found = evaluate(&worker, fixture.checkpoint(Role::Target), fixture.pair());
+    let found = evaluate(&evaluator, fixture.checkpoint(Role::Target), fixture.pair());
     assert_parity("target, patches by rule", &found.values, &fixture.rows("values_rule"));
 }
 
 /// The comparison can fail: buffers count as much as parameters do.
 fn a_corrupted_statistic_is_seen(fixture: &Fixture) {
-    let worker = fixture.worker("probe.safetensors", None, Baseline::Zero);
-    let found = evaluate(&worker, fixture.corrupted(), fixture.pair());
+    let evaluator = fixture.evaluator("probe.safetensors", None, Baseline::Zero);
+    let found = evaluate(&evaluator, fixture.corrupted(), fixture.pair());
     let change = largest_difference(&found.values, &fixture.rows("values_target_zero"));
     eprintln!("`{STATISTIC}` + 1 changes values by {change:.2}");
     assert!(change > 1e-2, "a wrong `{STATISTIC}` changes values by {change} only");
 }
 
 fn the_cache_answers_alike_without_a_forward(fixture: &Fixture) {
-    let worker = fixture.worker("probe.safetensors", None, Baseline::Mean);
-    let variables = worker.choose(fixture.pair()).wait().unwrap().unwrap();
-    let again = worker.evaluate(fixture.checkpoint(Role::Baseline), &variables).wait().unwrap();
+    let evaluator = fixture.evaluator("probe.safetensors", None, Baseline::Mean);
+    let variables = evaluator.choose(fixture.pair()).wait().unwrap().unwrap();
+    let again = evaluator.evaluate(fixture.checkpoint(Role::Baseline), &variables).wait().unwrap();
     assert_eq!(again.rows, 0, "these values were computed above");
     assert_parity("from the cache", &again.values.values, &fixture.rows("values_baseline_mean"));
 }
@@ -222,8 +224,8 @@ fn lower_precisions_are_near_float32(fixture: &Fixture) {
     let float32 = fixture.rows("values_target_zero");
     let mut errors = Vec::new();
     for precision in [Precision::Tf32, Precision::Bf16] {
-        let worker = fixture.worker_in(precision, "probe.safetensors", None, Baseline::Zero);
-        let found = evaluate(&worker, fixture.checkpoint(Role::Target), fixture.pair());
+        let evaluator = fixture.evaluator_in(precision, "probe.safetensors", None, Baseline::Zero);
+        let found = evaluate(&evaluator, fixture.checkpoint(Role::Target), fixture.pair());
         errors.push(mean_difference(&found.values, &float32));
         eprintln!("{}: {:.1e} from float32 on average", precision.name(), errors[errors.len() - 1]);
         assert_parity("float32 beside it", &found.reference, &float32);
@@ -242,8 +244,9 @@ fn mean_difference(tables: &[Vec<f64>], others: &[Vec<f64>]) -> f64 {
 /// Where rounding is this coarse, kernels for one row and for a hundred differ by a unit of it now and then:
 /// so on average.
 fn bfloat16_is_that_of_pytorch(fixture: &Fixture) {
-    let worker = fixture.worker_in(Precision::Bf16, "probe.safetensors", None, Baseline::Zero);
-    let found = evaluate(&worker, fixture.checkpoint(Role::Target), fixture.pair());
+    let evaluator =
+        fixture.evaluator_in(Precision::Bf16, "probe.safetensors", None, Baseline::Zero);
+    let found = evaluate(&evaluator, fixture.checkpoint(Role::Target), fixture.pair());
     let float32 = fixture.rows("values_target_zero");
     let apart = mean_difference(&found.values, &fixture.rows("values_target_bf16"));
     let rounding = mean_difference(&found.values, &float32);
@@ -251,7 +254,7 @@ fn bfloat16_is_that_of_pytorch(fixture: &Fixture) {
     assert!(apart < 0.1 * rounding, "{apart} from PyTorch's, {rounding} from float32");
     // What it is compared with is float32, and was not spoilt by what came before it.
     assert_parity("float32 beside bfloat16", &found.reference, &float32);
-    let variables = worker.choose(fixture.pair()).wait().unwrap().unwrap();
-    let again = worker.evaluate(fixture.checkpoint(Role::Target), &variables).wait().unwrap();
+    let variables = evaluator.choose(fixture.pair()).wait().unwrap().unwrap();
+    let again = evaluator.evaluate(fixture.checkpoint(Role::Target), &variables).wait().unwrap();
     assert_eq!((again.rows, again.values), (0, found), "the cache keeps both");
 }

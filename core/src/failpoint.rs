@@ -52,6 +52,20 @@ pub fn reach(place: &'static str) {
 #[inline]
 pub fn reach(_place: &'static str) {}
 
+/// Whether a test lets something fail here: `FAILPOINTS='device=1*return'` the first device that is asked.
+#[cfg(feature = "failpoints")]
+pub fn fails(place: &'static str) -> bool {
+    fail::fail_point!(place, |_| true);
+    false
+}
+
+/// Nothing fails.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn fails(_place: &'static str) -> bool {
+    false
+}
+
 /// SIGKILL: nothing is flushed, dropped or tidied up.
 #[cfg(feature = "failpoints")]
 fn die() {

@@ -3,7 +3,7 @@
 use super::of_network;
 use crate::config::Config;
 use crate::evaluation::ValueCache;
-use crate::network::{Source, Worker, device};
+use crate::network::{Evaluator, Source, device};
 use crate::role::Role;
 use convergd_core::cli::Exit;
 use convergd_core::cli::doctor::{Findings, Networks};
@@ -31,20 +31,20 @@ impl Networks for Here {
     fn fit(&self, config: &Config, newest: [Option<PathBuf>; 2], findings: &mut Findings) {
         let what = "networks";
         // Nothing is evaluated, so nothing is cached.
-        let worker = match Worker::start(config.network.clone(), ValueCache::new(PathBuf::new(), 0))
-        {
-            Ok(worker) => worker,
-            Err(error) => return findings.bad(what, &error.to_string(), of_network(&error)),
-        };
-        let (device, samples) = (worker.device(), worker.samples());
+        let evaluator =
+            match Evaluator::start(config.network.clone(), ValueCache::new(PathBuf::new(), 0)) {
+                Ok(evaluator) => evaluator,
+                Err(error) => return findings.bad(what, &error.to_string(), of_network(&error)),
+            };
+        let (devices, samples) = (device::names(&evaluator.devices()), evaluator.samples());
         findings.good(
             what,
-            &format!("programs and {samples} probe samples fit each other on {device}"),
+            &format!("programs and {samples} probe samples fit each other on {devices}"),
         );
         let [Some(target), Some(baseline)] = newest else { return };
         let source = |role, file: PathBuf| Source { role, name: file.clone(), file };
         let pair = [source(Role::Target, target), source(Role::Baseline, baseline)];
-        match worker.choose(pair).wait() {
+        match evaluator.choose(pair).wait() {
             Ok(Some(_)) => findings.good(what, "the newest checkpoints load and give outputs"),
             Ok(None) => findings.warn(what, "the outputs of the newest checkpoints are not finite"),
             Err(error) => findings.bad(what, &error.to_string(), of_network(&error)),

@@ -12,10 +12,11 @@ use crate::evaluation::{ProbeValues, Variables};
 use crate::extractor::ExtractError;
 use crate::failpoint;
 use crate::history::{DeliveryRow, Evidence, HistoryError, Outcome, PairRecord, PairRow};
-use crate::network::device;
-use crate::network::{Answer, Device, Evaluated, NetworkError, Source, Worker};
+use crate::network::memory;
+use crate::network::{Answer, Device, Evaluated, Evaluator, NetworkError, Source};
 use crate::pipeline::{self, Analysis};
 use crate::policy::{self, Decision, MissingMonitor, Notice, Severity};
+use crate::priority;
 use crate::role::Role;
 use crate::tensor_solver::extractor;
 use crossbeam_channel::bounded;
@@ -130,13 +131,15 @@ impl Daemon<'_> {
             }
             None => {
                 let trouble = "outputs are not finite, so the variables are chosen at a later pair";
-                let samples = 2 * self.worker.samples();
+                let samples = 2 * self.evaluator.samples();
                 (Instant::now(), Analysis::failed(samples, trouble.to_owned()))
             }
         };
-        self.metrics.show_device_memory(self.worker.device().memory());
+        let held: Vec<u64> =
+            self.evaluator.devices().into_iter().filter_map(memory::held).collect();
+        self.metrics.show_device_memory((!held.is_empty()).then(|| held.iter().sum()));
         // The trainings beside this need it more until the next checkpoint.
-        device::release_memory();
+        memory::release();
         let extracted = Instant::now();
         failpoint::reach("extracted");
         let (delivery, outcome) = self.commit(pair, &analysis, keys)?;
@@ -182,8 +185,8 @@ impl Daemon<'_> {
         if let Some(values) = self.fixed_values.as_ref().filter(|_| is_fixed) {
             return Ok(values.clone());
         }
-        let evaluated = self.read(watchers, &[checkpoint], |worker| {
-            worker.evaluate(source(checkpoint), variables)
+        let evaluated = self.read(watchers, &[checkpoint], |evaluator| {
+            evaluator.evaluate(source(checkpoint), variables)
         })?;
         self.metrics.count_rows(checkpoint.role, evaluated.rows);
         self.metrics.show_cache(&evaluated.cached);
@@ -193,36 +196,45 @@ impl Daemon<'_> {
         Ok(evaluated)
     }
 
-    /// Asks the network thread for something that reads checkpoints: again where the system could not read
-    /// them, and never of what was rewritten in place before or meanwhile.
+    /// Asks the networks for something that reads checkpoints: again where the system could not read
+    /// them or others had the memory, and never of what was rewritten in place before or meanwhile.
     fn read<T>(
         &mut self,
         watchers: &Watchers,
         checkpoints: &[&Checkpoint],
-        question: impl Fn(&Worker) -> Answer<T>,
+        question: impl Fn(&Evaluator) -> Answer<T>,
     ) -> Result<T> {
         let mut tries = 0;
         loop {
             tries += 1;
             let answer = match self.refuse_rewritten(checkpoints) {
                 Ok(()) => {
-                    let answer = question(&self.worker);
+                    let answer = question(&self.evaluator);
                     let answer = self.wait_for(watchers, answer.receiver())?;
                     let answer = answer.unwrap_or(Err(NetworkError::Died));
+                    self.show_devices();
                     // What was read may be two saves in one.
                     self.refuse_rewritten(checkpoints).and(answer)
                 }
                 Err(error) => Err(error),
             };
             match answer {
-                Err(error @ NetworkError::Checkpoint { is_passing: true, .. })
-                    if tries < MOST_TRIES && !self.is_interrupted =>
-                {
+                Err(error) if error.is_passing() && tries < MOST_TRIES && !self.is_interrupted => {
                     tracing::warn!("{error}; trying again");
                     self.is_interrupted = self.interrupts.recv_timeout(RETRY).is_ok();
                 }
                 answer => return Ok(answer?),
             }
+        }
+    }
+
+    /// How many devices are left; what was prepared on one that is not is prepared anew.
+    pub(super) fn show_devices(&mut self) {
+        let devices = self.evaluator.devices().len();
+        let before = self.metrics.show_devices(devices);
+        for _ in devices..before {
+            self.metrics.count_error("device");
+            self.extractor = None;
         }
     }
 
@@ -274,7 +286,7 @@ impl Daemon<'_> {
         values: [&ProbeValues; 2],
         variables: &Variables,
     ) -> Result<Analysis> {
-        let device = self.worker.device();
+        let device = self.evaluator.device();
         let analysis = match self.analyse_on(device, watchers, values, variables)? {
             Err(error @ ExtractError::Device(_)) if !device.is_cpu() => {
                 tracing::warn!(%device, "extraction moves to the CPU until the next start: {error}");
@@ -295,34 +307,41 @@ impl Daemon<'_> {
         variables: &Variables,
     ) -> Result<std::result::Result<Analysis, ExtractError>> {
         let (settings, threads) = (self.config.interactions, self.config.network.threads);
-        let has_labels = self.worker.labels().is_some();
-        let made = match self.extractor.take() {
-            Some(extractor) => Ok(extractor),
-            None => extractor(variables.count, settings.solver, device, threads)
-                .map(|extractor| self.course.counting(extractor)),
-        };
-        let extractor = match made {
-            Ok(extractor) => extractor,
-            Err(error) => return Ok(Err(error)),
-        };
+        let has_labels = self.evaluator.labels().is_some();
+        let priority = self.config.network.priority;
+        let (made, counting) = (self.extractor.take(), self.course.counting());
         let (done, answer) = bounded(1);
         let answer = std::thread::scope(|scope| {
             let extraction = scope.spawn(move || {
-                let analysis =
-                    pipeline::analyse(values, variables, has_labels, &settings, &*extractor);
+                // Before the extractor starts threads of its own.
+                priority::stand_back(priority);
+                let made = match made {
+                    Some(made) => Ok(made),
+                    None => {
+                        extractor(variables.count, settings.solver, device, threads).map(counting)
+                    }
+                };
+                let extracted = made.map(|extractor| {
+                    let analysis =
+                        pipeline::analyse(values, variables, has_labels, &settings, &*extractor);
+                    (extractor, analysis)
+                });
                 // Nobody waits any more where the history has failed.
-                let _ = done.send((extractor, analysis));
+                let _ = done.send(extracted);
             });
             let answer = self.wait_for(watchers, &answer);
             // A panic there is an error here.
             let _ = extraction.join();
             answer
         });
-        let Some((extractor, analysis)) = answer? else {
-            return Err(DaemonError::Internal("the extraction ended without an answer".to_owned()));
-        };
-        self.extractor = Some(extractor);
-        Ok(analysis)
+        match answer? {
+            Some(Ok((extractor, analysis))) => {
+                self.extractor = Some(extractor);
+                Ok(analysis)
+            }
+            Some(Err(error)) => Ok(Err(error)),
+            None => Err(DaemonError::Internal("the extraction ended without an answer".to_owned())),
+        }
     }
 
     /// The variables, chosen at the first pair whose outputs are finite.
@@ -334,8 +353,8 @@ impl Daemon<'_> {
         if let Some(variables) = &self.variables {
             return Ok(Some(variables.clone()));
         }
-        let chosen = self.read(watchers, &[&pair[0], &pair[1]], |worker| {
-            worker.choose([source(&pair[0]), source(&pair[1])])
+        let chosen = self.read(watchers, &[&pair[0], &pair[1]], |evaluator| {
+            evaluator.choose([source(&pair[0]), source(&pair[1])])
         })?;
         let Some(chosen) = chosen else { return Ok(None) };
         let text = serde_json::to_string(&chosen).map_err(HistoryError::Value)?;

@@ -24,9 +24,10 @@ impl Course {
         Self { progress: progress.clone(), pairs: 0, at_work: None, extracted: Arc::default() }
     }
 
-    /// Counts what is extracted.
-    pub(super) fn counting(&self, extractor: Extractor) -> Extractor {
-        Box::new(Counted { extractor, count: Arc::clone(&self.extracted) })
+    /// What has an extractor count what is extracted.
+    pub(super) fn counting(&self) -> impl FnOnce(Extractor) -> Extractor + use<> {
+        let count = Arc::clone(&self.extracted);
+        |extractor| Box::new(Counted { extractor, count })
     }
 
     pub(super) fn end_pair(&mut self) {
@@ -36,7 +37,7 @@ impl Course {
 
 impl Daemon<'_> {
     pub(super) fn begin_pair(&mut self, step: u64) {
-        self.course.at_work = Some((step, self.worker.rows()));
+        self.course.at_work = Some((step, self.evaluator.rows()));
         self.course.extracted.store(0, Ordering::Relaxed);
         self.show_progress();
     }
@@ -52,9 +53,9 @@ impl Daemon<'_> {
             return progress.show(done, total, String::new());
         };
         // All masked inputs go through the networks, then all tables are extracted.
-        let samples = 2 * self.worker.samples();
+        let samples = 2 * self.evaluator.samples();
         let subsets = self.variables.as_ref().map_or(u64::MAX, |chosen| 1u64 << chosen.count);
-        let valued = (self.worker.rows() - before) / subsets;
+        let valued = (self.evaluator.rows() - before) / subsets;
         let share = |of: f64| (of / samples.max(1) as f64).min(1.0) / 2.0;
         let extracted = extracted.load(Ordering::Relaxed);
         let within = share(valued as f64) + share(extracted as f64);

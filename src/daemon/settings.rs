@@ -4,7 +4,7 @@ use super::{Options, Result};
 use crate::checkpoint::{Checkpoint, fixed, pin};
 use crate::config::Config;
 use crate::history::{History, HistoryError, Outcome, PairRow};
-use crate::network::{NetworkError, Worker};
+use crate::network::{Evaluator, NetworkError};
 use crate::role::Role;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
 
@@ -32,7 +32,7 @@ pub(super) fn last_steps(history: &History, last: Option<&PairRow>) -> Result<Op
 pub(super) fn keep_settings(
     config: &Config,
     options: Options,
-    worker: &Worker,
+    evaluator: &Evaluator,
     history: &History,
     fixed: Option<&Checkpoint>,
 ) -> std::result::Result<(), HistoryError> {
@@ -61,7 +61,7 @@ pub(super) fn keep_settings(
     }
     let mode = if options.dry_run { "dry run" } else { "controlling" };
     history.keep_fact("mode", mode)?;
-    for (name, value) in worker.facts() {
+    for (name, value) in evaluator.facts() {
         history.keep_fact(name, value)?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use super::Result;
 use crate::checkpoint::{Cause, Event, Scans, Watcher};
 use crate::config::Config;
 use crate::history::History;
+use crate::priority;
 use crossbeam_channel::{Receiver, Sender, bounded, never};
 use std::sync::Arc;
 
@@ -41,7 +42,12 @@ impl Watchers {
             let (request, requests) = bounded(1);
             let sender = sender.clone();
             watchers.requests.push(request);
-            watchers.threads.push(std::thread::spawn(move || watcher.run(&sender, &requests)));
+            let priority = config.network.priority;
+            let run = move || {
+                priority::stand_back(priority);
+                watcher.run(&sender, &requests);
+            };
+            watchers.threads.push(std::thread::spawn(run));
         }
         Ok(watchers)
     }

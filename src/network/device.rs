@@ -1,8 +1,7 @@
 //! The device, and libtorch's threads.
 
-use super::NetworkError;
+use super::{NetworkError, memory};
 use crate::evaluation::DeviceChoice;
-use std::ffi::c_int;
 
 /// A device that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +20,6 @@ impl Device {
     pub fn is_cpu(self) -> bool {
         self == Self::CPU
     }
-
-    /// Bytes that libtorch holds on a GPU, in use or kept for the next tensor; nothing on the CPU, whose memory is
-    /// that of the process.
-    pub fn memory(self) -> Option<u64> {
-        let tch::Device::Cuda(index) = self.0 else { return None };
-        u64::try_from(convergd_cuda_memory(c_int::try_from(index).ok()?)).ok()
-    }
 }
 
 impl std::fmt::Display for Device {
@@ -39,9 +31,9 @@ impl std::fmt::Display for Device {
     }
 }
 
-unsafe extern "C" {
-    /// `device.cpp`.
-    safe fn convergd_cuda_memory(index: c_int) -> i64;
+/// Several, for people.
+pub fn names(devices: &[Device]) -> String {
+    devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Finds the device that is asked for.
@@ -100,44 +92,6 @@ pub fn prepare(threads: usize) {
     INTEROP.call_once(|| tch::set_num_interop_threads(1));
 }
 
-/// Gives the memory that is kept between two forwards back to the system.
-pub fn release_memory() {
-    memory::release();
-}
-
-/// libtorch's allocator on the CPU is that of the C library, which hands the memory of each large tensor back
-/// to the system and takes it anew, page by page: a third of the time of a forward.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-mod memory {
-    use libc::{M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, c_int, malloc_trim, mallopt};
-
-    /// The most that the C library takes: larger tensors still come and go.
-    const FROM_HEAP: c_int = 32 << 20;
-    /// Free memory that is kept until [`release`].
-    const KEPT: c_int = 1 << 30;
-
-    pub(super) fn keep() {
-        // Heaps of other threads are limited to 64 MiB and given back piece by piece.
-        for (what, value) in
-            [(M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, FROM_HEAP), (M_TRIM_THRESHOLD, KEPT)]
-        {
-            // SAFETY: it sets a number; what it refuses stays as it was.
-            unsafe { mallopt(what, value) };
-        }
-    }
-
-    pub(super) fn release() {
-        // SAFETY: it gives back what nobody uses.
-        unsafe { malloc_trim(0) };
-    }
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-mod memory {
-    pub(super) fn keep() {}
-    pub(super) fn release() {}
-}
-
 /// Whether libtorch computes, for `doctor`.
 pub fn self_test() -> bool {
     tch::Tensor::from_slice(&[1.5f64, 2.5]).sum(tch::Kind::Double).double_value(&[]) == 4.0
@@ -153,21 +107,6 @@ pub fn libtorch_path() -> Option<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_gpu_has_memory_of_its_own() {
-        assert_eq!(Device::CPU.memory(), None);
-        let gpus = cuda_devices();
-        if gpus == 0 {
-            // libtorch has no allocator to ask: it is told, not fatal.
-            assert_eq!(Device(tch::Device::Cuda(0)).memory(), None);
-            return;
-        }
-        let device = Device(tch::Device::Cuda(0));
-        let tensor = tch::Tensor::zeros([1 << 20], (tch::Kind::Float, device.torch()));
-        let held = device.memory();
-        assert!(held >= Some(4 << 20), "{held:?} with {tensor:?}");
-    }
 
     #[test]
     fn a_cuda_device_that_is_not_there_says_what_to_try() {

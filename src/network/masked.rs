@@ -1,10 +1,10 @@
 //! The masked copies x_S of a sample, made on the device from one feature tensor.
 
-use super::values::{Sample, refuse};
+use super::sample::{Sample, refuse};
 use super::variables::Layout;
-use super::{NetworkError, Probe, variables};
+use super::{Context, NetworkError, Probe, variables};
 use crate::evaluation::{Baseline, Variables};
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 /// Of an int32.
 const HIGHEST_BIT: i32 = 31;
@@ -88,29 +88,36 @@ impl Masked {
     }
 
     /// Room for the features of so many masked copies.
-    pub(super) fn room(&self, rows: usize) -> Tensor {
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub(super) fn room(&self, rows: usize) -> Result<Tensor, NetworkError> {
         let features = &self.sample.features;
         let mut size = features.size();
         size[0] = rows as i64;
-        Tensor::empty(size, (features.kind(), features.device()))
+        let room = Tensor::f_empty(size, (features.kind(), features.device()));
+        room.context(|| format!("{rows} masked inputs at a time"))
     }
 
     /// Writes the masked copies of these subsets into `rows` [B, …]; their further inputs, [B, …] each.
-    pub(super) fn write(&self, bitmasks: &Tensor, rows: &mut Tensor) -> Vec<Tensor> {
-        let mask = self.layout.shape_mask(&presence(bitmasks, &self.shifts));
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub(super) fn write(
+        &self,
+        bitmasks: &Tensor,
+        rows: &mut Tensor,
+    ) -> Result<Vec<Tensor>, NetworkError> {
+        let mask = presence(bitmasks, &self.shifts);
+        let mask = mask.context(|| format!("masks of {} inputs", bitmasks.size()[0]))?;
+        let mask = self.layout.shape_mask(&mask);
         self.features.mask_into(&mask, rows);
         let expand = |own: &Tensor| {
             let mut size = own.size();
             size[0] = bitmasks.size()[0];
             own.expand(size, false)
         };
-        self.sample.further.iter().map(expand).collect()
-    }
-
-    /// Bytes of the features of one masked copy.
-    pub(super) fn bytes(&self) -> usize {
-        let features = &self.sample.features;
-        features.numel() * features.kind().elt_size_in_bytes()
+        Ok(self.sample.further.iter().map(expand).collect())
     }
 }
 
@@ -120,9 +127,10 @@ pub(super) fn subsets(count: usize, device: tch::Device) -> Tensor {
 }
 
 /// Presence of each position as a mask of bits: int32 [B, positions], −1 where present and 0 elsewhere.
-fn presence(bitmasks: &Tensor, shifts: &Tensor) -> Tensor {
+fn presence(bitmasks: &Tensor, shifts: &Tensor) -> Result<Tensor, TchError> {
     // The highest bit is the sign, which a shift to the right repeats.
-    bitmasks.bitwise_left_shift(shifts).bitwise_right_shift_tensor_scalar(i64::from(HIGHEST_BIT))
+    let shifted = bitmasks.f_bitwise_left_shift(shifts)?;
+    shifted.f_bitwise_right_shift_tensor_scalar(i64::from(HIGHEST_BIT))
 }
 
 /// Whether the variables and the baseline fit the features [1, …] of the first sample.
@@ -180,7 +188,7 @@ mod tests {
     #[test]
     fn presence_follows_the_bits() {
         let shifts = Tensor::from_slice(&[31i32, 30, 29]).unsqueeze(0);
-        let bits = presence(&subsets(2, tch::Device::Cpu), &shifts);
+        let bits = presence(&subsets(2, tch::Device::Cpu), &shifts).expect("bits");
         let bits = Vec::<Vec<i32>>::try_from(&bits).expect("rows");
         let wanted = [[0, 0, -1], [-1, 0, -1], [0, -1, -1], [-1; 3]];
         assert_eq!(bits, wanted.map(|row| row.to_vec()));
@@ -189,7 +197,7 @@ mod tests {
     #[test]
     fn masked_features_are_those_of_where_to_the_last_bit() {
         let shifts = Tensor::from_slice(&[31i32, 30, 29]).unsqueeze(0);
-        let mask = presence(&subsets(2, tch::Device::Cpu), &shifts);
+        let mask = presence(&subsets(2, tch::Device::Cpu), &shifts).expect("bits");
         let own = [1.5f32, f32::NAN, -0.0];
         for absent in [[0.0f32; 3], [2.5, f32::INFINITY, -1e-40]] {
             let features = Tensor::from_slice(&own).view([1, 3]);

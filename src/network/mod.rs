@@ -1,24 +1,37 @@
 //! Networks in libtorch: with `tensor_solver` and `loss`, the only module that names tch.
 //!
 //! A [`program`] is a TorchScript file with `features` and `head` (DESIGN section 4); [`weights`] copies
-//! a checkpoint into it by name; [`probe`] is the held-out samples, [`variables`] says what is masked;
-//! `masked` makes the copies that lack variables, and [`values`] computes v(S) for every S, in a
-//! [`precision`]; a cache keeps them. [`worker`] owns all of it on one thread.
+//! a checkpoint into it by name, `placement` brings them to the device; [`probe`] is the held-out samples, each a
+//! [`sample`] on the device, [`variables`] says what is masked; `masked` makes the copies that lack variables,
+//! [`inputs`] sends all of them through the network in a [`precision`], a [`batch`] at a time as [`memory`] allows,
+//! and [`values`] are what comes out. `networks` are all that is on one device, owned by the thread of a `worker`;
+//! the [`evaluator`] shares the work out among the devices, and a cache keeps what was evaluated.
 
+pub mod batch;
 pub mod device;
+pub mod evaluator;
+pub mod inputs;
 mod masked;
+pub mod memory;
+mod networks;
+mod placement;
 pub mod precision;
 pub mod probe;
 pub mod program;
+pub mod sample;
+mod source;
 pub mod values;
 pub mod variables;
 pub mod weights;
-pub mod worker;
+mod worker;
 
+pub use batch::Batch;
 pub use device::Device;
+pub use evaluator::{Answer, Evaluated, Evaluator};
+pub use inputs::MaskedInputs;
 pub use probe::Probe;
 pub use program::Program;
-pub use worker::{Answer, Evaluated, Source, Worker};
+pub use source::Source;
 
 use std::path::PathBuf;
 use thiserror::Error;
@@ -73,6 +86,16 @@ impl NetworkError {
     pub fn is_of_checkpoint(&self) -> bool {
         matches!(self, Self::Checkpoint { .. })
     }
+
+    /// Whether the same may be possible a little later: a file that could not be read, memory that others have.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Checkpoint { is_passing: true, .. }) || memory::is_exhausted(self)
+    }
+
+    /// Whether another device may do what this one could not.
+    pub(crate) fn is_of_device(&self) -> bool {
+        matches!(self, Self::Torch { .. } | Self::Died)
+    }
 }
 
 /// Gives libtorch's errors a context; its messages carry a stack after the first line.
@@ -97,4 +120,19 @@ pub(crate) fn first_lines(error: &tch::TchError) -> String {
     let end = text.find("Exception raised from").unwrap_or(text.len());
     let mut lines = text[..end].lines().map(str::trim).filter(|line| !line.is_empty());
     lines.by_ref().take(3).collect::<Vec<_>>().join(" ")
+}
+
+/// tch panics where libtorch refuses something that was not foreseen; the thread lives on.
+pub(crate) fn guarded<T>(
+    work: impl FnOnce() -> Result<T, NetworkError>,
+) -> Result<T, NetworkError> {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+        Err(NetworkError::Torch {
+            context: "BUG: libtorch refused something unforeseen".to_owned(),
+            message: text.lines().next().unwrap_or_default().to_owned(),
+        })
+    })
 }

@@ -6,6 +6,7 @@
 
 use super::{Device, NetworkError};
 use crate::evaluation::Precision;
+use std::sync::{Mutex, PoisonError};
 
 /// Whether the device can compute so.
 ///
@@ -31,15 +32,26 @@ pub fn within<T>(
     work: impl FnOnce() -> Result<T, NetworkError>,
 ) -> Result<T, NetworkError> {
     /// Also where the work panics.
-    struct Restore(tch::Device);
+    struct Restore(Precision, tch::Device);
     impl Drop for Restore {
         fn drop(&mut self) {
-            let _ = use_float32(self.0);
+            let Self(precision, device) = *self;
+            let _ = set(Precision::Float32, device, |uses| *uses -= u32::from(is_tf32(precision)));
         }
     }
-    set(precision, device)?;
-    let _restore = Restore(device);
-    work()
+    // First, so that what libtorch refuses halfway is undone.
+    let restore = Restore(precision, device);
+    set(precision, device, |uses| *uses += u32::from(is_tf32(precision)))?;
+    let result = work();
+    drop(restore);
+    result
+}
+
+/// TF32 belongs to the process, and several devices may be at work: it holds until the last has done.
+static USES_OF_TF32: Mutex<u32> = Mutex::new(0);
+
+fn is_tf32(precision: Precision) -> bool {
+    precision == Precision::Tf32
 }
 
 /// What holds outside of [`within`]; libtorch by itself allows TF32 in convolutions.
@@ -47,12 +59,19 @@ pub fn within<T>(
 /// # Errors
 /// libtorch's.
 pub fn use_float32(device: tch::Device) -> Result<(), NetworkError> {
-    set(Precision::Float32, device)
+    set(Precision::Float32, device, |_| ())
 }
 
-fn set(precision: Precision, device: tch::Device) -> Result<(), NetworkError> {
-    let (tf32, bf16) = (precision == Precision::Tf32, precision == Precision::Bf16);
-    match convergd_set_precision(device.is_cuda(), tf32, bf16) {
+/// Autocast is of the thread that calls.
+fn set(
+    precision: Precision,
+    device: tch::Device,
+    count: impl FnOnce(&mut u32),
+) -> Result<(), NetworkError> {
+    let mut uses = USES_OF_TF32.lock().unwrap_or_else(PoisonError::into_inner);
+    count(&mut uses);
+    let bf16 = precision == Precision::Bf16;
+    match convergd_set_precision(device.is_cuda(), *uses > 0, bf16) {
         0 => Ok(()),
         _ => Err(NetworkError::Torch {
             context: format!("precision {}", precision.name()),

@@ -1,5 +1,6 @@
 //! A TorchScript program: `features` up to the split layer, `head` from there to the logits.
 
+use super::placement::Placement;
 use super::{Context, Device, NetworkError, Probe, first_lines};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,8 @@ pub struct Program {
     /// Names of the inputs after the first.
     further: Vec<String>,
     digest: blake3::Hash,
+    device: tch::Device,
+    placement: Placement,
     /// Rows that have gone through the head.
     rows: Arc<AtomicU64>,
 }
@@ -60,6 +63,9 @@ impl Program {
         let meta = read_meta(&module).map_err(&refuse)?;
         check_settled(&meta, path, device).map_err(&refuse)?;
         let parameters = named_parameters(&module, &meta.prefix).map_err(&refuse)?;
+        let tensors: Vec<Tensor> =
+            parameters.iter().map(|(_, tensor)| tensor.shallow_clone()).collect();
+        let placement = Placement::new(&tensors, device.0)?;
         let mut program = Self {
             path: path.to_owned(),
             module,
@@ -67,6 +73,8 @@ impl Program {
             parameters,
             further: meta.inputs.into_iter().skip(1).collect(),
             digest: blake3::hash(&bytes),
+            device: device.0,
+            placement,
             rows: Arc::default(),
         };
         let sample = probe.sample(0, &program.further).map_err(|message| {
@@ -78,7 +86,7 @@ impl Program {
 
     fn try_on(&mut self, sample: &[Tensor]) -> Result<(), NetworkError> {
         let sample: Vec<Tensor> =
-            sample.iter().map(|tensor| tensor.to_device(self.device())).collect();
+            sample.iter().map(|tensor| tensor.to_device(self.device)).collect();
         let features = self.features(&sample);
         if features.as_ref().is_err_and(|error| is_missing(error, "features")) {
             self.is_split = false;
@@ -125,8 +133,17 @@ impl Program {
         NetworkError::Program { path: self.path.clone(), message }
     }
 
-    fn device(&self) -> tch::Device {
-        self.parameters.first().map_or(tch::Device::Cpu, |(_, tensor)| tensor.device())
+    /// Brings the weights to the device; after [`load`](Self::load) they are there.
+    ///
+    /// # Errors
+    /// A device that fails, or has not enough memory.
+    pub fn go(&mut self) -> Result<(), NetworkError> {
+        self.placement.go()
+    }
+
+    /// Keeps the weights in the memory of the host until the device is at work again.
+    pub fn come_home(&mut self) {
+        self.placement.come_home();
     }
 
     /// Names of the inputs after the first, as the probe has them.

@@ -2,10 +2,11 @@
 
 use crate::common;
 use convergd::evaluation::{
-    Baseline, DeviceChoice, Precision, ProbeValues, Settings, ValueCache, VariableRule, Variables,
+    Baseline, DeviceChoice, MEMORY_SHARE, Precision, Priority, ProbeValues, Settings, ValueCache,
+    VariableRule, Variables,
 };
 use convergd::layout::{Flaw, Layout, Limits, Reading, Weights};
-use convergd::network::{NetworkError, Source, Worker};
+use convergd::network::{Evaluator, NetworkError, Source};
 use convergd::role::Role;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -59,7 +60,7 @@ impl Fixture {
     }
 
     /// Both networks of the pair have this program, read in this way.
-    pub(crate) fn worker(&self, program: &str, reading: Reading) -> Networks {
+    pub(crate) fn evaluator(&self, program: &str, reading: Reading) -> Networks {
         // A cache would answer for a network that cannot be loaded.
         let cache = tempfile::tempdir().unwrap();
         let is_bert = program == "bert.ts";
@@ -71,14 +72,16 @@ impl Fixture {
             samples: None,
             variables: is_bert.then_some(VariableRule::Columns { groups: 4 }),
             baseline: Baseline::Zero,
-            device: DeviceChoice::Cpu,
+            devices: vec![DeviceChoice::Cpu],
             precision: Precision::Float32,
             threads: 1,
             batch: Some(16),
+            memory: MEMORY_SHARE,
+            priority: Priority::default(),
         };
-        let worker =
-            Worker::start(settings, ValueCache::new(cache.path().to_owned(), 1 << 30)).unwrap();
-        Networks { worker, _cache: cache }
+        let evaluator =
+            Evaluator::start(settings, ValueCache::new(cache.path().to_owned(), 1 << 30)).unwrap();
+        Networks { evaluator, _cache: cache }
     }
 
     pub(crate) fn rows(&self, name: &str) -> Vec<Vec<f64>> {
@@ -90,17 +93,17 @@ impl Fixture {
     }
 }
 
-/// A started worker.
+/// A started evaluator.
 pub(crate) struct Networks {
-    worker: Worker,
+    evaluator: Evaluator,
     _cache: tempfile::TempDir,
 }
 
 impl Networks {
     pub(crate) fn evaluate(&self, path: &Path) -> Result<ProbeValues, NetworkError> {
         let source = |role| Source { role, file: path.to_owned(), name: path.to_owned() };
-        let variables: Variables = self.worker.choose(Role::BOTH.map(source)).wait()?.unwrap();
-        Ok(self.worker.evaluate(source(Role::Target), &variables).wait()?.values)
+        let variables: Variables = self.evaluator.choose(Role::BOTH.map(source)).wait()?.unwrap();
+        Ok(self.evaluator.evaluate(source(Role::Target), &variables).wait()?.values)
     }
 }
 

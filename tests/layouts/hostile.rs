@@ -39,7 +39,7 @@ torch.save(Evil(), sys.argv[1])";
 #[test]
 fn a_damaged_checkpoint_leaves_the_network_as_it_was() {
     let Some(fixture) = fixture() else { return };
-    let networks = fixture.worker("program.ts", reading(Layout::Torch, None));
+    let networks = fixture.evaluator("program.ts", reading(Layout::Torch, None));
     let good = networks.evaluate(&fixture.good("plain.pt")).unwrap();
     let mut bytes = std::fs::read(fixture.good("plain.pt")).unwrap();
     // In the data of the last tensor but one, behind tensors that are good.
@@ -205,7 +205,7 @@ torch.save(state, sys.argv[2])";
     let mut command = common::python();
     command.args(["-c", make]).args([&fixture.good("plain.pt"), &file]);
     assert!(command.status().unwrap().success());
-    let networks = fixture.worker("program.ts", reading(Layout::Torch, None));
+    let networks = fixture.evaluator("program.ts", reading(Layout::Torch, None));
     let error = networks.evaluate(&file).unwrap_err().to_string();
     assert!(error.contains("shape [2147483648], but the program wants [3, 8]"), "{error}");
 }

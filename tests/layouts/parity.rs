@@ -35,7 +35,7 @@ const CASES: [(Layout, &str, Option<&str>, &str); 23] = [
 ];
 
 fn differences(fixture: &Fixture, name: &str, reading_of: (Layout, Option<&str>)) -> [[f64; 2]; 2] {
-    let networks = fixture.worker("program.ts", reading(reading_of.0, reading_of.1));
+    let networks = fixture.evaluator("program.ts", reading(reading_of.0, reading_of.1));
     let found = networks.evaluate(&fixture.good(name)).unwrap();
     let against = |other: &str| {
         let values = fixture.rows(&format!("values_{other}"));
@@ -50,7 +50,7 @@ fn differences(fixture: &Fixture, name: &str, reading_of: (Layout, Option<&str>)
 fn every_layout_gives_the_values_of_pytorch() {
     let Some(fixture) = fixture() else { return };
     for (layout, name, key, network) in CASES {
-        let networks = fixture.worker("program.ts", reading(layout, key));
+        let networks = fixture.evaluator("program.ts", reading(layout, key));
         let found = networks.evaluate(&fixture.good(name)).unwrap();
         for (kind, found) in [("values", &found.values), ("logits", &found.logits)] {
             let error = difference(found, &fixture.rows(&format!("{kind}_{network}")));
@@ -72,7 +72,7 @@ fn the_comparison_can_fail() {
 #[test]
 fn directories_of_hugging_face_give_the_logits_of_pytorch() {
     let Some(fixture) = fixture() else { return };
-    let networks = fixture.worker("bert.ts", reading(Layout::Hf, None));
+    let networks = fixture.evaluator("bert.ts", reading(Layout::Hf, None));
     for name in ["checkpoint-7", "checkpoint-8", "checkpoint-9", "final"] {
         let found = networks.evaluate(&fixture.good(name)).unwrap();
         let error = difference(&found.logits, &fixture.rows("logits_bert"));
@@ -109,7 +109,7 @@ fn where_the_network_stands_twice_the_key_is_asked_for() {
         (None, ["as `ema.…` and as `model.…`", "`weights: ema`"]),
         (Some("emma"), ["no whole network under `weights: emma`", "`ema.…`"]),
     ] {
-        let networks = fixture.worker("program.ts", reading(Layout::Torch, key));
+        let networks = fixture.evaluator("program.ts", reading(Layout::Torch, key));
         let error = networks.evaluate(&fixture.good("ema.pt")).unwrap_err().to_string();
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     }

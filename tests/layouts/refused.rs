@@ -46,7 +46,7 @@ fn python(code: &str, arguments: &[&Path]) {
 
 /// A converted checkpoint gives the values of the network that was saved.
 fn assert_is_network_a(fixture: &Fixture, converted: &Path) {
-    let networks = fixture.worker("program.ts", reading(Layout::Torch, None));
+    let networks = fixture.evaluator("program.ts", reading(Layout::Torch, None));
     let found = networks.evaluate(converted).unwrap();
     let error = difference(&found.values, &fixture.rows("values_a"));
     assert!(error <= 1e-4, "off by {error}");

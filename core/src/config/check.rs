@@ -1,16 +1,18 @@
 //! Loose types → [`Config`]: the one place where ranges are checked and defaults are set.
 
 mod checkpoints;
+mod compute;
 mod condition;
 mod control;
 mod notify;
 mod policy;
 
 use self::checkpoints::Origin;
+use self::compute::Compute;
 use super::yaml::Checked;
 use super::{Config, End, Interactions, Problems, Written, file};
 use crate::checkpoint::Watching;
-use crate::evaluation::{DeviceChoice, Precision, UnknownDevice, UnknownPrecision, VariableRule};
+use crate::evaluation::VariableRule;
 use crate::layout::{Layout, Limits, Reading, Steps};
 use crate::policy::Policy;
 use crate::role::Role;
@@ -114,13 +116,7 @@ impl Check {
         let order = self.pairing(&pairing);
         let probe = self.probe(file.probe.unwrap_or_default());
         let compute = file.compute.unwrap_or_default();
-        let device = self.device(compute.device);
-        let precision = self.precision(compute.precision);
-        let threads = self.count("compute.threads", compute.threads, 1..=1024, 1);
-        let batch = match compute.batch {
-            None => Some(None),
-            given => self.count("compute.batch", given, 1..=1 << 20, 1).map(Some),
-        };
+        let compute = self.compute(compute);
         let interactions = self.interactions(file.interactions.unwrap_or_default());
         let policy = self.policy(file.policy.unwrap_or_default());
         let notify = self.notify(file.notify.unwrap_or_default());
@@ -141,6 +137,7 @@ impl Check {
         let (target, target_program, target_reading) = target?;
         let (baseline, baseline_program, baseline_reading) = baseline?;
         let (watch, fixed) = self.sources(target, baseline)?;
+        let Compute { devices, precision, threads, batch, memory, priority } = compute?;
         let (probe_file, samples, variables, baseline_value) = probe?;
         Some(Config {
             source: source.to_owned(),
@@ -158,10 +155,12 @@ impl Check {
                 samples,
                 variables,
                 baseline: baseline_value,
-                device: device?,
-                precision: precision?,
-                threads: threads?,
-                batch: batch?,
+                devices,
+                precision,
+                threads,
+                batch,
+                memory,
+                priority,
             },
             interactions: interactions?,
             policy: policy?,
@@ -395,24 +394,6 @@ impl Check {
             self.count(at, file.largest_basis, 0..=LARGEST_BASIS, RUN_LARGEST_BASIS);
         let solver = sparsify::Settings { gap: gap?, largest_basis: largest_basis?, ..defaults };
         Some(Interactions { noise: noise?, salience: salience?, solver })
-    }
-
-    fn device(&mut self, device: Option<String>) -> Option<DeviceChoice> {
-        let device = device.unwrap_or_else(|| "auto".to_owned());
-        let choice: Result<DeviceChoice, UnknownDevice> = device.parse();
-        if let Err(error) = choice {
-            self.checked.report("compute.device", format!("is `{device}`; {error}"));
-        }
-        choice.ok()
-    }
-
-    fn precision(&mut self, precision: Option<String>) -> Option<Precision> {
-        let Some(precision) = precision else { return Some(Precision::default()) };
-        let choice: Result<Precision, UnknownPrecision> = precision.parse();
-        if let Err(error) = choice {
-            self.checked.report("compute.precision", format!("is `{precision}`; {error}"));
-        }
-        choice.ok()
     }
 
     fn listen(&mut self, listen: Option<String>) -> Option<Option<std::net::SocketAddr>> {

@@ -274,6 +274,9 @@ pub struct Interactions {
 pub struct Compute {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
     pub device: Option<String>,
+    /// Several devices of one kind instead, which share the samples.
+    #[schemars(length(min = 1))]
+    pub devices: Option<Vec<String>>,
     /// `fp32`, `tf32` (NVIDIA GPUs) or `bf16`.
     pub precision: Option<String>,
     /// Threads of libtorch and of the solver, each.
@@ -282,6 +285,13 @@ pub struct Compute {
     /// Masked inputs in one forward.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub batch: Option<usize>,
+    /// Share of a device's free memory that a batch may take.
+    pub memory: Option<Factor>,
+    /// Niceness of the threads that evaluate and extract.
+    #[schemars(range(max = 19))]
+    pub nice: Option<usize>,
+    /// Their priority for the disk: `normal`, `low` or `idle`.
+    pub io: Option<String>,
 }
 
 /// `cache:`

@@ -1,6 +1,6 @@
-//! The device that is asked for.
+//! The devices that are asked for.
 
-/// What the configuration asks for.
+/// One of those that the configuration asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA where there is a device, else the CPU.

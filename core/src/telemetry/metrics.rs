@@ -56,6 +56,7 @@ pub struct Metrics {
     pub solver_gap_max: Gauge,
     noise_floor: GaugeVec,
     device_memory: GaugeVec,
+    devices: IntGauge,
     checkpoint_last_seen: GaugeVec,
     evaluation_lag: IntGaugeVec,
     /// Checkpoints that wait for their partner or their evaluation.
@@ -171,8 +172,12 @@ impl Metrics {
             )?,
             device_memory: new.gauges(
                 "device_memory_bytes",
-                "Memory of the GPU that this process holds after the last pair; none on a CPU",
+                "Memory of the GPUs that was held for the last pair, given back since; none on a CPU",
                 &[],
+            )?,
+            devices: new.whole_gauge(
+                "devices",
+                "Devices in use; one that fails is given up until the next start",
             )?,
             checkpoint_last_seen: new.gauges(
                 "checkpoint_last_seen_timestamp_seconds",
@@ -230,7 +235,7 @@ impl Metrics {
         for stage in STAGES {
             self.stage_duration.with_label_values(&[stage]);
         }
-        for stage in STAGES.into_iter().chain(["history", "cache", "tensorboard"]) {
+        for stage in STAGES.into_iter().chain(["history", "cache", "device", "tensorboard"]) {
             self.errors_total.with_label_values(&[stage]);
         }
         for outcome in ["hit", "miss", "damaged"] {
@@ -284,7 +289,14 @@ impl Metrics {
         show(&self.noise_floor, &series);
     }
 
-    /// Shows the memory that is held on a device; a CPU has none of its own.
+    /// Shows how many devices are in use, and gives how many it showed before.
+    pub fn show_devices(&self, count: usize) -> usize {
+        let before = usize::try_from(self.devices.get()).unwrap_or(0);
+        self.devices.set(i64::try_from(count).unwrap_or(i64::MAX));
+        before
+    }
+
+    /// Shows the memory that is held on devices; a CPU has none of its own.
     pub fn show_device_memory(&self, bytes: Option<u64>) {
         let series: Vec<_> = bytes.map(|bytes| ([], bytes as f64)).into_iter().collect();
         show(&self.device_memory, &series);

@@ -1,0 +1,45 @@
+//! How a thread that works for long stands back behind a training on the same machine.
+
+/// Of the threads that evaluate, extract and read checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Priority {
+    /// As of nice(1), 0 to 19: at 10 a thread gets a tenth of what one at 0 gets, where both want the same core.
+    pub nice: u8,
+    /// For the disk.
+    pub io: IoPriority,
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self { nice: 10, io: IoPriority::Low }
+    }
+}
+
+/// As of ionice(1); not every scheduler of a disk heeds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoPriority {
+    /// As any other process.
+    Normal,
+    /// Best effort, after all others: level 7.
+    Low,
+    /// Only while nobody else wants the disk.
+    Idle,
+}
+
+/// A text that names no priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("write `normal`, `low` or `idle`")]
+pub struct UnknownIoPriority;
+
+impl std::str::FromStr for IoPriority {
+    type Err = UnknownIoPriority;
+
+    fn from_str(text: &str) -> Result<Self, UnknownIoPriority> {
+        match text {
+            "normal" => Ok(Self::Normal),
+            "low" => Ok(Self::Low),
+            "idle" => Ok(Self::Idle),
+            _ => Err(UnknownIoPriority),
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! Evaluates checkpoints on all devices, or finds their values in the cache.
+//!
+//! The rows of a checkpoint, its masked inputs, are cut at the ends of batches, so that every batch holds the same
+//! rows whichever device takes it: several devices give what one gives, to the last bit. A device takes the next part
+//! when it has done one. One that fails is given up, and the others take what it has left, for as long as there is
+//! another.
+
+use super::networks::{About, Question};
+use super::values::Values;
+use super::worker::{Event, Starting, Work, Worker};
+use super::{Device, NetworkError, Source};
+use crate::evaluation::cache::Found;
+use crate::evaluation::precision::REFERENCE_SAMPLES;
+use crate::evaluation::{Cached, Precision, ProbeValues, Settings, ValueCache, Variables};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Parts for each device: the last ones end at about the same time.
+const PARTS_OF_A_DEVICE: usize = 8;
+
+/// The values of one checkpoint.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// What the network gave.
+    pub values: ProbeValues,
+    /// Masked inputs that went through the network; 0 when the cache had the answer.
+    pub rows: u64,
+    /// The name of the values in the cache: what they depend on.
+    pub key: String,
+    /// What became of it in the cache.
+    pub cached: Cached,
+}
+
+/// What the thread is asked; every question has its one answer.
+enum Command {
+    Choose([Source; 2], Sender<Result<Option<Variables>, NetworkError>>),
+    Evaluate(Source, Variables, Sender<Result<Evaluated, NetworkError>>),
+}
+
+/// What the thread will say.
+pub struct Answer<T>(Receiver<Result<T, NetworkError>>);
+
+impl<T> Answer<T> {
+    /// Where it arrives, for whoever waits for other things too; the sender is gone where the thread is.
+    pub fn receiver(&self) -> &Receiver<Result<T, NetworkError>> {
+        &self.0
+    }
+
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// Those of the question, and a thread that is gone.
+    pub fn wait(self) -> Result<T, NetworkError> {
+        self.0.recv().unwrap_or(Err(NetworkError::Died))
+    }
+}
+
+/// A handle on the thread that asks the devices.
+pub struct Evaluator {
+    commands: Sender<Command>,
+    about: About,
+    devices: Arc<Mutex<Vec<Device>>>,
+    /// Of both networks, device by device.
+    rows: Vec<Arc<AtomicU64>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Evaluator {
+    /// Loads and tries everything on all devices before it returns.
+    ///
+    /// # Errors
+    /// A device, program or probe that cannot be used.
+    pub fn start(settings: Settings, cache: ValueCache) -> Result<Self, NetworkError> {
+        let starting = |number| Starting::new(settings.clone(), number);
+        let starting: Result<Vec<_>, _> = (0..settings.devices.len()).map(starting).collect();
+        let workers: Result<Vec<_>, _> = starting?.into_iter().map(Starting::finish).collect();
+        let workers = workers?;
+        let Some(first) = workers.first() else {
+            return Err(NetworkError::Device("no device is asked for".to_owned()));
+        };
+        let about = first.about().clone();
+        let rows = workers.iter().flat_map(Worker::rows).cloned().collect();
+        let devices = workers.iter().map(|worker| worker.about().device).collect();
+        let devices = Arc::new(Mutex::new(devices));
+        let (commands, received) = bounded(1);
+        let evaluation = Evaluation {
+            settings,
+            about: about.clone(),
+            workers,
+            cache,
+            was_uncached: false,
+            devices: devices.clone(),
+        };
+        let thread = std::thread::Builder::new().name("evaluation".to_owned());
+        let thread = thread.spawn(move || evaluation.serve(&received));
+        let thread = thread.map_err(|error| NetworkError::Device(format!("no thread: {error}")))?;
+        Ok(Self { commands, about, devices, rows, thread: Some(thread) })
+    }
+
+    /// The devices in use, in the order in which they were asked for; those that failed are not among them.
+    pub fn devices(&self) -> Vec<Device> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The first device in use: where extraction is done too.
+    pub fn device(&self) -> Device {
+        self.devices().first().copied().unwrap_or(self.about.device)
+    }
+
+    /// Number of probe samples.
+    pub fn samples(&self) -> usize {
+        self.about.samples
+    }
+
+    /// Masked inputs that have gone through the networks, also those of a question that is not answered yet.
+    pub fn rows(&self) -> u64 {
+        self.rows.iter().map(|rows| rows.load(Ordering::Relaxed)).sum()
+    }
+
+    /// What must not change within a run: name and value.
+    pub fn facts(&self) -> &[(&'static str, String)] {
+        &self.about.facts
+    }
+
+    /// Labels of the probe, where it has them.
+    pub fn labels(&self) -> Option<&[i64]> {
+        self.about.labels.as_deref()
+    }
+
+    /// Chooses the variables from the first pair of checkpoints; nothing where its outputs are not finite, so
+    /// that the next pair must do.
+    ///
+    /// The answer's errors: a checkpoint that cannot be loaded, a rule that does not fit the features.
+    pub fn choose(&self, pair: [Source; 2]) -> Answer<Option<Variables>> {
+        self.ask(|reply| Command::Choose(pair, reply))
+    }
+
+    /// Evaluates one checkpoint, or finds its values in the cache.
+    ///
+    /// The answer's errors: a checkpoint that cannot be loaded; the run can go on without it.
+    pub fn evaluate(&self, source: Source, variables: &Variables) -> Answer<Evaluated> {
+        self.ask(|reply| Command::Evaluate(source, variables.clone(), reply))
+    }
+
+    fn ask<T>(
+        &self,
+        command: impl FnOnce(Sender<Result<T, NetworkError>>) -> Command,
+    ) -> Answer<T> {
+        let (reply, answer) = bounded(1);
+        // A thread that is gone drops the question, and the answer's other end with it.
+        let _ = self.commands.send(command(reply));
+        Answer(answer)
+    }
+}
+
+impl Drop for Evaluator {
+    fn drop(&mut self) {
+        (self.commands, _) = bounded(0);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread owns.
+struct Evaluation {
+    settings: Settings,
+    /// What all devices have in common.
+    about: About,
+    /// Those in use.
+    workers: Vec<Worker>,
+    cache: ValueCache,
+    /// Whether it has been said that values cannot be cached.
+    was_uncached: bool,
+    /// Their devices, for whoever asks.
+    devices: Arc<Mutex<Vec<Device>>>,
+}
+
+impl Evaluation {
+    fn serve(mut self, commands: &Receiver<Command>) {
+        for command in commands {
+            // An answer that nobody waits for any more is dropped with its question.
+            match command {
+                Command::Choose(pair, reply) => {
+                    let _ = reply.send(self.by_one(|worker| worker.choose(&pair)));
+                }
+                Command::Evaluate(source, variables, reply) => {
+                    let evaluated = self.evaluate(source, variables);
+                    self.workers.iter().for_each(Worker::release);
+                    let _ = reply.send(evaluated);
+                }
+            }
+        }
+    }
+
+    /// Asks the first device, and the next one where that fails.
+    fn by_one<T>(
+        &mut self,
+        question: impl Fn(&Worker) -> Result<T, NetworkError>,
+    ) -> Result<T, NetworkError> {
+        loop {
+            let Some(first) = self.workers.first() else { return Err(NetworkError::Died) };
+            match question(first) {
+                Err(error) if error.is_of_device() && self.workers.len() > 1 => {
+                    let number = first.number();
+                    self.give_up(number, &error);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        source: Source,
+        variables: Variables,
+    ) -> Result<Evaluated, NetworkError> {
+        let digest = self.by_one(|worker| worker.load(&source))?;
+        let key = self.key(&source, digest, &variables);
+        let name = key.to_hex().to_string();
+        let lookup = match self.cache.find(&key, &source.file) {
+            Found::Hit(values) => {
+                let bytes = self.cache.bytes();
+                let cached = Cached { lookup: "hit", is_kept: true, evicted: 0, bytes };
+                return Ok(Evaluated { values, rows: 0, key: name, cached });
+            }
+            Found::Missed => "miss",
+            Found::Damaged => {
+                tracing::warn!(%key, "the cached value table is damaged; it is computed again");
+                "damaged"
+            }
+        };
+        let precision = self.settings.precision;
+        let file = source.file.clone();
+        let question = Question { source, digest, variables, precision };
+        let values = self.values(question)?;
+        let kept = self.cache.keep(&key, &file, &values);
+        self.say_uncached(kept.as_ref().err());
+        let (is_kept, evicted) = (kept.is_ok(), kept.unwrap_or(0));
+        let cached = Cached { lookup, is_kept, evicted, bytes: self.cache.bytes() };
+        let tables = values.values.iter().chain(&values.reference);
+        let rows = tables.map(|table| table.len() as u64).sum();
+        Ok(Evaluated { values, rows, key: name, cached })
+    }
+
+    /// All masked inputs of a checkpoint, and in float32 too those of the first samples where the precision is lower.
+    fn values(&mut self, question: Question) -> Result<ProbeValues, NetworkError> {
+        let samples = self.about.samples;
+        let subsets = 1usize << question.variables.count;
+        let tables = |values: &[f64]| values.chunks_exact(subsets).map(<[f64]>::to_vec).collect();
+        let reference = Question { precision: Precision::Float32, ..question.clone() };
+        let is_lower = question.precision != Precision::Float32;
+        let Values { values, unmasked } = self.rows(question, samples * subsets)?;
+        let mut all =
+            ProbeValues { values: tables(&values), logits: unmasked, reference: Vec::new() };
+        if is_lower {
+            let first = samples.min(REFERENCE_SAMPLES);
+            all.reference = tables(&self.rows(reference, first * subsets)?.values);
+        }
+        Ok(all)
+    }
+
+    /// The first rows of a checkpoint, each on whichever device has time.
+    fn rows(&mut self, question: Question, rows: usize) -> Result<Values, NetworkError> {
+        let batch = self.about.batches[question.source.role.index()].max(1);
+        let part = match self.workers.len() {
+            1 => rows,
+            devices => rows.div_ceil(devices * PARTS_OF_A_DEVICE).next_multiple_of(batch),
+        };
+        let work = Arc::new(Work::new(question, rows, part));
+        let mut done = BTreeMap::new();
+        while work.is_left() {
+            let failed = self.take(&work, &mut done);
+            let is_of_device = failed.iter().all(|(_, error)| error.is_of_device());
+            // All of them: then it is no matter of a device.
+            if !is_of_device || failed.len() == self.workers.len() {
+                let of_checkpoint = failed.iter().position(|(_, error)| !error.is_of_device());
+                let mut failed = failed;
+                return match failed.is_empty() {
+                    true => Err(NetworkError::Died),
+                    false => Err(failed.swap_remove(of_checkpoint.unwrap_or(0)).1),
+                };
+            }
+            for (number, error) in failed {
+                self.give_up(number, &error);
+            }
+        }
+        let mut all = Values::default();
+        for (_, Values { values, unmasked }) in done {
+            all.values.extend(values);
+            all.unmasked.extend(unmasked);
+        }
+        // Each part is either there or left.
+        match all.values.len() == rows {
+            true => Ok(all),
+            false => Err(NetworkError::Died),
+        }
+    }
+
+    /// Has all devices take parts until none is left or they have failed; the numbers of those that did, and why.
+    fn take(
+        &self,
+        work: &Arc<Work>,
+        done: &mut BTreeMap<usize, Values>,
+    ) -> Vec<(usize, NetworkError)> {
+        let (events, received) = unbounded();
+        let is_gone = |worker: &&Worker| !worker.take(work.clone(), events.clone());
+        let gone = self.workers.iter().filter(is_gone);
+        let mut failed: Vec<_> = gone.map(|worker| (worker.number(), NetworkError::Died)).collect();
+        drop(events);
+        for (number, event) in received {
+            match event {
+                Event::Done(part, values) => {
+                    done.insert(part.start, values);
+                }
+                Event::Failed(error) => failed.push((number, error)),
+            }
+        }
+        failed
+    }
+
+    /// Goes on without a device.
+    fn give_up(&mut self, number: usize, error: &NetworkError) {
+        let Some(place) = self.workers.iter().position(|worker| worker.number() == number) else {
+            return;
+        };
+        let worker = self.workers.remove(place);
+        let device = worker.about().device;
+        tracing::error!(
+            %device, devices_left = self.workers.len(),
+            "a device is given up until the next start, and the others take its samples: {error}"
+        );
+        let left = self.workers.iter().map(|worker| worker.about().device).collect();
+        *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+
+    /// The cache saves work; without it the run goes on. Said once, and when it works again.
+    fn say_uncached(&mut self, error: Option<&std::io::Error>) {
+        let was_uncached = std::mem::replace(&mut self.was_uncached, error.is_some());
+        match error {
+            Some(error) if !was_uncached => {
+                tracing::warn!(%error, "value tables cannot be cached; the run goes on without");
+            }
+            None if was_uncached => tracing::info!("value tables are cached again"),
+            _ => {}
+        }
+    }
+
+    /// What the values depend on: precision, program, weights, probe, variables, baseline, and the kind of the devices.
+    fn key(&self, source: &Source, weights: blake3::Hash, variables: &Variables) -> blake3::Hash {
+        let about = &self.about;
+        let mut hasher = blake3::Hasher::new();
+        let device = if about.device.is_cpu() { "cpu" } else { "cuda" };
+        let precision = self.settings.precision.name();
+        hasher.update(format!("convergd values 4 {precision} {device} ").as_bytes());
+        hasher.update(about.programs[source.role.index()].as_bytes()).update(weights.as_bytes());
+        hasher.update(about.probe.as_bytes());
+        let text = format!("{variables:?} {:?}", self.settings.baseline);
+        hasher.update(text.as_bytes());
+        hasher.finalize()
+    }
+}

@@ -1,0 +1,95 @@
+//! Threads that work for long stand back behind the trainings on the same machine (DESIGN section 4.1).
+//!
+//! On Linux niceness and priority for the disk belong to a thread, and the threads that it starts begin with its own:
+//! so libtorch's and the solver's stand back with the one that calls them, while decisions, signals and `/metrics`
+//! are as prompt as those of any other process.
+
+use crate::evaluation::Priority;
+
+/// Has the calling thread, and those that it will start, stand back. A thread that stands further back already stays
+/// there: only the system's administrator may bring it forward. What the system refuses is told once, and nothing
+/// depends on it.
+pub(crate) fn stand_back(priority: Priority) {
+    linux::stand_back(priority);
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use crate::evaluation::{IoPriority, Priority};
+    use rustix::process::{getpriority_process, setpriority_process};
+    use std::ffi::{c_int, c_long};
+    use std::sync::Once;
+
+    /// `IOPRIO_WHO_PROCESS`, which for 0 is the calling thread.
+    const WHO: c_int = 1;
+    /// The class stands above the level.
+    const CLASS_SHIFT: u32 = 13;
+    const BEST_EFFORT: c_long = 2;
+    const IDLE: c_long = 3;
+    const LAST_LEVEL: c_long = 7;
+
+    pub(super) fn stand_back(priority: Priority) {
+        static TOLD: Once = Once::new();
+        if let Err(error) = nice(priority).and_then(|()| io(priority.io)) {
+            TOLD.call_once(|| {
+                tracing::warn!(%error, "`compute.nice` and `compute.io` are not heeded here");
+            });
+        }
+    }
+
+    fn nice(priority: Priority) -> std::io::Result<()> {
+        let wanted = i32::from(priority.nice);
+        match getpriority_process(None)? {
+            now if now >= wanted => Ok(()),
+            _ => Ok(setpriority_process(None, wanted)?),
+        }
+    }
+
+    fn io(priority: IoPriority) -> std::io::Result<()> {
+        let value = match priority {
+            IoPriority::Normal => return Ok(()),
+            IoPriority::Low => BEST_EFFORT << CLASS_SHIFT | LAST_LEVEL,
+            IoPriority::Idle => IDLE << CLASS_SHIFT,
+        };
+        // SAFETY: it takes three numbers and sets one.
+        match unsafe { libc::syscall(libc::SYS_ioprio_set, WHO, 0 as c_int, value) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        fn of_this_thread() -> (i32, c_long) {
+            // SAFETY: it takes two numbers.
+            let io = unsafe { libc::syscall(libc::SYS_ioprio_get, WHO, 0 as c_int) };
+            (getpriority_process(None).expect("a niceness"), io)
+        }
+
+        #[test]
+        fn a_thread_and_those_that_it_starts_stand_back_and_no_other() {
+            let before = of_this_thread();
+            let priority = Priority { nice: 12, io: IoPriority::Low };
+            let apart = std::thread::spawn(move || {
+                super::super::stand_back(priority);
+                // Never forward again.
+                super::super::stand_back(Priority { nice: 3, io: IoPriority::Normal });
+                let started = std::thread::spawn(of_this_thread);
+                (of_this_thread(), started.join().expect("no panic"))
+            });
+            let (own, started) = apart.join().expect("no panic");
+            assert_eq!(own.0, 12.max(before.0));
+            assert_eq!(own.1, BEST_EFFORT << CLASS_SHIFT | LAST_LEVEL);
+            assert_eq!(started, own);
+            assert_eq!(of_this_thread(), before);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod linux {
+    /// Elsewhere they belong to the process, of which only some threads should stand back.
+    pub(super) fn stand_back(_: crate::evaluation::Priority) {}
+}
