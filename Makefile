@@ -21,7 +21,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup prometheus chromium build demo demo-phase pictures test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-loss experiments lint format clean
+.PHONY: help setup prometheus chromium deploy-tools build demo demo-phase pictures test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-colocated bench-loss experiments lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,21 +35,26 @@ $(READY): python/pyproject.toml requirements.txt
 	$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_paths()["purelib"], "convergd.pth").write_text("$(CURDIR)/python\n")'
 	touch $(READY)
 
-# The tests of alerts and dashboards say so where these are missing. Not where a service manager runs: Debian would start
-# servers that nobody asked for.
-prometheus:
-	@if ! { command -v promtool && command -v prometheus-alertmanager; } >/dev/null \
-		&& [ "$$(id -u)" = 0 ] && [ ! -d /run/systemd/system ] && command -v apt-get >/dev/null; then \
-		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-			prometheus prometheus-alertmanager; } >/dev/null 2>&1 || true; \
+# Packages that only tests need, where programs are missing and it may: $(call packages,PROGRAMS,PACKAGES).
+packages = if ! { $(foreach program,$(1),command -v $(program) &&) true; } >/dev/null \
+		&& [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(2); } \
+			>/dev/null 2>&1 || true; \
 	fi
+# Debian would start servers that nobody asked for where a service manager runs.
+no_services = [ -d /run/systemd/system ] ||
+
+# The tests of alerts and dashboards say so where these are missing.
+prometheus:
+	@$(no_services) { $(call packages,promtool prometheus-alertmanager,prometheus prometheus-alertmanager); }
 
 # The tests of the page say so where it is missing.
 chromium:
-	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-			chromium; } >/dev/null 2>&1 || true; \
-	fi
+	@$(call packages,chromium,chromium)
+
+# The tests of containers, units and batch scripts say so where these are missing.
+deploy-tools:
+	@$(no_services) { $(call packages,bwrap systemd-analyze munged slurmctld slurmd sbatch,bubblewrap systemd munge slurmctld slurmd slurm-client); }
 
 build: setup ## target/release/convergd and convergd-torch, which finds libtorch by itself
 	cargo build --release --locked
@@ -74,7 +79,7 @@ test-core: ## the pure core alone: no libtorch, no SQLite, no HTTP
 	cargo test --locked -p convergd-core --no-default-features --lib
 
 # Against the wheel as it is installed, not the package as it lies here.
-test-python: wheel chromium
+test-python: wheel chromium deploy-tools
 	rm -rf $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
 		--target $(INSTALLED) $(WHEELS)/*.whl
@@ -130,6 +135,10 @@ bench-scrape: setup ## /metrics while a pair is evaluated (5 minutes)
 	rm -rf target/bench/bad_input
 	$(BIN)/python tests/fixtures/make_bad_input.py target/bench/bad_input
 	cargo bench --locked --bench scrape -- --fixtures target/bench/bad_input
+
+bench-colocated: build ## what trainings lose beside convergd (45 minutes on a quiet machine)
+	$(BIN)/python benches/colocated.py --convergd target/release/convergd --every 60 --seconds 180 --rounds 3
+	$(BIN)/python benches/colocated.py --convergd target/release/convergd --every 1 --seconds 60 --rounds 3
 
 bench-loss: setup ## a step of each loss, as a multiple of plain training (2 minutes)
 	PYTHONPATH=python $(BIN)/python benches/loss.py

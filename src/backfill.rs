@@ -7,7 +7,7 @@
 
 use crate::checkpoint::{Census, Checkpoint, Pairing, Pairs, fixed};
 use crate::config::Config;
-use crate::daemon::find_fixed;
+use crate::daemon::{MOST_TRIES, RETRY, find_fixed};
 use crate::evaluation::{ValueCache, Variables, cache};
 use crate::history::{History, HistoryError};
 use crate::network::{Evaluator, NetworkError, Source, memory};
@@ -210,7 +210,8 @@ impl Backfill {
     }
 
     fn make(&self, checkpoint: &Checkpoint, variables: &Variables) -> Result<Outcome> {
-        let evaluated = match self.evaluator.evaluate(source(checkpoint), variables).wait() {
+        let ask = || self.evaluator.evaluate(source(checkpoint), variables).wait();
+        let evaluated = match patiently(ask) {
             Ok(evaluated) => evaluated,
             Err(error) if error.is_of_checkpoint() => {
                 return Ok(Outcome::Refused(error.to_string()));
@@ -229,6 +230,22 @@ impl Backfill {
             (_, false) => Err(BackfillError::Unwritable { directory: self.config.values() }),
         }
     }
+}
+
+/// Once more where others had the memory, who may need it no longer.
+fn patiently<T>(
+    ask: impl Fn() -> std::result::Result<T, NetworkError>,
+) -> std::result::Result<T, NetworkError> {
+    for _ in 1..MOST_TRIES {
+        match ask() {
+            Err(error) if error.lacks_memory() => {
+                tracing::warn!("{error}; trying again");
+                std::thread::sleep(RETRY);
+            }
+            answer => return answer,
+        }
+    }
+    ask()
 }
 
 /// Of the target, of the baseline, and the fixed one.

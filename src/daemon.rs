@@ -22,6 +22,8 @@ mod settings;
 mod tensorboard;
 mod watchers;
 
+pub(crate) use self::evaluation::MOST_TRIES;
+pub(crate) use self::keeping::RETRY;
 use self::keeping::until_there_is_room;
 use self::peers::Peers;
 use self::progress::Course;
@@ -324,6 +326,8 @@ struct Daemon<'a> {
     variables: Option<Variables>,
     /// Made when the number of variables is known.
     extractor: Option<Extractor>,
+    /// Whether a device was too full for it.
+    extracts_on_cpu: bool,
     /// What the rules remember.
     policy: PolicyState,
     clock: RunClock,
@@ -427,6 +431,7 @@ impl<'a> Daemon<'a> {
             pairs: Pairs::new(config.pairing, last_steps(&history, last.as_ref())?, fixed),
             variables,
             extractor: None,
+            extracts_on_cpu: false,
             policy,
             clock: RunClock::of(&history)?,
             rules: config.policy.clone(),

@@ -27,6 +27,7 @@ mod linux {
     const BEST_EFFORT: c_long = 2;
     const IDLE: c_long = 3;
     const LAST_LEVEL: c_long = 7;
+    const LEVELS: c_long = (1 << CLASS_SHIFT) - 1;
 
     pub(super) fn stand_back(priority: Priority) {
         static TOLD: Once = Once::new();
@@ -51,10 +52,29 @@ mod linux {
             IoPriority::Low => BEST_EFFORT << CLASS_SHIFT | LAST_LEVEL,
             IoPriority::Idle => IDLE << CLASS_SHIFT,
         };
+        // SAFETY: it takes two numbers.
+        let now = unsafe { libc::syscall(libc::SYS_ioprio_get, WHO, 0 as c_int) };
+        if now < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        if stands_back(now) >= stands_back(value) {
+            return Ok(());
+        }
         // SAFETY: it takes three numbers and sets one.
         match unsafe { libc::syscall(libc::SYS_ioprio_set, WHO, 0 as c_int, value) } {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+
+    /// Comparable: further back is more.
+    fn stands_back(value: c_long) -> (c_long, c_long) {
+        match (value >> CLASS_SHIFT, value & LEVELS) {
+            // Of one that has never been set the niceness decides, within best effort.
+            (0, _) => (BEST_EFFORT, 0),
+            // All levels are one.
+            (IDLE, _) => (IDLE, 0),
+            other => other,
         }
     }
 
@@ -84,6 +104,27 @@ mod linux {
             assert_eq!(own.1, BEST_EFFORT << CLASS_SHIFT | LAST_LEVEL);
             assert_eq!(started, own);
             assert_eq!(of_this_thread(), before);
+        }
+
+        #[test]
+        fn a_thread_that_waits_for_everybody_goes_on_to_do_so() {
+            let idle = std::thread::spawn(|| {
+                super::super::stand_back(Priority { nice: 0, io: IoPriority::Idle });
+                let idle = of_this_thread().1;
+                super::super::stand_back(Priority { nice: 0, io: IoPriority::Low });
+                (idle, of_this_thread().1)
+            });
+            let (idle, after) = idle.join().expect("no panic");
+            assert_eq!((idle, after), (IDLE << CLASS_SHIFT, idle));
+            // Never set, the class of real time, and the levels of best effort, from the front to the back.
+            let order = [
+                1 << CLASS_SHIFT | 7,
+                0,
+                2 << CLASS_SHIFT | 4,
+                2 << CLASS_SHIFT | 7,
+                IDLE << CLASS_SHIFT,
+            ];
+            assert!(order.windows(2).all(|pair| stands_back(pair[0]) < stands_back(pair[1])));
         }
     }
 }

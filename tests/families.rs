@@ -297,12 +297,13 @@ fn two_architectures_are_masked_at_the_same_patches() {
     }
 }
 
-/// The values of both networks on some devices, with a cache of their own.
+/// The values of both networks at both steps on some devices, with a cache of their own; and what rows went through each
+/// device for them.
 fn values_on(
     family: &Family,
     devices: &[DeviceChoice],
     change: &dyn Fn(&mut Settings),
-) -> Vec<ProbeValues> {
+) -> (Vec<ProbeValues>, Vec<u64>) {
     let cache = tempfile::tempdir().unwrap();
     let evaluator = family.start_with("probe-rule.safetensors", cache.path(), |settings| {
         settings.devices = devices.to_vec();
@@ -311,6 +312,7 @@ fn values_on(
     let evaluator = evaluator.unwrap();
     assert_eq!(evaluator.devices().len(), devices.len());
     let variables = evaluator.choose(family.pair(0)).wait().unwrap().unwrap();
+    let before = evaluator.rows_by_device();
     let evaluate = |source| {
         let evaluated = evaluator.evaluate(source, &variables).wait().unwrap();
         assert!(evaluated.rows > 0 && evaluated.cached.is_kept);
@@ -318,41 +320,59 @@ fn values_on(
     };
     let values: Vec<_> = family.pair(1).into_iter().chain(family.pair(0)).map(evaluate).collect();
     assert_eq!(evaluator.devices().len(), devices.len(), "none was given up");
-    values
+    let after = evaluator.rows_by_device();
+    (values, after.iter().zip(before).map(|(after, before)| after - before).collect())
 }
 
 #[test]
 fn several_devices_give_what_one_gives_to_the_last_bit() {
     let text = ["bert", "llama"].map(Family::text);
     let gpus = [DeviceChoice::Cuda(0), DeviceChoice::Cuda(1)];
+    let mut shares = vec![0; 3];
     for family in text.into_iter().chain([Family::table(), Family::images()]).flatten() {
         // Ends of batches fall on those of samples, or not; by default as many as suit.
         for batch in [Some(BATCH), Some(7), Some(64), None] {
             let change = |settings: &mut Settings| settings.batch = batch;
-            let one = values_on(&family, &[DeviceChoice::Cpu], &change);
+            let (one, rows) = values_on(&family, &[DeviceChoice::Cpu], &change);
             assert_eq!((one[0].values.len(), one[0].logits.len()), (SAMPLES, SAMPLES));
             assert_ne!(one[0], one[2], "of two checkpoints");
             for count in [2, 3] {
-                let several = values_on(&family, &vec![DeviceChoice::Cpu; count], &change);
+                let (several, by_device) =
+                    values_on(&family, &vec![DeviceChoice::Cpu; count], &change);
                 assert_eq!(several, one, "{:?}, batch {batch:?}", family.directory);
+                assert_eq!(by_device.iter().sum::<u64>(), rows[0], "each row once");
+                shares.iter_mut().zip(by_device).for_each(|(share, rows)| *share += rows);
             }
             if convergd::network::device::cuda_devices() > 1 {
-                let one = values_on(&family, &gpus[..1], &change);
-                assert_eq!(values_on(&family, &gpus, &change), one, "on two GPUs");
+                let (one, _) = values_on(&family, &gpus[..1], &change);
+                assert_eq!(values_on(&family, &gpus, &change).0, one, "on two GPUs");
             }
         }
         let change = |settings: &mut Settings| settings.precision = Precision::Bf16;
-        let one = values_on(&family, &[DeviceChoice::Cpu], &change);
+        let (one, _) = values_on(&family, &[DeviceChoice::Cpu], &change);
         assert!(!one[0].reference.is_empty() && one[0].reference[0] != one[0].values[0]);
-        assert_eq!(values_on(&family, &[DeviceChoice::Cpu; 2], &change), one, "in bfloat16");
+        assert_eq!(values_on(&family, &[DeviceChoice::Cpu; 2], &change).0, one, "in bfloat16");
+        if common::devices().len() > 1 {
+            // TF32 belongs to the process.
+            let change = |settings: &mut Settings| settings.precision = Precision::Tf32;
+            let gpus =
+                if convergd::network::device::cuda_devices() > 1 { &gpus } else { &gpus[..1] };
+            let (one, _) = values_on(&family, &gpus[..1], &change);
+            assert_eq!(values_on(&family, gpus, &change).0, one, "in TF32");
+        }
+    }
+    if fixtures().is_some() {
+        eprintln!("rows by device: {shares:?}");
+        assert!(shares.iter().all(|rows| *rows > 0), "{shares:?}");
     }
 }
 
 #[test]
 fn little_memory_changes_the_batches_and_nothing_else() {
     for family in [Family::text("bert"), Family::images()].into_iter().flatten() {
-        let usual = values_on(&family, &[DeviceChoice::Cpu], &|settings| settings.batch = None);
-        let little = values_on(&family, &[DeviceChoice::Cpu], &|settings| {
+        let (usual, _) =
+            values_on(&family, &[DeviceChoice::Cpu], &|settings| settings.batch = None);
+        let (little, _) = values_on(&family, &[DeviceChoice::Cpu], &|settings| {
             settings.batch = None;
             // Not enough for one row, which is tried all the same.
             settings.memory = 1e-12;

@@ -14,7 +14,8 @@ mod common;
 
 use convergd::evaluation::Assignment;
 use convergd::evaluation::{
-    Baseline, DeviceChoice, Precision, ProbeValues, Settings, ValueCache, VariableRule,
+    Baseline, DeviceChoice, MEMORY_SHARE, Precision, Priority, ProbeValues, Settings, ValueCache,
+    VariableRule,
 };
 use convergd::layout::{Layout, Limits, Reading};
 use convergd::network::{Evaluator, Source};
@@ -52,7 +53,7 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         common::succeed(common::script("make_parity.py").arg(directory.path()));
         let expected = std::fs::read(directory.path().join("expected.safetensors")).unwrap();
-        Some(Self { directory, expected, devices: vec![DeviceChoice::Cpu] })
+        Some(Self { directory, expected, device: DeviceChoice::Cpu })
     }
 
     fn path(&self, name: &str) -> PathBuf {

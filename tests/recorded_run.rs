@@ -381,7 +381,7 @@ fn a_recorded_run_is_decided_as_the_oracle_decides() {
     let status = run.status();
     assert_eq!(status["stopped"], true);
     assert_eq!(status["pairs"], pairs.len());
-    assert_eq!(status["certified"], status["samples"]);
+    assert_eq!(status["certified"], status["extractions"]);
     assert_eq!(status["decisions"][0]["step"], recorded.decision().step);
 
     a_second_start_changes_nothing(&run, &pairs);

@@ -61,7 +61,8 @@ impl CpuExtractor {
     /// # Errors
     /// Threads that cannot be started.
     pub fn new(variables: usize, settings: Settings, threads: usize) -> Result<Self, ExtractError> {
-        let pool = ThreadPoolBuilder::new().num_threads(threads).build()?;
+        let named = |index| format!("solver {index}");
+        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(named).build()?;
         Ok(Self { pool, solver: Solver::new(variables, settings) })
     }
 }

@@ -322,7 +322,7 @@ ROWS: dict[str, list[Panel]] = {
             "Memory",
             "Of the GPU, and of the value tables on the disk.",
             [
-                query(f"convergd_device_memory_bytes{{{ON}}}", "GPU"),
+                query(f"convergd_device_memory_bytes{{{ON}}}", "GPUs"),
                 query(f"convergd_value_cache_bytes{{{ON}}}", "value cache"),
             ],
             unit="bytes",

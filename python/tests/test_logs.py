@@ -40,7 +40,7 @@ def test_a_pair_and_a_decision_are_a_line_each_with_all_their_figures(run):
     monitors = [name.removesuffix("_stderr") for name in pairs[0] if name.endswith("_stderr")]
     assert len(monitors) == 19
     for line, pair in zip(told, pairs, strict=True):
-        for name in (*monitors, "gap_max", "lambda", "certified", "samples"):
+        for name in (*monitors, "gap_max", "lambda", "certified", "extractions"):
             assert line[name] == float(pair[name]), name
         assert line["phase"] == pair["phase"] and line["level"] == "INFO" and line["seconds"] > 0
     (decided,) = [line for line in log if line["message"].startswith("decided")]

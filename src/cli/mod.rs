@@ -12,7 +12,7 @@ use crate::network::{NetworkError, device};
 use crate::sparsify::Settings;
 use crate::tensor_solver;
 use convergd_core::cli::{self, Exit, Torch};
-use convergd_core::evaluation::DeviceChoice;
+use convergd_core::evaluation::{DeviceChoice, MEMORY_SHARE};
 use std::error::Error;
 
 /// Runs any command.
@@ -44,7 +44,7 @@ impl Torch for Here {
         threads: usize,
     ) -> anyhow::Result<Extractor> {
         let device = device::find(device)?;
-        Ok(tensor_solver::extractor(variables, settings, device, threads)?)
+        Ok(tensor_solver::extractor(variables, settings, device, threads, MEMORY_SHARE)?)
     }
 
     fn exit_of(&self, cause: &(dyn Error + 'static)) -> Option<Exit> {
@@ -82,7 +82,9 @@ fn of_backfill(error: &BackfillError) -> Exit {
 
 fn of_network(error: &NetworkError) -> Exit {
     match error {
-        NetworkError::Device(_) => Exit::Device,
+        NetworkError::Device(_) | NetworkError::Memory { .. } | NetworkError::Torch { .. } => {
+            Exit::Device
+        }
         NetworkError::Died => Exit::Internal,
         _ => Exit::Data,
     }

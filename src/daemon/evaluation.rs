@@ -8,7 +8,7 @@ use super::{Daemon, DaemonError, Result};
 use crate::checkpoint::{self, Checkpoint, Next};
 use crate::clock::now;
 use crate::convergence::{Monitor, Monitors};
-use crate::evaluation::{ProbeValues, Variables};
+use crate::evaluation::{ProbeValues, Settings, Variables};
 use crate::extractor::ExtractError;
 use crate::failpoint;
 use crate::history::{DeliveryRow, Evidence, HistoryError, Outcome, PairRecord, PairRow};
@@ -22,8 +22,8 @@ use crate::tensor_solver::extractor;
 use crossbeam_channel::bounded;
 use std::time::{Duration, Instant};
 
-/// How often a checkpoint is read that the system cannot read.
-const MOST_TRIES: u32 = 5;
+/// How often a checkpoint is read that the system cannot read, or has no memory for.
+pub(crate) const MOST_TRIES: u32 = 5;
 
 /// What a pair led to.
 struct Concluded {
@@ -41,6 +41,8 @@ impl Daemon<'_> {
         self.begin_pair(step);
         self.news.stand(|standing| standing.evaluating = Some(step));
         let decision = self.evaluate(watchers, &pair);
+        // The trainings beside this need it more until the next checkpoint.
+        memory::release();
         self.news.stand(|standing| standing.evaluating = None);
         self.course.end_pair();
         self.show_progress();
@@ -135,11 +137,7 @@ impl Daemon<'_> {
                 (Instant::now(), Analysis::failed(samples, trouble.to_owned()))
             }
         };
-        let held: Vec<u64> =
-            self.evaluator.devices().into_iter().filter_map(memory::held).collect();
-        self.metrics.show_device_memory((!held.is_empty()).then(|| held.iter().sum()));
-        // The trainings beside this need it more until the next checkpoint.
-        memory::release();
+        self.metrics.show_device_memory(self.evaluator.held());
         let extracted = Instant::now();
         failpoint::reach("extracted");
         let (delivery, outcome) = self.commit(pair, &analysis, keys)?;
@@ -287,10 +285,11 @@ impl Daemon<'_> {
         variables: &Variables,
     ) -> Result<Analysis> {
         let device = self.evaluator.device();
+        let device = if self.extracts_on_cpu { Device::CPU } else { device };
         let analysis = match self.analyse_on(device, watchers, values, variables)? {
             Err(error @ ExtractError::Device(_)) if !device.is_cpu() => {
                 tracing::warn!(%device, "extraction moves to the CPU until the next start: {error}");
-                self.extractor = None;
+                (self.extractor, self.extracts_on_cpu) = (None, true);
                 self.analyse_on(Device::CPU, watchers, values, variables)?
             }
             analysis => analysis,
@@ -306,9 +305,9 @@ impl Daemon<'_> {
         values: [&ProbeValues; 2],
         variables: &Variables,
     ) -> Result<std::result::Result<Analysis, ExtractError>> {
-        let (settings, threads) = (self.config.interactions, self.config.network.threads);
+        let settings = self.config.interactions;
+        let Settings { threads, memory: share, priority, .. } = self.config.network;
         let has_labels = self.evaluator.labels().is_some();
-        let priority = self.config.network.priority;
         let (made, counting) = (self.extractor.take(), self.course.counting());
         let (done, answer) = bounded(1);
         let answer = std::thread::scope(|scope| {
@@ -317,9 +316,8 @@ impl Daemon<'_> {
                 priority::stand_back(priority);
                 let made = match made {
                     Some(made) => Ok(made),
-                    None => {
-                        extractor(variables.count, settings.solver, device, threads).map(counting)
-                    }
+                    None => extractor(variables.count, settings.solver, device, threads, share)
+                        .map(counting),
                 };
                 let extracted = made.map(|extractor| {
                     let analysis =
@@ -487,7 +485,7 @@ impl Daemon<'_> {
             convergence.as_ref().map_or(&none, |convergence| &convergence.monitors),
             {
                 step,
-                samples,
+                extractions = samples,
                 certified,
                 exact,
                 gap_max,

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long to wait for room on a disk, or for a disk.
-pub(super) const RETRY: Duration = Duration::from_secs(1);
+pub(crate) const RETRY: Duration = Duration::from_secs(1);
 
 /// Tries something that is of the state until the disk takes it; what else fails is an error at once.
 ///

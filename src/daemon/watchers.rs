@@ -1,6 +1,6 @@
 //! The watching threads and the channel to them.
 
-use super::Result;
+use super::{DaemonError, Result};
 use crate::checkpoint::{Cause, Event, Scans, Watcher};
 use crate::config::Config;
 use crate::history::History;
@@ -47,7 +47,10 @@ impl Watchers {
                 priority::stand_back(priority);
                 watcher.run(&sender, &requests);
             };
-            watchers.threads.push(std::thread::spawn(run));
+            let thread = std::thread::Builder::new().name(format!("watch {}", settings.role));
+            let thread = thread.spawn(run);
+            let failed = |error| DaemonError::Internal(format!("no thread for a watcher: {error}"));
+            watchers.threads.push(thread.map_err(failed)?);
         }
         Ok(watchers)
     }

@@ -7,7 +7,7 @@
 
 use super::networks::{About, Question};
 use super::values::Values;
-use super::worker::{Event, Starting, Work, Worker};
+use super::worker::{Counters, Event, Starting, Work, Worker};
 use super::{Device, NetworkError, Source};
 use crate::evaluation::cache::Found;
 use crate::evaluation::precision::REFERENCE_SAMPLES;
@@ -62,8 +62,8 @@ pub struct Evaluator {
     commands: Sender<Command>,
     about: About,
     devices: Arc<Mutex<Vec<Device>>>,
-    /// Of both networks, device by device.
-    rows: Vec<Arc<AtomicU64>>,
+    /// Device by device, as they were asked for.
+    counters: Vec<Counters>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -75,13 +75,14 @@ impl Evaluator {
     pub fn start(settings: Settings, cache: ValueCache) -> Result<Self, NetworkError> {
         let starting = |number| Starting::new(settings.clone(), number);
         let starting: Result<Vec<_>, _> = (0..settings.devices.len()).map(starting).collect();
-        let workers: Result<Vec<_>, _> = starting?.into_iter().map(Starting::finish).collect();
-        let workers = workers?;
+        // All of them, before the first that cannot be used is told.
+        let finished: Vec<_> = starting?.into_iter().map(Starting::finish).collect();
+        let workers = finished.into_iter().collect::<Result<Vec<Worker>, _>>()?;
         let Some(first) = workers.first() else {
             return Err(NetworkError::Device("no device is asked for".to_owned()));
         };
         let about = first.about().clone();
-        let rows = workers.iter().flat_map(Worker::rows).cloned().collect();
+        let counters = workers.iter().map(Worker::counters).cloned().collect();
         let devices = workers.iter().map(|worker| worker.about().device).collect();
         let devices = Arc::new(Mutex::new(devices));
         let (commands, received) = bounded(1);
@@ -96,7 +97,7 @@ impl Evaluator {
         let thread = std::thread::Builder::new().name("evaluation".to_owned());
         let thread = thread.spawn(move || evaluation.serve(&received));
         let thread = thread.map_err(|error| NetworkError::Device(format!("no thread: {error}")))?;
-        Ok(Self { commands, about, devices, rows, thread: Some(thread) })
+        Ok(Self { commands, about, devices, counters, thread: Some(thread) })
     }
 
     /// The devices in use, in the order in which they were asked for; those that failed are not among them.
@@ -116,7 +117,21 @@ impl Evaluator {
 
     /// Masked inputs that have gone through the networks, also those of a question that is not answered yet.
     pub fn rows(&self) -> u64 {
-        self.rows.iter().map(|rows| rows.load(Ordering::Relaxed)).sum()
+        self.rows_by_device().into_iter().sum()
+    }
+
+    /// The same device by device, as they were asked for, also of those that have failed.
+    pub fn rows_by_device(&self) -> Vec<u64> {
+        let sum =
+            |all: &[Arc<AtomicU64>; 2]| all.iter().map(|rows| rows.load(Ordering::Relaxed)).sum();
+        self.counters.iter().map(|counters| sum(&counters.rows)).collect()
+    }
+
+    /// Bytes of all GPUs that were held for the last checkpoint, and given back; nothing on a CPU, whose memory is
+    /// that of the process.
+    pub fn held(&self) -> Option<u64> {
+        let held = self.counters.iter().map(|counters| counters.held.load(Ordering::Relaxed));
+        (!self.about.device.is_cpu()).then(|| held.sum())
     }
 
     /// What must not change within a run: name and value.
@@ -195,21 +210,29 @@ impl Evaluation {
         }
     }
 
-    /// Asks the first device, and the next one where that fails.
+    /// Asks the first device, and the next one where that cannot answer.
     fn by_one<T>(
         &mut self,
         question: impl Fn(&Worker) -> Result<T, NetworkError>,
     ) -> Result<T, NetworkError> {
-        loop {
-            let Some(first) = self.workers.first() else { return Err(NetworkError::Died) };
-            match question(first) {
-                Err(error) if error.is_of_device() && self.workers.len() > 1 => {
-                    let number = first.number();
-                    self.give_up(number, &error);
+        let mut failed = Vec::new();
+        let mut answer = Err(NetworkError::Died);
+        for worker in &self.workers {
+            answer = question(worker);
+            match &answer {
+                Err(error) if error.is_failure() || error.lacks_memory() => {
+                    failed.push((worker.number(), error.to_string(), error.is_failure()));
                 }
-                answer => return answer,
+                _ => break,
             }
         }
+        // All of them: then it is no matter of a device.
+        if failed.len() < self.workers.len() {
+            for (number, error, _) in failed.into_iter().filter(|(_, _, is_failure)| *is_failure) {
+                self.give_up(number, &error);
+            }
+        }
+        answer
     }
 
     fn evaluate(
@@ -217,7 +240,8 @@ impl Evaluation {
         source: Source,
         variables: Variables,
     ) -> Result<Evaluated, NetworkError> {
-        let digest = self.by_one(|worker| worker.load(&source))?;
+        // Nothing of it is done by the device.
+        let digest = self.workers.first().ok_or(NetworkError::Died)?.load(&source)?;
         let key = self.key(&source, digest, &variables);
         let name = key.to_hex().to_string();
         let lookup = match self.cache.find(&key, &source.file) {
@@ -252,40 +276,53 @@ impl Evaluation {
         let tables = |values: &[f64]| values.chunks_exact(subsets).map(<[f64]>::to_vec).collect();
         let reference = Question { precision: Precision::Float32, ..question.clone() };
         let is_lower = question.precision != Precision::Float32;
-        let Values { values, unmasked } = self.rows(question, samples * subsets)?;
+        let mut able = self.prepare(&question)?;
+        let Values { values, unmasked } = self.rows(question, samples * subsets, &mut able)?;
         let mut all =
             ProbeValues { values: tables(&values), logits: unmasked, reference: Vec::new() };
         if is_lower {
             let first = samples.min(REFERENCE_SAMPLES);
-            all.reference = tables(&self.rows(reference, first * subsets)?.values);
+            all.reference = tables(&self.rows(reference, first * subsets, &mut able)?.values);
         }
         Ok(all)
     }
 
-    /// The first rows of a checkpoint, each on whichever device has time.
-    fn rows(&mut self, question: Question, rows: usize) -> Result<Values, NetworkError> {
+    /// Has all devices prepare a checkpoint; the numbers of those that have.
+    fn prepare(&mut self, question: &Question) -> Result<Vec<usize>, NetworkError> {
+        let asked = self.workers.iter().map(|worker| (worker.number(), worker.prepare(question)));
+        let asked: Vec<_> = asked.collect();
+        let (mut able, mut failed) = (Vec::new(), Vec::new());
+        for (number, answer) in asked {
+            match answer.recv().unwrap_or(Err(NetworkError::Died)) {
+                Ok(()) => able.push(number),
+                Err(error) => failed.push((number, error)),
+            }
+        }
+        self.go_on_without(failed, &mut able)?;
+        Ok(able)
+    }
+
+    /// The first rows of a checkpoint, each on whichever device has time, of those that are able.
+    fn rows(
+        &mut self,
+        question: Question,
+        rows: usize,
+        able: &mut Vec<usize>,
+    ) -> Result<Values, NetworkError> {
         let batch = self.about.batches[question.source.role.index()].max(1);
-        let part = match self.workers.len() {
-            1 => rows,
+        let part = match able.len() {
+            0 | 1 => rows,
             devices => rows.div_ceil(devices * PARTS_OF_A_DEVICE).next_multiple_of(batch),
         };
         let work = Arc::new(Work::new(question, rows, part));
         let mut done = BTreeMap::new();
         while work.is_left() {
-            let failed = self.take(&work, &mut done);
-            let is_of_device = failed.iter().all(|(_, error)| error.is_of_device());
-            // All of them: then it is no matter of a device.
-            if !is_of_device || failed.len() == self.workers.len() {
-                let of_checkpoint = failed.iter().position(|(_, error)| !error.is_of_device());
-                let mut failed = failed;
-                return match failed.is_empty() {
-                    true => Err(NetworkError::Died),
-                    false => Err(failed.swap_remove(of_checkpoint.unwrap_or(0)).1),
-                };
+            let failed = self.take(&work, &mut done, able);
+            if failed.is_empty() && work.is_left() {
+                return Err(NetworkError::Died);
             }
-            for (number, error) in failed {
-                self.give_up(number, &error);
-            }
+            able.retain(|number| failed.iter().all(|(other, _)| other != number));
+            self.go_on_without(failed, able)?;
         }
         let mut all = Values::default();
         for (_, Values { values, unmasked }) in done {
@@ -299,16 +336,20 @@ impl Evaluation {
         }
     }
 
-    /// Has all devices take parts until none is left or they have failed; the numbers of those that did, and why.
+    /// Has all that are able take parts until none is left or they cannot go on; the numbers of those, and why.
     fn take(
         &self,
         work: &Arc<Work>,
         done: &mut BTreeMap<usize, Values>,
+        able: &[usize],
     ) -> Vec<(usize, NetworkError)> {
         let (events, received) = unbounded();
-        let is_gone = |worker: &&Worker| !worker.take(work.clone(), events.clone());
-        let gone = self.workers.iter().filter(is_gone);
-        let mut failed: Vec<_> = gone.map(|worker| (worker.number(), NetworkError::Died)).collect();
+        let mut failed = Vec::new();
+        for worker in self.workers.iter().filter(|worker| able.contains(&worker.number())) {
+            if !worker.take(work.clone(), events.clone()) {
+                failed.push((worker.number(), NetworkError::Died));
+            }
+        }
         drop(events);
         for (number, event) in received {
             match event {
@@ -321,13 +362,42 @@ impl Evaluation {
         failed
     }
 
+    /// What to do about devices that cannot go on with a checkpoint while those in `able` can: one that has failed is
+    /// given up, one that lacks memory is left out until the next checkpoint.
+    ///
+    /// # Errors
+    /// What is no matter of a device, or of all of them.
+    fn go_on_without(
+        &mut self,
+        failed: Vec<(usize, NetworkError)>,
+        able: &[usize],
+    ) -> Result<(), NetworkError> {
+        let is_of_device = |error: &NetworkError| error.is_failure() || error.lacks_memory();
+        let mut of_devices = Vec::new();
+        for (number, error) in failed {
+            if !is_of_device(&error) || able.is_empty() {
+                return Err(error);
+            }
+            of_devices.push((number, error));
+        }
+        for (number, error) in of_devices {
+            if error.is_failure() {
+                self.give_up(number, &error.to_string());
+            } else {
+                tracing::warn!("the other devices take its samples of this checkpoint: {error}");
+            }
+        }
+        Ok(())
+    }
+
     /// Goes on without a device.
-    fn give_up(&mut self, number: usize, error: &NetworkError) {
+    fn give_up(&mut self, number: usize, error: &str) {
         let Some(place) = self.workers.iter().position(|worker| worker.number() == number) else {
             return;
         };
         let worker = self.workers.remove(place);
         let device = worker.about().device;
+        worker.abandon();
         tracing::error!(
             %device, devices_left = self.workers.len(),
             "a device is given up until the next start, and the others take its samples: {error}"

@@ -3,7 +3,7 @@
 use super::masked::{Masked, subsets};
 use super::sample::{refuse, samples};
 use super::values::{Outputs, Values};
-use super::{Batch, NetworkError, Probe, Program};
+use super::{Batch, Context, NetworkError, Probe, Program, memory};
 use crate::evaluation::{Baseline, Variables};
 use std::ops::Range;
 use tch::Tensor;
@@ -35,7 +35,8 @@ impl MaskedInputs {
         for (index, sample) in samples(program, probe, device)?.into_iter().enumerate() {
             masked.push(Masked::new(index, sample, probe, chosen, baseline)?);
         }
-        Ok(Self { masked, subsets: subsets(chosen.count, device), classes: chosen.classes.clone() })
+        let subsets = subsets(chosen.count, device)?;
+        Ok(Self { masked, subsets, classes: chosen.classes.clone() })
     }
 
     /// Masked inputs of one sample, 2^n.
@@ -92,7 +93,15 @@ impl MaskedInputs {
                 }
                 outputs.add(class, to - from, to == self.rows_of_a_sample());
             }
-            outputs.take(logits)?;
+            // They stay where their memory ran out, which what is kept for the next batch may have been.
+            if let Err(error) = outputs.take(logits) {
+                if !error.lacks_memory() {
+                    return Err(error);
+                }
+                room = None;
+                memory::release();
+                outputs.work()?;
+            }
             start = some.end;
         }
         outputs.finish()
@@ -124,19 +133,19 @@ impl MaskedInputs {
             further.push(self.masked[index].write(&own, &mut features.narrow(0, row, count))?);
             row += count;
         }
-        program.head(features, &joined(further))
+        program.head(features, &joined(further)?)
     }
 }
 
 /// The further inputs of a batch, from those of its samples.
-fn joined(mut parts: Vec<Vec<Tensor>>) -> Vec<Tensor> {
+fn joined(mut parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>, NetworkError> {
     if parts.len() == 1 {
-        return parts.swap_remove(0);
+        return Ok(parts.swap_remove(0));
     }
     let count = parts.first().map_or(0, Vec::len);
     let input = |input: usize| {
         let own: Vec<&Tensor> = parts.iter().map(|further| &further[input]).collect();
-        Tensor::cat(&own, 0)
+        Tensor::f_cat(&own, 0).context(|| "further inputs".to_owned())
     };
     (0..count).map(input).collect()
 }

@@ -45,18 +45,20 @@ impl Features {
     }
 
     /// Writes features where `mask` is −1, the absent value where it is 0, into `rows` [B, …].
-    fn mask_into(&self, mask: &Tensor, rows: &mut Tensor) {
+    fn mask_into(&self, mask: &Tensor, rows: &mut Tensor) -> Result<(), TchError> {
         match self {
             Self::Bits { differing, absent } => {
-                let mut bits = differing.bitwise_and_tensor_out(&rows.view_dtype(Kind::Int), mask);
+                let bits = rows.f_view_dtype(Kind::Int)?;
+                let mut bits = differing.f_bitwise_and_tensor_out(&bits, mask)?;
                 if let Some(absent) = absent {
-                    let _ = bits.bitwise_xor_tensor_(absent);
+                    let _ = bits.f_bitwise_xor_tensor_(absent)?;
                 }
             }
             Self::Plain { features, absent } => {
-                rows.copy_(&features.where_self(&mask.ne(0), absent));
+                rows.f_copy_(&features.f_where_self(&mask.f_ne(0)?, absent)?)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -109,9 +111,11 @@ impl Masked {
         rows: &mut Tensor,
     ) -> Result<Vec<Tensor>, NetworkError> {
         let mask = presence(bitmasks, &self.shifts);
-        let mask = mask.context(|| format!("masks of {} inputs", bitmasks.size()[0]))?;
-        let mask = self.layout.shape_mask(&mask);
-        self.features.mask_into(&mask, rows);
+        let masked = mask.and_then(|mask| {
+            let mask = self.layout.shape_mask(&mask);
+            self.features.mask_into(&mask, rows)
+        });
+        masked.context(|| format!("{} masked inputs", bitmasks.size()[0]))?;
         let expand = |own: &Tensor| {
             let mut size = own.size();
             size[0] = bitmasks.size()[0];
@@ -122,8 +126,13 @@ impl Masked {
 }
 
 /// All subsets as bitmasks, with one more bit that is always set: int32 [2^n, 1].
-pub(super) fn subsets(count: usize, device: tch::Device) -> Tensor {
-    Tensor::arange(1i64 << count, (Kind::Int, device)).bitwise_or(1i64 << count).unsqueeze(1)
+///
+/// # Errors
+/// Too little memory.
+pub(super) fn subsets(count: usize, device: tch::Device) -> Result<Tensor, NetworkError> {
+    let all = Tensor::f_arange(1i64 << count, (Kind::Int, device));
+    let all = all.and_then(|all| all.f_bitwise_or(1i64 << count)?.f_unsqueeze(1));
+    all.context(|| format!("the subsets of {count} variables"))
 }
 
 /// Presence of each position as a mask of bits: int32 [B, positions], −1 where present and 0 elsewhere.
@@ -188,7 +197,8 @@ mod tests {
     #[test]
     fn presence_follows_the_bits() {
         let shifts = Tensor::from_slice(&[31i32, 30, 29]).unsqueeze(0);
-        let bits = presence(&subsets(2, tch::Device::Cpu), &shifts).expect("bits");
+        let bits =
+            presence(&subsets(2, tch::Device::Cpu).expect("subsets"), &shifts).expect("bits");
         let bits = Vec::<Vec<i32>>::try_from(&bits).expect("rows");
         let wanted = [[0, 0, -1], [-1, 0, -1], [0, -1, -1], [-1; 3]];
         assert_eq!(bits, wanted.map(|row| row.to_vec()));
@@ -197,7 +207,8 @@ mod tests {
     #[test]
     fn masked_features_are_those_of_where_to_the_last_bit() {
         let shifts = Tensor::from_slice(&[31i32, 30, 29]).unsqueeze(0);
-        let mask = presence(&subsets(2, tch::Device::Cpu), &shifts).expect("bits");
+        let mask =
+            presence(&subsets(2, tch::Device::Cpu).expect("subsets"), &shifts).expect("bits");
         let own = [1.5f32, f32::NAN, -0.0];
         for absent in [[0.0f32; 3], [2.5, f32::INFINITY, -1e-40]] {
             let features = Tensor::from_slice(&own).view([1, 3]);
@@ -205,7 +216,7 @@ mod tests {
             let instead = Tensor::from_slice(&absent).view([1, 3]);
             let masked = |features: Features| {
                 let mut rows = Tensor::empty([4, 3], (Kind::Float, tch::Device::Cpu));
-                features.mask_into(&mask, &mut rows);
+                features.mask_into(&mask, &mut rows).expect("masked");
                 rows
             };
             let by_bits = masked(Features::new(&features, instead.shallow_clone(), is_zero));

@@ -60,12 +60,15 @@ extern "C" int64_t convergd_cuda_free(int index) noexcept {
   }
 }
 
-// Gives what libtorch keeps of all CUDA devices back to them.
-extern "C" void convergd_cuda_release() noexcept {
+// Gives what libtorch keeps of all CUDA devices back to them. Returns 0, or 1 where that failed.
+extern "C" int convergd_cuda_release() noexcept {
+  // Without CUDA there is nothing to give back.
+  if (c10::GetAllocator(c10::DeviceType::CUDA) == nullptr) return 0;
   try {
     if (cuda_allocator()->initialized()) cuda_allocator()->emptyCache();
+    return 0;
   } catch (...) {
-    // Without CUDA there is nothing to give back.
+    return 1;
   }
 }
 

@@ -1,17 +1,25 @@
 //! Memory: what is free of a device, what a network needs there, and giving it back.
 
-use super::{Device, NetworkError};
+use super::{Device, host};
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
-/// What libtorch says where there is not enough: of a GPU, of the machine, in a library of NVIDIA's.
-const EXHAUSTED: [&str; 3] = ["out of memory", "can't allocate memory", "ALLOC_FAILED"];
+/// What libtorch says where there is not enough: of a GPU, of the machine, for a library of NVIDIA's or for one that it
+/// begins to use.
+const EXHAUSTED: [&str; 6] = [
+    "out of memory",
+    "can't allocate memory",
+    "std::bad_alloc",
+    "ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
+];
 
 // SAFETY: the signatures are those of `memory.cpp`, which catches all exceptions.
 unsafe extern "C" {
     safe fn convergd_cuda_held(index: c_int) -> i64;
     safe fn convergd_cuda_free(index: c_int) -> i64;
-    safe fn convergd_cuda_release();
+    safe fn convergd_cuda_release() -> c_int;
     safe fn convergd_measure() -> *mut c_void;
     unsafe fn convergd_measured(measurement: *mut c_void) -> i64;
 }
@@ -26,19 +34,8 @@ pub fn held(device: Device) -> Option<u64> {
 pub fn free(device: Device) -> Option<u64> {
     match index(device) {
         Some(index) => u64::try_from(convergd_cuda_free(index)).ok(),
-        None => free_of_the_machine(),
+        None => host::free(),
     }
-}
-
-/// Of a container what its limit leaves.
-fn free_of_the_machine() -> Option<u64> {
-    let mut system = sysinfo::System::new();
-    system.refresh_memory();
-    let all = system.available_memory();
-    // What a container has of the page cache it can have back.
-    let limits = system.cgroup_limits();
-    let own = limits.map_or(u64::MAX, |limits| limits.total_memory.saturating_sub(limits.rss));
-    (all > 0).then(|| all.min(own))
 }
 
 fn index(device: Device) -> Option<c_int> {
@@ -46,9 +43,8 @@ fn index(device: Device) -> Option<c_int> {
     c_int::try_from(index).ok()
 }
 
-/// Whether there was not enough memory.
-pub(super) fn is_exhausted(error: &NetworkError) -> bool {
-    let NetworkError::Torch { message, .. } = error else { return false };
+/// Whether libtorch says that there was not enough memory.
+pub(super) fn is_exhausted(message: &str) -> bool {
     EXHAUSTED.iter().any(|text| message.contains(text))
 }
 
@@ -87,7 +83,15 @@ pub fn keep() {
 /// Gives what is kept back, to the system and to GPUs.
 pub fn release() {
     heap::release();
-    convergd_cuda_release();
+    release_gpus();
+}
+
+/// Gives what is kept of GPUs back to them.
+pub(super) fn release_gpus() {
+    if convergd_cuda_release() != 0 {
+        // Perhaps a GPU that has failed, behind which others are.
+        tracing::debug!("libtorch did not give the memory of every GPU back");
+    }
 }
 
 /// libtorch's allocator on the CPU is that of the C library, which hands the memory of each large tensor back
@@ -128,6 +132,7 @@ mod heap {
 mod tests {
     use super::*;
     use crate::network::device::cuda_devices;
+    use crate::network::{NetworkError, first_lines, guarded};
     use tch::{Kind, Tensor};
 
     #[test]
@@ -151,11 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_free_of_the_machine_is_less_than_it_has() {
-        let mut system = sysinfo::System::new();
-        system.refresh_memory();
-        let free = free(Device::CPU).expect("told");
-        assert!((1 << 20..system.total_memory()).contains(&free), "{free}");
+    fn libraries_tell_of_too_little_memory_in_words_of_their_own() {
+        for text in [
+            "CUDA out of memory. Tried to allocate 2.00 GiB.",
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+            "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
+            "std::bad_alloc",
+        ] {
+            assert!(is_exhausted(text), "{text}");
+        }
+        for text in ["CUDA error: an illegal memory access was encountered", "misaligned address"] {
+            assert!(!is_exhausted(text), "{text}");
+        }
     }
 
     #[test]
@@ -189,20 +202,22 @@ mod tests {
         // More than a process can address.
         let size = [1i64 << 47, 64];
         let error = Tensor::f_empty(size, (Kind::Float, tch::Device::Cpu)).expect_err("too much");
-        let message = crate::network::first_lines(&error);
-        let error = NetworkError::Torch { context: "a test".to_owned(), message };
-        assert!(is_exhausted(&error), "{error}");
+        let message = first_lines(&error);
+        assert!(is_exhausted(&message), "{message}");
+        let panicked = guarded(|| Ok(Tensor::empty(size, (Kind::Float, tch::Device::Cpu))));
+        let error = panicked.expect_err("too much").on(Device::CPU);
+        let text = error.to_string();
+        assert!(matches!(error, NetworkError::Memory { .. }) && error.is_passing(), "{text}");
+        assert!(text.starts_with("cpu has not enough memory"), "{text}");
         let shapes = Tensor::from_slice(&[1.0]).f_matmul(&Tensor::from_slice(&[1.0, 2.0]));
-        let message = crate::network::first_lines(&shapes.expect_err("shapes"));
-        assert!(!is_exhausted(&NetworkError::Torch { context: String::new(), message }));
+        assert!(!is_exhausted(&first_lines(&shapes.expect_err("shapes"))));
         if cuda_devices() == 0 {
             eprintln!("skipped: libtorch sees no CUDA device");
             return;
         }
         let device = tch::Device::Cuda(0);
         let error = Tensor::f_empty([1i64 << 40], (Kind::Float, device)).expect_err("too much");
-        let message = crate::network::first_lines(&error);
-        let error = NetworkError::Torch { context: "a test".to_owned(), message };
-        assert!(is_exhausted(&error), "{error}");
+        let message = first_lines(&error);
+        assert!(is_exhausted(&message), "{message}");
     }
 }

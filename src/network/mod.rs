@@ -10,6 +10,7 @@
 pub mod batch;
 pub mod device;
 pub mod evaluator;
+mod host;
 pub mod inputs;
 mod masked;
 pub mod memory;
@@ -73,6 +74,25 @@ pub enum NetworkError {
         /// Whether the system could not read it, which may pass.
         is_passing: bool,
     },
+    /// There is not enough memory, however small a batch is.
+    #[error(
+        "{device} has not enough memory, however little it does at a time: {message}; leave it more, or take another \
+         `compute.device`"
+    )]
+    Memory {
+        /// Where.
+        device: String,
+        /// libtorch's words.
+        message: String,
+    },
+    /// A sample of the probe does not fit the network or the variables.
+    #[error("probe sample {sample} {message}")]
+    Sample {
+        /// Counted from 0.
+        sample: usize,
+        /// What is wrong and what to try.
+        message: String,
+    },
     /// The network thread is gone.
     #[error("BUG: the network thread ended before it answered")]
     Died,
@@ -89,12 +109,32 @@ impl NetworkError {
 
     /// Whether the same may be possible a little later: a file that could not be read, memory that others have.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Checkpoint { is_passing: true, .. }) || memory::is_exhausted(self)
+        matches!(self, Self::Checkpoint { is_passing: true, .. } | Self::Memory { .. })
     }
 
-    /// Whether another device may do what this one could not.
-    pub(crate) fn is_of_device(&self) -> bool {
-        matches!(self, Self::Torch { .. } | Self::Died)
+    /// With the device named where it lacked memory.
+    pub(crate) fn on(self, device: Device) -> Self {
+        match self {
+            Self::Torch { context, message } if memory::is_exhausted(&message) => Self::Memory {
+                device: device.to_string(),
+                message: format!("{context}: {message}"),
+            },
+            other => other,
+        }
+    }
+
+    /// Whether a device has failed, so that it is better done without.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, Self::Torch { .. } | Self::Died) && !self.lacks_memory()
+    }
+
+    /// Whether there was not enough memory, which may pass.
+    pub(crate) fn lacks_memory(&self) -> bool {
+        match self {
+            Self::Memory { .. } => true,
+            Self::Torch { message, .. } => memory::is_exhausted(message),
+            _ => false,
+        }
     }
 }
 

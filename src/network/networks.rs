@@ -4,13 +4,15 @@ use super::batch::Batch;
 use super::sample::{Sample, sample, samples};
 use super::values::Values;
 use super::{
-    Device, MaskedInputs, NetworkError, Probe, Program, Source, device, masked, precision,
+    Device, MaskedInputs, NetworkError, Probe, Program, Source, device, masked, memory, precision,
     variables, weights,
 };
-use crate::evaluation::{Assignment, Precision, Settings, VariableRule, Variables};
+use crate::evaluation::{Assignment, DeviceChoice, Precision, Settings, VariableRule, Variables};
 use crate::failpoint;
 use crate::role::Role;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tch::Tensor;
 
 /// One checkpoint and what is wanted of it.
@@ -34,6 +36,8 @@ pub(super) struct Networks {
     loaded: [Option<blake3::Hash>; 2],
     /// Those of a checkpoint that is being evaluated.
     inputs: Option<(Role, MaskedInputs)>,
+    /// Bytes of a GPU that were held for it.
+    held: Arc<AtomicU64>,
     /// Of which networks it has been said that checkpoints hold more than the program.
     was_unused: [bool; 2],
 }
@@ -80,34 +84,46 @@ impl Networks {
         }
         let first = |role: Role| sample(&programs[role.index()], &probe, 0, device.0);
         let first = [first(Role::Target)?, first(Role::Baseline)?];
-        // Workers on one device share its memory.
-        let sharers = settings.devices.iter().filter(|other| **other == choice).count();
-        let share = settings.memory / sharers.max(1) as f64;
-        let batch = |role: Role| match settings.batch {
-            Some(rows) => Ok(Batch::given(rows, device)),
-            None => {
-                let (program, first) = (&programs[role.index()], &first[role.index()]);
-                precision::within(settings.precision, device.0, || {
-                    Batch::suitable(program, first, device, share)
-                })
-            }
-        };
-        let batches = [batch(Role::Target)?, batch(Role::Baseline)?];
         let mut networks = Self {
             settings,
             device,
             programs,
-            batches,
+            batches: [0, 1].map(|_| Batch::given(1, device)),
             probe,
             loaded: [None; 2],
             inputs: None,
+            held: Arc::default(),
             // One device says it for all.
             was_unused: [number > 0; 2],
         };
         networks.check_classes(&first)?;
-        networks.check_variables(&first)?;
+        let variables = networks.check_variables(&first)?;
+        networks.size_batches(&first, variables)?;
         networks.release();
         Ok(networks)
+    }
+
+    /// `first` is the first probe sample, as each network sees it.
+    fn size_batches(&mut self, first: &[Sample; 2], variables: usize) -> Result<(), NetworkError> {
+        let Settings { devices, batch, memory, precision, .. } = &self.settings;
+        let all = self.probe.samples() << variables;
+        // Workers on one device share its memory.
+        let is_same =
+            |choice: &&DeviceChoice| device::find(**choice).is_ok_and(|d| d == self.device);
+        let share = memory / devices.iter().filter(is_same).count().max(1) as f64;
+        for (index, sample) in first.iter().enumerate() {
+            let mut sized = match batch {
+                Some(rows) => Batch::given(*rows, self.device),
+                None => Batch::suitable(sample, all, self.device),
+            };
+            let program = &self.programs[index];
+            // What a lower precision is compared with goes through in the same batches.
+            for precision in [*precision, Precision::Float32] {
+                precision::within(precision, self.device.0, || sized.bind(program, sample, share))?;
+            }
+            self.batches[index] = sized;
+        }
+        Ok(())
     }
 
     pub(super) fn about(&self) -> About {
@@ -123,8 +139,13 @@ impl Networks {
     }
 
     /// Counters of the rows that have gone through both programs.
-    pub(super) fn rows(&self) -> [std::sync::Arc<std::sync::atomic::AtomicU64>; 2] {
+    pub(super) fn rows(&self) -> [Arc<AtomicU64>; 2] {
         self.programs.each_ref().map(Program::rows)
+    }
+
+    /// Bytes of a GPU that were held for the last checkpoint, and given back.
+    pub(super) fn held(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.held)
     }
 
     fn facts(&self) -> Vec<(&'static str, String)> {
@@ -172,8 +193,8 @@ impl Networks {
         Ok(())
     }
 
-    /// What does not fit is said before the first checkpoint, not at it.
-    fn check_variables(&self, first: &[Sample; 2]) -> Result<(), NetworkError> {
+    /// What does not fit is said before the first checkpoint, not at it. Gives the number of variables.
+    fn check_variables(&self, first: &[Sample; 2]) -> Result<usize, NetworkError> {
         for (role, sample) in Role::BOTH.into_iter().zip(first) {
             variables::Layout::of(&sample.features).map_err(|message| NetworkError::Program {
                 path: self.settings.programs[role.index()].clone(),
@@ -187,7 +208,7 @@ impl Networks {
             masked::check(&sample.features, &self.probe, &chosen, self.settings.baseline)
                 .map_err(|message| self.refuse_probe(message))?;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Which positions form which variable, by the probe or by the rule.
@@ -218,6 +239,7 @@ impl Networks {
 
     /// Chooses the variables from the first pair of checkpoints; nothing where its outputs are not finite.
     pub(super) fn choose(&mut self, pair: &[Source; 2]) -> Result<Option<Variables>, NetworkError> {
+        self.may_fail()?;
         let mut features = Vec::new();
         let mut predicted = Vec::new();
         for source in pair {
@@ -247,7 +269,7 @@ impl Networks {
         let Source { role, file, name } = source;
         let index = role.index();
         // Where they are copied into.
-        self.programs[index].come_home();
+        self.programs[index].come_home()?;
         (self.inputs, self.loaded[index]) = (None, None);
         let reading = &self.settings.reading[index];
         let loaded = weights::load(&self.programs[index], reading, file, name)?;
@@ -266,20 +288,24 @@ impl Networks {
         question: &Question,
         rows: Range<usize>,
     ) -> Result<Values, NetworkError> {
-        if failpoint::fails("device") {
-            let (context, message) = (self.device.to_string(), "a test lets it fail".to_owned());
-            return Err(NetworkError::Torch { context, message });
-        }
-        self.prepare(question)?;
-        let Some((role, inputs)) = &self.inputs else { return Err(NetworkError::Died) };
+        self.may_fail()?;
+        let Some((role, inputs)) = &self.inputs else {
+            return Err(NetworkError::Device("BUG: a checkpoint was not prepared".to_owned()));
+        };
         let (program, batch) = (&self.programs[role.index()], &mut self.batches[role.index()]);
         precision::within(question.precision, self.device.0, || {
             inputs.through(program, rows, batch)
         })
     }
 
-    /// The masked inputs of a checkpoint, whose weights may be here already.
-    fn prepare(&mut self, question: &Question) -> Result<(), NetworkError> {
+    /// The masked inputs of a checkpoint, whose weights may be here already. Before any device is at work on them, for
+    /// the precision of their features is float32 whatever that of the process is then.
+    pub(super) fn prepare(&mut self, question: &Question) -> Result<(), NetworkError> {
+        if failpoint::fails("memory") {
+            let (context, message) =
+                (self.device.to_string(), "out of memory, in a test".to_owned());
+            return Err(NetworkError::Torch { context, message });
+        }
         let Question { source, digest, variables, .. } = question;
         let index = source.role.index();
         if self.loaded[index] != Some(*digest) && self.load_weights(source)? != *digest {
@@ -289,9 +315,6 @@ impl Networks {
                     .to_owned(),
                 is_passing: true,
             });
-        }
-        if self.inputs.as_ref().is_some_and(|(role, _)| *role == source.role) {
-            return Ok(());
         }
         self.inputs = None;
         let program = &mut self.programs[index];
@@ -305,8 +328,26 @@ impl Networks {
 
     /// Lets go of all memory of the device that is not needed until the next checkpoint.
     pub(super) fn release(&mut self) {
+        self.held.store(memory::held(self.device).unwrap_or(0), Ordering::Relaxed);
         self.inputs = None;
-        self.programs.iter_mut().for_each(Program::come_home);
+        for program in &mut self.programs {
+            if let Err(error) = program.come_home() {
+                tracing::warn!(device = %self.device, "its memory is not given back: {error}");
+            }
+        }
+        if !self.device.is_cpu() {
+            memory::release_gpus();
+        }
+    }
+
+    fn may_fail(&self) -> Result<(), NetworkError> {
+        match failpoint::fails("device") {
+            true => Err(NetworkError::Torch {
+                context: self.device.to_string(),
+                message: "a test lets it fail".to_owned(),
+            }),
+            false => Ok(()),
+        }
     }
 }
 

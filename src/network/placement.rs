@@ -21,8 +21,8 @@ pub(super) struct Placement {
 type Place = (usize, Vec<i64>, Vec<i64>);
 
 impl Placement {
-    /// For tensors on a device; they stay there for now. Those that share memory and are no copies of each other would
-    /// be torn apart, so all of them stay where they are for good.
+    /// For tensors on a device; they stay there for now. Those that share memory without being the same would be torn
+    /// apart, so all of them stay where they are for good.
     ///
     /// # Errors
     /// libtorch's.
@@ -36,9 +36,12 @@ impl Placement {
             let place = (tensor.data_ptr() as usize, tensor.size(), tensor.stride());
             tied.entry(place).or_default().push(tensor);
         }
-        let mut starts: Vec<usize> = tied.keys().map(|(start, ..)| *start).collect();
-        starts.sort_unstable();
-        if starts.windows(2).any(|pair| pair[0] == pair[1]) {
+        let mut extents: Vec<(usize, usize)> = tied.values().map(|same| extent(same[0])).collect();
+        extents.sort_unstable();
+        if extents.windows(2).any(|pair| pair[1].0 < pair[0].1) {
+            tracing::warn!(
+                "weights of the program overlap in memory, so they stay on the device between two pairs"
+            );
             return Ok(at_home);
         }
         let mut homes = Vec::with_capacity(tied.len());
@@ -62,28 +65,45 @@ impl Placement {
             let there = match home.f_to_device(self.device).context(context) {
                 Ok(there) => there,
                 Err(error) => {
-                    self.come_home();
+                    self.come_home()?;
                     return Err(error);
                 }
             };
-            place(tensors, &there);
+            place(tensors, &there)?;
         }
         Ok(())
     }
 
     /// Lets go of those on the device.
-    pub(super) fn come_home(&mut self) {
-        if !std::mem::replace(&mut self.is_home, true) {
-            for (tensors, home) in &mut self.homes {
-                place(tensors, home);
-            }
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub(super) fn come_home(&mut self) -> Result<(), NetworkError> {
+        if self.is_home {
+            return Ok(());
         }
+        for (tensors, home) in &mut self.homes {
+            place(tensors, home)?;
+        }
+        self.is_home = true;
+        Ok(())
     }
 }
 
 /// As a module's own `to` does it.
-fn place(tensors: &mut [Tensor], data: &Tensor) {
-    tch::no_grad(|| tensors.iter_mut().for_each(|tensor| tensor.set_data(data)));
+fn place(tensors: &mut [Tensor], data: &Tensor) -> Result<(), NetworkError> {
+    tch::no_grad(|| {
+        tensors.iter_mut().try_for_each(|tensor| tensor.f_set_data(data).context(context))
+    })
+}
+
+/// First byte, and the one after the last.
+fn extent(tensor: &Tensor) -> (usize, usize) {
+    let start = tensor.data_ptr() as usize;
+    let steps = tensor.size().into_iter().zip(tensor.stride());
+    let last: i64 = steps.map(|(size, stride)| (size - 1) * stride).sum();
+    let elements = usize::try_from(last).unwrap_or(0) + 1;
+    (start, start + elements * tensor.kind().elt_size_in_bytes())
 }
 
 fn context() -> String {
@@ -110,7 +130,7 @@ mod tests {
         let tensors = [weight, tied, Tensor::from_slice(&[7i64])];
         let mut placement = placement(&tensors);
         let there = tensors[0].data_ptr();
-        placement.come_home();
+        placement.come_home().expect("at home");
         assert_ne!(tensors[0].data_ptr(), there);
         assert_eq!(tensors[0].data_ptr(), tensors[1].data_ptr(), "still tied");
         let mut own = tensors[0].shallow_clone();
@@ -118,21 +138,29 @@ mod tests {
         placement.go().expect("there");
         let values = |tensor: &Tensor| Vec::<f64>::try_from(tensor.to_kind(Kind::Double)).unwrap();
         assert_eq!(values(&tensors[1]), [3.0, 4.0]);
-        placement.come_home();
-        placement.come_home();
+        placement.come_home().expect("at home");
+        placement.come_home().expect("at home");
         assert_eq!(values(&tensors[0]), [3.0, 4.0]);
         assert_eq!(values(&tensors[2]), [7.0]);
     }
 
     #[test]
     fn weights_that_overlap_stay_where_they_are() {
-        let all = Tensor::from_slice(&[1.0f32, 2.0]);
-        let tensors = [all.narrow(0, 0, 1), all];
+        for offset in [0, 1] {
+            let all = Tensor::from_slice(&[1.0f32, 2.0]);
+            let tensors = [all.narrow(0, offset, 1), all];
+            let mut placement = placement(&tensors);
+            let there = tensors[0].data_ptr();
+            placement.come_home().expect("at home");
+            assert_eq!(tensors[0].data_ptr(), there);
+        }
+        // Neighbours do not.
+        let all = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([2, 2]);
+        let tensors = [all.narrow(0, 0, 1), all.narrow(0, 1, 1)];
         let mut placement = placement(&tensors);
         let there = tensors[0].data_ptr();
-        placement.come_home();
-        placement.go().expect("there");
-        assert_eq!(tensors[0].data_ptr(), there);
+        placement.come_home().expect("at home");
+        assert_ne!(tensors[0].data_ptr(), there);
     }
 
     #[test]
@@ -151,7 +179,7 @@ mod tests {
             crate::network::memory::held(own).expect("told")
         };
         let with = held();
-        placement.come_home();
+        placement.come_home().expect("at home");
         assert!(tensors[0].device() == Device::Cpu && held() + (64 << 20) <= with);
         placement.go().expect("there");
         assert!(tensors[0].device() == device);

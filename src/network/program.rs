@@ -1,7 +1,7 @@
 //! A TorchScript program: `features` up to the split layer, `head` from there to the logits.
 
 use super::placement::Placement;
-use super::{Context, Device, NetworkError, Probe, first_lines};
+use super::{Context, Device, NetworkError, Probe, first_lines, memory};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,10 +54,11 @@ impl Program {
             .map_err(|error| refuse(format!("cannot be read: {error}; {WRITE_IT}")))?;
         let mut module =
             CModule::load_data_on_device(&mut bytes.as_slice(), device.0).map_err(|error| {
-                refuse(format!(
-                    "is no complete TorchScript file: {}; {WRITE_IT}",
-                    first_lines(&error)
-                ))
+                let said = first_lines(&error);
+                match memory::is_exhausted(&said) {
+                    true => NetworkError::Memory { device: device.to_string(), message: said },
+                    false => refuse(format!("is no complete TorchScript file: {said}; {WRITE_IT}")),
+                }
             })?;
         module.set_eval();
         let meta = read_meta(&module).map_err(&refuse)?;
@@ -80,7 +81,7 @@ impl Program {
         let sample = probe.sample(0, &program.further).map_err(|message| {
             program.refuse(format!("does not fit the probe, which {message}"))
         })?;
-        program.try_on(&sample)?;
+        program.try_on(&sample).map_err(|error| error.on(device))?;
         Ok(program)
     }
 
@@ -92,7 +93,7 @@ impl Program {
             self.is_split = false;
         }
         let features = match self.is_split {
-            true => features.map_err(|error| self.fails_on(&sample, &error))?,
+            true => features.map_err(|error| self.fails_on(&sample, error))?,
             false => sample[0].shallow_clone(),
         };
         match self.head(&features, &sample[1..]) {
@@ -112,11 +113,14 @@ impl Program {
             Err(error) if is_missing(&error, "forward") => Err(self.refuse(format!(
                 "has neither the methods `features` and `head` nor `forward`; {WRITE_IT}"
             ))),
-            Err(error) => Err(self.fails_on(&sample, &error)),
+            Err(error) => Err(self.fails_on(&sample, error)),
         }
     }
 
-    fn fails_on(&self, sample: &[Tensor], error: &NetworkError) -> NetworkError {
+    fn fails_on(&self, sample: &[Tensor], error: NetworkError) -> NetworkError {
+        if error.lacks_memory() {
+            return error;
+        }
         let reason = match error {
             NetworkError::Torch { message, .. } => message.clone(),
             other => other.to_string(),
@@ -142,8 +146,11 @@ impl Program {
     }
 
     /// Keeps the weights in the memory of the host until the device is at work again.
-    pub fn come_home(&mut self) {
-        self.placement.come_home();
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn come_home(&mut self) -> Result<(), NetworkError> {
+        self.placement.come_home()
     }
 
     /// Names of the inputs after the first, as the probe has them.
@@ -173,8 +180,10 @@ impl Program {
             true => self.module.method_ts(method, &inputs),
             false => self.module.forward_ts(&inputs),
         });
-        let rows = features.size().first().map_or(0, |rows| rows.unsigned_abs());
-        self.rows.fetch_add(rows, Ordering::Relaxed);
+        if result.is_ok() {
+            let rows = features.size().first().map_or(0, |rows| rows.unsigned_abs());
+            self.rows.fetch_add(rows, Ordering::Relaxed);
+        }
         result.context(|| format!("`{method}` of program `{}`", self.path.display()))
     }
 

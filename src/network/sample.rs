@@ -1,10 +1,10 @@
 //! Probe samples on a device, as the upper part of a network takes them.
 
-use super::{NetworkError, Probe, Program};
+use super::{Context, NetworkError, Probe, Program, guarded, memory};
 use std::ops::Range;
 use tch::Tensor;
 
-/// Probe samples that go through the lower part at a time.
+/// Probe samples that go through the lower part at a time, where there is memory.
 const SAMPLES_AT_ONCE: usize = 32;
 
 /// One probe sample on the device.
@@ -38,9 +38,16 @@ pub fn samples(
     device: tch::Device,
 ) -> Result<Vec<Sample>, NetworkError> {
     let mut all = Vec::with_capacity(probe.samples());
-    for first in (0..probe.samples()).step_by(SAMPLES_AT_ONCE) {
-        let last = (first + SAMPLES_AT_ONCE).min(probe.samples());
-        all.extend(some(program, probe, first..last, device)?);
+    let mut at_once = SAMPLES_AT_ONCE;
+    while all.len() < probe.samples() {
+        let range = all.len()..(all.len() + at_once).min(probe.samples());
+        match guarded(|| some(program, probe, range, device)) {
+            Err(error) if at_once > 1 && error.lacks_memory() => {
+                at_once /= 2;
+                memory::release();
+            }
+            samples => all.extend(samples?),
+        }
     }
     Ok(all)
 }
@@ -54,7 +61,8 @@ fn some(
 ) -> Result<Vec<Sample>, NetworkError> {
     let (first, count) = (range.start, range.len() as i64);
     let inputs = probe.some(range, program.further()).map_err(refuse(first))?;
-    let mut inputs: Vec<Tensor> = inputs.iter().map(|own| own.to_device(device)).collect();
+    let inputs: Result<Vec<_>, _> = inputs.iter().map(|own| own.f_to_device(device)).collect();
+    let mut inputs = inputs.context(|| format!("probe samples from {first} on"))?;
     let features = program.features(&inputs)?;
     let further = inputs.split_off(1);
     let one = |row: i64| {
@@ -65,5 +73,5 @@ fn some(
 }
 
 pub(super) fn refuse(sample: usize) -> impl Fn(String) -> NetworkError {
-    move |message| NetworkError::Torch { context: format!("probe sample {sample}"), message }
+    move |message| NetworkError::Sample { sample, message }
 }

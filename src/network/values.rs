@@ -1,7 +1,7 @@
 //! v(S) of masked inputs, from the logits that a network gives (DESIGN section 1).
 
-use super::NetworkError;
-use tch::{Kind, Tensor};
+use super::{Context, NetworkError};
+use tch::{Kind, TchError, Tensor};
 
 /// Logits that are float64 at a time, 32 MiB: those of a language model are many.
 const LARGEST_BLOCK: i64 = 1 << 22;
@@ -40,7 +40,8 @@ impl Outputs {
         }
     }
 
-    /// The logits of the rows that were added.
+    /// The logits of the rows that were added. Where memory runs out they are here all the same: `work` may go on when
+    /// there is more, and the masked inputs that they come from must be left alone.
     pub(super) fn take(&mut self, logits: Tensor) -> Result<(), NetworkError> {
         let numbers = self.classes.len() as i64 * logits.size()[1];
         if numbers >= WORTH_A_KERNEL {
@@ -48,8 +49,14 @@ impl Outputs {
             return self.work();
         }
         // They may be a view of the masked inputs, which the next batch writes over.
-        self.logits.push(logits.copy());
-        Ok(())
+        let copy = logits.f_empty_like().and_then(|mut copy| copy.f_copy_(&logits).map(|_| copy));
+        let (kept, result) = match copy.context(of_logits) {
+            Ok(copy) => (copy, Ok(())),
+            // Its room is not written to again.
+            Err(error) => (logits, Err(error)),
+        };
+        self.logits.push(kept);
+        result
     }
 
     /// What all rows gave.
@@ -58,22 +65,23 @@ impl Outputs {
         Ok(self.values)
     }
 
-    /// What the logits give that have come together.
-    fn work(&mut self) -> Result<(), NetworkError> {
-        if self.logits.is_empty() {
-            return Ok(());
-        }
-        let logits = match self.logits.len() {
-            1 => self.logits.swap_remove(0),
-            _ => Tensor::cat(&std::mem::take(&mut self.logits), 0),
+    /// What the logits give that have come together; where that fails they stay.
+    pub(super) fn work(&mut self) -> Result<(), NetworkError> {
+        let logits = match &self.logits[..] {
+            [] => return Ok(()),
+            [logits] => logits.shallow_clone(),
+            several => Tensor::f_cat(several, 0).context(of_logits)?,
         };
-        self.values.values.extend(to_vec(&log_odds(&logits, &self.classes))?);
+        let values = to_vec(&log_odds(&logits, &self.classes).context(of_logits)?)?;
         if !self.whole.is_empty() {
-            let whole = Tensor::from_slice(&self.whole).to_device(logits.device());
-            let rows = to_vec(&logits.index_select(0, &whole).flatten(0, -1))?;
+            let whole = Tensor::f_from_slice(&self.whole).context(of_logits)?;
+            let whole = whole.f_to_device(logits.device()).context(of_logits)?;
+            let rows =
+                to_vec(&logits.f_index_select(0, &whole).context(of_logits)?.flatten(0, -1))?;
             let classes = logits.size()[1] as usize;
             self.values.unmasked.extend(rows.chunks_exact(classes).map(<[f64]>::to_vec));
         }
+        self.values.values.extend(values);
         self.logits.clear();
         self.classes.clear();
         self.whole.clear();
@@ -82,7 +90,8 @@ impl Outputs {
 }
 
 fn to_vec(tensor: &Tensor) -> Result<Vec<f64>, NetworkError> {
-    let numbers = tensor.to_kind(Kind::Double).to_device(tch::Device::Cpu);
+    let numbers = tensor.f_to_kind(Kind::Double).context(of_logits)?;
+    let numbers = numbers.f_to_device(tch::Device::Cpu).context(of_logits)?;
     Vec::<f64>::try_from(numbers).map_err(|error| NetworkError::Torch {
         context: "outputs".to_owned(),
         message: error.to_string(),
@@ -90,17 +99,21 @@ fn to_vec(tensor: &Tensor) -> Result<Vec<f64>, NetworkError> {
 }
 
 /// v = z_y − logsumexp(z_{c≠y}) in float64 over rows of logits [B, classes], y of each row in `classes`.
-fn log_odds(logits: &Tensor, classes: &[i64]) -> Tensor {
-    let classes = Tensor::from_slice(classes).to_device(logits.device()).unsqueeze(1);
+fn log_odds(logits: &Tensor, classes: &[i64]) -> Result<Tensor, TchError> {
+    let classes = Tensor::f_from_slice(classes)?.f_to_device(logits.device())?.f_unsqueeze(1)?;
     let rows = (LARGEST_BLOCK / logits.size()[1].max(1)).max(1);
     let blocks = logits.split(rows, 0).into_iter().zip(classes.split(rows, 0));
     let values = blocks.map(|(logits, classes)| {
-        let logits = logits.to_kind(Kind::Double);
-        let own = logits.gather(1, &classes, false).squeeze_dim(1);
-        let others = logits.scatter_value(1, &classes, f64::NEG_INFINITY);
-        own - others.logsumexp(&[1i64][..], false)
+        let logits = logits.f_to_kind(Kind::Double)?;
+        let own = logits.f_gather(1, &classes, false)?.f_squeeze_dim(1)?;
+        let others = logits.f_scatter_value(1, &classes, f64::NEG_INFINITY)?;
+        own.f_sub(&others.f_logsumexp(&[1i64][..], false)?)
     });
-    Tensor::cat(&values.collect::<Vec<_>>(), 0)
+    Tensor::f_cat(&values.collect::<Result<Vec<_>, TchError>>()?, 0)
+}
+
+fn of_logits() -> String {
+    "logits".to_owned()
 }
 
 #[cfg(test)]
@@ -125,7 +138,8 @@ mod tests {
     #[test]
     fn log_odds_do_not_saturate_where_probabilities_do() {
         let logits = Tensor::from_slice(&[60.0f64, 0.0, 0.0, -60.0, 0.0, 0.0]).view([2, 3]);
-        let values = Vec::<f64>::try_from(&log_odds(&logits, &[0, 0])).expect("a vector");
+        let values =
+            Vec::<f64>::try_from(&log_odds(&logits, &[0, 0]).expect("log-odds")).expect("a vector");
         for (value, wanted) in values.iter().zip([60.0 - 2f64.ln(), -60.0 - 2f64.ln()]) {
             assert!((value - wanted).abs() < 1e-12, "{value} is not {wanted}");
         }

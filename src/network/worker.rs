@@ -2,7 +2,7 @@
 
 use super::networks::{About, Networks, Question};
 use super::values::Values;
-use super::{NetworkError, Source, guarded};
+use super::{Device, NetworkError, Source, guarded};
 use crate::evaluation::{Settings, Variables};
 use crate::priority;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -53,6 +53,7 @@ pub(super) enum Event {
 enum Command {
     Choose([Source; 2], Sender<Result<Option<Variables>, NetworkError>>),
     Load(Source, Sender<Result<blake3::Hash, NetworkError>>),
+    Prepare(Question, Sender<Result<(), NetworkError>>),
     /// Ends by dropping the sender.
     Take(Arc<Work>, Sender<(usize, Event)>),
     Release(Sender<()>),
@@ -63,15 +64,24 @@ pub(super) struct Worker {
     number: usize,
     commands: Sender<Command>,
     about: About,
-    rows: [Arc<AtomicU64>; 2],
+    counters: Counters,
     thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// What a thread counts, for whoever looks on.
+#[derive(Clone, Debug)]
+pub(super) struct Counters {
+    /// Rows that have gone through both programs.
+    pub(super) rows: [Arc<AtomicU64>; 2],
+    /// Bytes of a GPU that were held for the last checkpoint.
+    pub(super) held: Arc<AtomicU64>,
 }
 
 /// A thread that loads.
 pub(super) struct Starting {
     number: usize,
     commands: Sender<Command>,
-    started: Receiver<Result<(About, [Arc<AtomicU64>; 2]), NetworkError>>,
+    started: Receiver<Result<(About, Counters), NetworkError>>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -90,7 +100,8 @@ impl Starting {
                     let _ = ready.send(Err(error));
                 }
                 Ok(networks) => {
-                    let _ = ready.send(Ok((networks.about(), networks.rows())));
+                    let counters = Counters { rows: networks.rows(), held: networks.held() };
+                    let _ = ready.send(Ok((networks.about(), counters)));
                     serve(networks, number, &received);
                 }
             }
@@ -106,8 +117,16 @@ impl Starting {
     /// A device, program or probe that cannot be used.
     pub(super) fn finish(self) -> Result<Worker, NetworkError> {
         let Self { number, commands, started, thread } = self;
-        let (about, rows) = started.recv().unwrap_or(Err(NetworkError::Died))?;
-        Ok(Worker { number, commands, about, rows, thread: Some(thread) })
+        match started.recv().unwrap_or(Err(NetworkError::Died)) {
+            Ok((about, counters)) => {
+                Ok(Worker { number, commands, about, counters, thread: Some(thread) })
+            }
+            Err(error) => {
+                // Nothing of libtorch is at work any more when the process ends.
+                let _ = thread.join();
+                Err(error)
+            }
+        }
     }
 }
 
@@ -121,9 +140,8 @@ impl Worker {
         &self.about
     }
 
-    /// Counters of the rows that have gone through both programs.
-    pub(super) fn rows(&self) -> &[Arc<AtomicU64>; 2] {
-        &self.rows
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     pub(super) fn choose(&self, pair: &[Source; 2]) -> Result<Option<Variables>, NetworkError> {
@@ -135,10 +153,22 @@ impl Worker {
         self.ask(|reply| Command::Load(source.clone(), reply))
     }
 
+    /// Prepares the masked inputs of a checkpoint; what comes of it is there when all have done so.
+    pub(super) fn prepare(&self, question: &Question) -> Receiver<Result<(), NetworkError>> {
+        let (reply, answer) = bounded(1);
+        let _ = self.commands.send(Command::Prepare(question.clone(), reply));
+        answer
+    }
+
     /// Takes parts until none is left; tells of each, with its number, and drops `events` at the end. Not where the
     /// thread is gone.
     pub(super) fn take(&self, work: Arc<Work>, events: Sender<(usize, Event)>) -> bool {
         self.commands.send(Command::Take(work, events)).is_ok()
+    }
+
+    /// Lets it end by itself: a device that has failed may not answer.
+    pub(super) fn abandon(mut self) {
+        drop(self.thread.take());
     }
 
     /// Waits until it has let go of the device's memory.
@@ -169,15 +199,22 @@ impl Drop for Worker {
 }
 
 fn serve(mut networks: Networks, number: usize, commands: &Receiver<Command>) {
+    let device = networks.about().device;
     for command in commands {
         match command {
             Command::Choose(pair, reply) => {
-                let chosen = guarded(|| networks.choose(&pair));
+                let chosen = guarded(|| networks.choose(&pair)).map_err(|error| error.on(device));
                 networks.release();
                 let _ = reply.send(chosen);
             }
             Command::Load(source, reply) => {
-                let _ = reply.send(guarded(|| networks.load_weights(&source)));
+                let loaded = guarded(|| networks.load_weights(&source));
+                // On the host, wherever the device is.
+                let _ = reply.send(loaded.map_err(|error| error.on(Device::CPU)));
+            }
+            Command::Prepare(question, reply) => {
+                let prepared = guarded(|| networks.prepare(&question));
+                let _ = reply.send(prepared.map_err(|error| error.on(device)));
             }
             Command::Take(work, events) => {
                 while let Some(part) = work.next() {
@@ -187,7 +224,7 @@ fn serve(mut networks: Networks, number: usize, commands: &Receiver<Command>) {
                         Ok(values) => Event::Done(part, values),
                         Err(error) => {
                             work.give_back(part);
-                            Event::Failed(error)
+                            Event::Failed(error.on(device))
                         }
                     };
                     if events.send((number, event)).is_err() || is_failed {

@@ -26,6 +26,7 @@ mod explain;
 mod extract;
 mod full;
 mod layouts;
+mod memory;
 mod pairing;
 mod policy;
 mod probe_and_program;

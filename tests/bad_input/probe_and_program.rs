@@ -74,6 +74,10 @@ fn a_bad_program_is_refused_with_what_to_try() {
         let parts = [parts, &["write it with `convergd.export_program`"]].concat();
         assert_refused(&bench, "program.ts`", &parts);
     }
+    // One error, whichever device has it first.
+    bench.configure(&[("{device: cpu}", "{devices: [cpu, cpu, cpu]}")]);
+    bench.put("programs/truncated.ts", "program.ts");
+    assert_refused(&bench, "program.ts`", &["is no complete TorchScript file"]);
     bench.put("programs/one_logit.ts", "program.ts");
     assert_refused(&bench, "program.ts`", &["logits of shape [1, 1]", "2 classes or more"]);
     bench.put("program.ts", "program.ts");

@@ -99,5 +99,6 @@ print(json.dumps([[row['step'], row['finite'], row['probe_loss'], row['probe_los
     assert_eq!(json["decisions"][0]["decision"]["action"], "stop");
     assert_eq!(json["checkpoints"].as_array().unwrap().len(), 6);
     assert_eq!(json["facts"]["noise"], "0.01");
+    assert_eq!(json["facts"]["variable rule"], "columns {groups: 4}");
     bench.command(&["export", "-c", "run.yaml", "-o", "run.yaml/x"]).expect(65, &["run.yaml/x"]);
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod process;
+pub(crate) mod scrape;
 
 use convergd::evaluation::DeviceChoice;
 use convergd::network::device::cuda_devices;

@@ -1,9 +1,9 @@
 //! Processes that make the value tables of one run together, of which some are killed.
 
 use crate::bench::{Bench, Finished, Running, convergd};
+use crate::tables::tables;
 use safetensors::SafeTensors;
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 const SHARDS: usize = 4;
 const STEPS: u64 = 16;
@@ -45,23 +45,12 @@ fn counts(finished: &Finished) -> [u64; 2] {
     ["evaluated", "found"].map(|name| value[name].as_u64().unwrap())
 }
 
-/// Name and content of the tables under a state directory.
-fn tables(bench: &Bench, state: &str) -> BTreeMap<String, Vec<u8>> {
-    let files = std::fs::read_dir(bench.path(state).join("values")).unwrap();
-    let files = files.map(|file| file.unwrap());
-    let table = |file: std::fs::DirEntry| {
-        let name = file.file_name().into_string().unwrap();
-        (name, std::fs::read(file.path()).unwrap())
-    };
-    files.map(table).filter(|(name, _)| !name.starts_with(".tmp-")).collect()
-}
-
 #[test]
 fn four_processes_of_which_two_are_killed_make_what_one_makes() {
     let Some(bench) = bench() else { return };
     let alone = bench.command(&["values", "--json", "-c", "run.yaml"]);
     assert_eq!(counts(&alone), [CHECKPOINTS, 0]);
-    let wanted = tables(&bench, "state");
+    let wanted = tables(&bench.path("state"));
     assert_eq!(wanted.len() as u64, CHECKPOINTS);
 
     let seed = std::env::var("CONVERGD_TEST_SEED").map_or(4, |seed| seed.parse().unwrap());
@@ -92,7 +81,7 @@ fn four_processes_of_which_two_are_killed_make_what_one_makes() {
             let [evaluated, found] = counts(&process.finish());
             assert_eq!(evaluated + found, 8);
         }
-        assert_eq!(tables(&bench, &state), wanted, "round {round}");
+        assert_eq!(tables(&bench.path(&state)), wanted, "round {round}");
         // A run looks there, and would die of the first table that it made itself.
         let mut run = convergd(&["run", "--once", "-c", "run.yaml"]);
         run.env("FAILPOINTS", "table-written=return").current_dir(bench.path("."));

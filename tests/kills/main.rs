@@ -4,8 +4,8 @@
 //! on the disk one step at a time, and each decision is acknowledged. The process is killed and started again
 //! until the run is over; then everything that it has stored and told is compared with an undisturbed run. In another run
 //! persons decide too, the policy changes, a webhook is told and the ladder is climbed.
-//! Also here, since they need the same feature: a clock that is turned, and kills of processes that make value tables
-//! together.
+//! Also here, since they need the same feature: a clock that is turned, devices that fail, and kills of processes that
+//! make value tables together.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,6 +21,7 @@ mod bench;
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+mod devices;
 mod ending;
 mod events;
 mod places;
@@ -29,4 +30,5 @@ mod random;
 #[path = "../control/receiver.rs"]
 mod receiver;
 mod requests;
+mod tables;
 mod world;

@@ -3,10 +3,10 @@
 
 use crate::bench::{Running, convergd, eventually};
 use crate::common;
+use crate::common::scrape::{address, await_value, get, try_get};
 use crate::programs::find;
 use crate::receiver::Receiver;
 use crate::rules;
-use crate::scrape::{address, await_value, get, try_get};
 use serde_json::Value;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;

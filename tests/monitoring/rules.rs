@@ -5,8 +5,8 @@ use crate::names::{assert_served, named};
 use crate::programs::promtool_agrees;
 use std::path::PathBuf;
 
-/// Those of the design.
-const ALERTS: [&str; 11] = [
+/// Those of the design, and of devices.
+const ALERTS: [&str; 12] = [
     "ConvergenceDeclining",
     "ConvergencePeaked",
     "EvaluationStale",
@@ -17,6 +17,7 @@ const ALERTS: [&str; 11] = [
     "CheckpointCorrupt",
     "WatcherDegraded",
     "ConfigReloadFailed",
+    "DeviceLost",
     "ConvergdDown",
 ];
 

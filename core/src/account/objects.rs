@@ -1,7 +1,7 @@
 //! Pairs, decisions and facts as JSON; the names are part of the interface.
 
 use super::Told;
-use crate::history::{DeliveryRow, History, HistoryError, PairRow};
+use crate::history::{DeliveryRow, History, HistoryError, PairRow, setting};
 use serde_json::{Map, Value, json};
 
 /// A pair with its monitors and strengths, but not the memory of the rules nor what each sample adds.
@@ -9,7 +9,7 @@ pub fn pair(pair: &PairRow) -> Value {
     json!({
         "step": pair.step, "time": pair.time,
         "target": pair.paths[0], "baseline": pair.paths[1],
-        "finite": pair.finite, "samples": pair.samples, "certified": pair.certified,
+        "finite": pair.finite, "extractions": pair.samples, "certified": pair.certified,
         "gap_max": pair.gap_max, "noise_floor": pair.noise_floor,
         "phase": pair.policy.phase, "lambda": pair.policy.lambda,
         "monitors": pair.monitors,
@@ -34,6 +34,9 @@ pub fn decision(history: &History, row: &DeliveryRow) -> Result<Value, HistoryEr
 /// # Errors
 /// The history's.
 pub fn facts(history: &History) -> Result<Map<String, Value>, HistoryError> {
-    let facts = history.facts()?.into_iter();
-    Ok(facts.map(|(name, value)| (name, Value::String(value))).collect())
+    let readable = |(name, value): (String, String)| {
+        let value = Value::String(setting::readable(&name, &value));
+        (name, value)
+    };
+    Ok(history.facts()?.into_iter().map(readable).collect())
 }

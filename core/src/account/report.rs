@@ -4,7 +4,7 @@ use super::rules;
 use crate::clock::now;
 use crate::config::Config;
 use crate::evaluation::Variables;
-use crate::history::{self, DeliveryRow, History, HistoryError, Outcome};
+use crate::history::{self, DeliveryRow, History, HistoryError, Outcome, setting};
 use crate::policy::{Notice, PolicyState};
 use crate::telemetry::report::{DecisionRow, PairRow, Report};
 use std::sync::Arc;
@@ -78,6 +78,7 @@ fn facts(history: &History) -> Result<Vec<(String, String)>, HistoryError> {
             facts.push((name, variables.count.to_string()));
             facts.push(("probe samples".to_owned(), variables.classes.len().to_string()));
         } else {
+            let value = setting::readable(&name, &value);
             facts.push((name, value));
         }
     }

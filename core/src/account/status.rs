@@ -148,7 +148,7 @@ impl Status {
             "monitors": last.map(|pair| &pair.monitors),
             "best": best.as_ref().map(|pair| json!({"step": pair.step, "monitors": pair.monitors})),
             "certified": last.map(|pair| pair.certified),
-            "samples": last.map(|pair| pair.samples),
+            "extractions": last.map(|pair| pair.samples),
             "gap_max": last.map(|pair| pair.gap_max),
             "noise_floor": last.and_then(|pair| pair.noise_floor),
             "ended": self.ended,

@@ -67,7 +67,8 @@ fn write_events(history: &History, output: Option<&Path>) -> anyhow::Result<()> 
 /// error. A monitor that is not defined is empty.
 fn csv(pairs: &[PairRow]) -> anyhow::Result<String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
-    let fixed = ["step", "time", "target", "baseline", "finite", "samples", "certified", "gap_max"];
+    let fixed =
+        ["step", "time", "target", "baseline", "finite", "extractions", "certified", "gap_max"];
     let mut header: Vec<String> = fixed.map(str::to_owned).to_vec();
     header.extend(
         ["phase", "lambda", "noise_floor_target", "noise_floor_baseline"].map(str::to_owned),

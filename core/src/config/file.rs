@@ -277,7 +277,8 @@ pub struct Compute {
     /// Several devices of one kind instead, which share the samples.
     #[schemars(length(min = 1))]
     pub devices: Option<Vec<String>>,
-    /// `fp32`, `tf32` (NVIDIA GPUs) or `bf16`.
+    /// Of matrix products and convolutions; `tf32` is of NVIDIA GPUs.
+    #[schemars(extend("enum" = ["fp32", "tf32", "bf16", null]))]
     pub precision: Option<String>,
     /// Threads of libtorch and of the solver, each.
     #[schemars(range(min = 1, max = 1024))]
@@ -290,7 +291,8 @@ pub struct Compute {
     /// Niceness of the threads that evaluate and extract.
     #[schemars(range(max = 19))]
     pub nice: Option<usize>,
-    /// Their priority for the disk: `normal`, `low` or `idle`.
+    /// Their priority for the disk.
+    #[schemars(extend("enum" = ["normal", "low", "idle", null]))]
     pub io: Option<String>,
 }
 

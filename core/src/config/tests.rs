@@ -1,5 +1,6 @@
 //! Mistakes are found, all at once, where they stand.
 
+mod compute;
 mod control;
 #[path = "policy_tests.rs"]
 mod policy_tests;

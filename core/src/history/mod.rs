@@ -11,7 +11,7 @@ mod notification;
 mod queries;
 mod row;
 mod schema;
-mod setting;
+pub mod setting;
 mod store;
 
 pub use escalation::EscalationRow;

@@ -25,7 +25,7 @@ pub(super) fn place(fact: &str) -> String {
 }
 
 /// As a person wrote it: `Some(ImagePatches { grid: 5 })`, which is stored of a rule, is `image_patches {grid: 5}`.
-pub(super) fn readable(fact: &str, stored: &str) -> String {
+pub fn readable(fact: &str, stored: &str) -> String {
     let is_debug = matches!(
         fact,
         "variable rule" | "masking baseline" | "target weights" | "baseline weights"

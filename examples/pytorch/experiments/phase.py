@@ -191,7 +191,7 @@ def result(history: list[dict], since: int, found: dict) -> dict:
     """What is printed of an arm: from the switch on."""
     after = history[since:]
     monitors = {name: found["monitors"][name]["value"] for name in MONITORS}
-    certified = f"{found['certified']} of {found['samples']}"
+    certified = f"{found['certified']} of {found['extractions']}"
     best = min(one["test"] for one in after)
     return after[-1] | {"best": best, "certified": certified} | monitors
 
