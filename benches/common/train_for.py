@@ -1,4 +1,6 @@
-"""A training of digits at full speed for some seconds, with a checkpoint now and then; prints its batches.
+"""A training of digits at full speed for some seconds, with checkpoints; prints its batches.
+
+As a JSON list, those of each second.
 
 Started by `benches/colocated.py`, which gives both trainings the time at which they begin.
 """
@@ -6,6 +8,8 @@ Started by `benches/colocated.py`, which gives both trainings the time at which 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -13,9 +17,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "examples" / "pytorch"))
-import digits
 from train import BATCH, Trainer
 
+import digits
 from convergd import save_checkpoint
 
 
@@ -32,15 +36,17 @@ def main() -> None:
     torch.set_num_threads(1)
     trainer = Trainer(arguments.seed)
     trainer.epoch()
-    time.sleep(max(0.0, arguments.start - time.time()))
-    batches, saved = 0, 0
+    if time.time() > arguments.start:
+        sys.exit(f"{arguments.network} was not ready in time; the machine is too busy for a figure")
+    time.sleep(arguments.start - time.time())
+    batches, saved = [0] * math.ceil(arguments.seconds), 0
     while (passed := time.time() - arguments.start) < arguments.seconds:
         trainer.step(torch.randint(digits.TRAINING_SAMPLES, (BATCH,)))
-        batches += 1
+        batches[int(passed)] += 1
         if passed >= (saved + 0.5) * arguments.every:
             saved += 1
             save_checkpoint(trainer.net, arguments.run / arguments.network, saved)
-    print(batches)
+    print(json.dumps(batches))
 
 
 if __name__ == "__main__":

@@ -121,7 +121,9 @@ def print_probe(status: dict) -> None:
     for name, step, monitors in ends:
         loss, accuracy = monitors["probe_loss"]["value"], monitors["probe_accuracy"]["value"]
         print(f"probe at {name} ({step}): loss {loss:.3f}, accuracy {accuracy:.3f}")
-    print(f"extractions certified at the last pair: {status['certified']} of {status['extractions']}")
+    print(
+        f"extractions certified at the last pair: {status['certified']} of {status['extractions']}"
+    )
 
 
 def log_of(run: Path, network: str) -> list[dict]:

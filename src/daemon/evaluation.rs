@@ -137,7 +137,9 @@ impl Daemon<'_> {
                 (Instant::now(), Analysis::failed(samples, trouble.to_owned()))
             }
         };
-        self.metrics.show_device_memory(self.evaluator.held());
+        // Of the networks, which have given it back, or of the solver, which is about to.
+        let of_solver = memory::held(self.evaluator.device());
+        self.metrics.show_device_memory(self.evaluator.held().max(of_solver));
         let extracted = Instant::now();
         failpoint::reach("extracted");
         let (delivery, outcome) = self.commit(pair, &analysis, keys)?;

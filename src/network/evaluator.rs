@@ -298,7 +298,7 @@ impl Evaluation {
                 Err(error) => failed.push((number, error)),
             }
         }
-        self.go_on_without(failed, &mut able)?;
+        self.go_on_without(failed, &able)?;
         Ok(able)
     }
 
