@@ -99,6 +99,7 @@ impl Networks {
         networks.check_classes(&first)?;
         let variables = networks.check_variables(&first)?;
         networks.size_batches(&first, variables)?;
+        drop(first);
         networks.release();
         Ok(networks)
     }
@@ -118,7 +119,8 @@ impl Networks {
             };
             let program = &self.programs[index];
             // What a lower precision is compared with goes through in the same batches.
-            for precision in [*precision, Precision::Float32] {
+            let lower = Some(*precision).filter(|precision| *precision != Precision::Float32);
+            for precision in lower.into_iter().chain([Precision::Float32]) {
                 precision::within(precision, self.device.0, || sized.bind(program, sample, share))?;
             }
             self.batches[index] = sized;

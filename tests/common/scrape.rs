@@ -10,7 +10,7 @@ pub(crate) fn address(daemon: &mut Running) -> SocketAddr {
     daemon.says("serving /metrics");
     let log = daemon.err();
     let line = log.lines().find(|line| line.contains("serving /metrics")).unwrap();
-    let told = line.split_once("address=").expect("an address").1;
+    let told = line.split_once("address=").unwrap().1;
     told.split_whitespace().next().unwrap().parse().unwrap()
 }
 
