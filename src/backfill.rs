@@ -95,8 +95,8 @@ pub enum BackfillError {
     },
     /// A cache that would let go of what was put into it.
     #[error(
-        "the value tables of {checkpoints} checkpoints take {needed} bytes, and `cache.size` is {size}: the first would go \
-         for the last; raise it, or take a part at a time with `--steps`"
+        "the value tables of {checkpoints} checkpoints take {needed} bytes, and `cache.size` is {size}, a sixteenth of which \
+         stays free: a run would let some go before it has read them; raise it"
     )]
     NoRoom {
         /// How many are wanted, in all shards.
@@ -106,11 +106,23 @@ pub enum BackfillError {
         /// Bytes that the cache may take.
         size: u64,
     },
+    /// The steps that are asked for have no pair.
+    #[error("of {pairs} pairs of checkpoints, of steps {first} to {last}, `--steps` takes none")]
+    NoStep {
+        /// How many there are.
+        pairs: usize,
+        /// Step of the first.
+        first: u64,
+        /// Step of the last.
+        last: u64,
+    },
     /// A table that cannot be written.
-    #[error("value tables cannot be written under `{}`: free some room or see to its rights", .directory.display())]
+    #[error("a value table cannot be written under `{}`: {reason}; free some room or see to its rights", .directory.display())]
     Unwritable {
         /// The directory of the cache.
         directory: PathBuf,
+        /// What the file system says.
+        reason: String,
     },
 }
 
@@ -145,7 +157,8 @@ impl Backfill {
         let mut pairs = pairs_of(config, &all, fixed.as_ref(), &bad);
         let mut tried = 0;
         while let (None, Some(pair)) = (&variables, pairs.get(tried)) {
-            match evaluator.choose([source(&pair[0]), source(&pair[1])]).wait() {
+            let ask = || evaluator.choose([source(&pair[0]), source(&pair[1])]).wait();
+            match patiently(ask) {
                 Ok(chosen) => (variables, tried) = (chosen, tried + 1),
                 // A run sets it aside, and its partner may find another.
                 Err(NetworkError::Checkpoint { path, message, .. }) if bad.insert(path.clone()) => {
@@ -169,6 +182,11 @@ impl Backfill {
         }
         if variables.is_none() {
             return Err(BackfillError::NoVariables { pairs: pairs.len() });
+        }
+        let steps = || pairs.iter().map(|pair| pair[0].step);
+        if !steps().any(|step| wanted.steps.contains(&step)) {
+            let (first, last) = (steps().min().unwrap_or(0), steps().max().unwrap_or(0));
+            return Err(BackfillError::NoStep { pairs: pairs.len(), first, last });
         }
         let of_steps = pairs.into_iter().filter(|pair| wanted.steps.contains(&pair[0].step));
         let mut seen = BTreeSet::new();
@@ -227,7 +245,10 @@ impl Backfill {
         match (evaluated.rows, evaluated.cached.is_kept) {
             (0, _) => Ok(Outcome::Found),
             (rows, true) => Ok(Outcome::Evaluated(rows)),
-            (_, false) => Err(BackfillError::Unwritable { directory: self.config.values() }),
+            (_, false) => Err(BackfillError::Unwritable {
+                directory: self.config.values(),
+                reason: evaluated.unkept.unwrap_or_default(),
+            }),
         }
     }
 }
@@ -312,7 +333,7 @@ fn check_room(
     checkpoints: usize,
 ) -> Result<()> {
     let needed = checkpoints as u64 * cache::table_bytes(evaluator.samples(), variables.count);
-    match needed <= config.cache_size {
+    match needed <= cache::kept_bytes(config.cache_size) {
         true => Ok(()),
         false => Err(BackfillError::NoRoom { checkpoints, needed, size: config.cache_size }),
     }

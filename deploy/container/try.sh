@@ -18,7 +18,10 @@ contained() {
         --setenv OMP_WAIT_POLICY PASSIVE "$@"
 }
 
-contained /bin/sh -c 'id; touch /written 2>&1 || true; grep -E "^(CapEff|NoNewPrivs)" /proc/self/status'
+# Each of these fails where it is not so.
+# shellcheck disable=SC2016 # It is the other shell that reads them.
+contained /bin/sh -ec 'id; test "$(id -u)" = 65532; if touch /written 2>/dev/null; then exit 1; fi
+    grep -E "^CapEff:[[:space:]]*0+$" /proc/self/status; grep -E "^NoNewPrivs:[[:space:]]*1$" /proc/self/status'
 contained convergd run -c run.yaml &
 sidecar=$!
 health=
@@ -26,5 +29,9 @@ while kill -0 "$sidecar" 2>/dev/null; do
     [ -n "$health" ] || { contained convergd-healthcheck 2>/dev/null && health=yes && echo healthy; } || true
     sleep 1
 done
-! contained convergd-healthcheck 2>/dev/null || echo 'BAD: healthy after its end'
+[ -n "$health" ] || { echo 'it was never healthy' >&2; exit 1; }
+if contained convergd-healthcheck 2>/dev/null; then
+    echo 'it is healthy after its end' >&2
+    exit 1
+fi
 wait "$sidecar"

@@ -149,13 +149,17 @@ def test_shards_are_as_many_as_completions(manifests):
     (shard,) = container["env"]
     wanted = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert (shard["name"], shard["valueFrom"]["fieldRef"]["fieldPath"]) == ("SHARD", wanted)
-    # The volume and the configuration of the run.
-    for kind in ("ConfigMap", "PersistentVolumeClaim"):
-        names = [only(manifests[name], kind)["metadata"]["name"] for name in BUILT[:2]]
-        assert names == ["convergd-digits"] * 2
-    assert only(manifests[BUILT[1]], "PersistentVolumeClaim")["spec"]["accessModes"] == [
-        "ReadWriteMany"
-    ]
+    # The volume and the configuration are those of the run, and do not go with this Job.
+    assert [one["kind"] for one in manifests["example/values"]] == ["Job"]
+    names = {
+        kind: only(manifests["example"], kind)["metadata"]["name"]
+        for kind in ("ConfigMap", "PersistentVolumeClaim")
+    }
+    volumes = spec["template"]["spec"]["volumes"]
+    (claim,) = (one["persistentVolumeClaim"] for one in volumes if "persistentVolumeClaim" in one)
+    (configuration,) = (one["configMap"] for one in volumes if "configMap" in one)
+    assert claim["claimName"] == names["PersistentVolumeClaim"]
+    assert configuration["name"] == names["ConfigMap"]
 
 
 @pytest.fixture

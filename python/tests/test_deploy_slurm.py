@@ -171,10 +171,12 @@ def free_port():
 
 @pytest.fixture(params=[StandIn, Slurm])
 def scheduler(request, tmp_path):
-    if request.param is Slurm:
-        missing = [name for name in ("munged", "slurmctld", "slurmd") if not shutil.which(name)]
-        if missing or os.geteuid() != 0:
-            pytest.skip("`apt-get install slurmctld slurmd slurm-client munge`, and root")
+    programs = ("munged", "slurmctld", "slurmd")
+    is_there = os.geteuid() == 0 and all(shutil.which(name) for name in programs)
+    if request.param is Slurm and not is_there:
+        pytest.skip("`apt-get install slurmctld slurmd slurm-client munge`, and root")
+    if request.param is StandIn and is_there:
+        pytest.skip("the real one is here")
     directory = tmp_path / "scheduler"
     directory.mkdir()
     started = []
@@ -239,6 +241,46 @@ def test_a_job_ends_early_and_the_next_one_is_stopped_by_convergd(scheduler, run
         assert "told to stop" in (directory / f"{network}.log").read_text(), said(directory, log)
 
 
+def test_trainings_that_save_when_they_are_asked_to_end_have_not_failed(scheduler, run, tmp_path):
+    directory, environment = run
+    (directory / "saves.sh").write_text(
+        "trap 'echo saved; exit 0' TERM\necho begun\nwhile :; do sleep 0.1; done\n"
+    )
+    script = tmp_path / "saves.sbatch"
+    text = (ROOT / "deploy/slurm/run.sbatch").read_text()
+    for network in ("target", "baseline"):
+        begin = text.index(f"{network}=(")
+        end = text.index("\n", begin)
+        text = text[:begin] + f'{network}=(bash "$run/saves.sh")' + text[end:]
+    command = 'convergd run -c "$run/run.yaml"'
+    assert text.count(command) == 1
+    # It is to see no GPU, whether Slurm constrains devices or not.
+    sees = "bash -c 'echo \"sees [${CUDA_VISIBLE_DEVICES-all}]\"; exec sleep 1'"
+    script.write_text(text.replace(command, sees))
+    log = tmp_path / "out"
+    job = scheduler.submit(script, log, environment)
+
+    def begun():
+        logs = [directory / f"{network}.log" for network in ("target", "baseline")]
+        return all(path.exists() and "begun" in path.read_text() for path in logs)
+
+    wait_for(begun, lambda: said(directory, log))
+    scheduler.end_early(job)
+    assert scheduler.wait(job) == 0, said(directory, log)
+    assert "target ended with 0, baseline with 0, convergd with" in log.read_text()
+    assert "sees []" in (directory / "convergd.log").read_text(), said(directory, log)
+
+
+def test_a_job_with_too_few_processors_says_so(run):
+    _, environment = run
+    finished = subprocess.run(
+        ["bash", ROOT / "deploy/slurm/run.sbatch"], capture_output=True, text=True,
+        env=environment | {"SLURM_CPUS_PER_TASK": "16"},
+    )  # fmt: skip
+    assert finished.returncode == 64
+    assert "the steps want 18 processors and the job has 16" in finished.stderr
+
+
 def test_trainings_go_on_without_convergd(scheduler, run, tmp_path):
     directory, environment = run
     with open(directory / "run.yaml", "a", encoding="utf-8") as config:
@@ -263,7 +305,8 @@ def test_a_task_of_the_array_asks_for_its_shard(tmp_path):
     for name, text in {"srun": 'exec "$@"', "convergd": 'printf "%s\\n" "$@"'}.items():
         (tools / name).write_text(f"#!/bin/bash\n{text}\n")
         (tools / name).chmod(0o755)
-    task = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8", "RUN": "/runs/a"}
+    # Of a task that is submitted again, with one other.
+    task = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "2", "RUN": "/runs/a"}
     said = subprocess.run(
         ["bash", ROOT / "deploy/slurm/values.sbatch"], capture_output=True, text=True, check=True,
         env={"PATH": f"{tools}:/usr/bin:/bin"} | task,

@@ -72,11 +72,12 @@ fn of_backfill(error: &BackfillError) -> Exit {
     match error {
         BackfillError::History(error) => cli::of_history(error),
         BackfillError::Network(error) => of_network(error),
-        BackfillError::NoRoom { .. } => Exit::Usage,
+        BackfillError::NoRoom { .. } | BackfillError::NoStep { .. } => Exit::Usage,
+        // There may be room a little later.
+        BackfillError::Unwritable { .. } => Exit::Internal,
         BackfillError::Directory { .. }
         | BackfillError::NoPair { .. }
-        | BackfillError::NoVariables { .. }
-        | BackfillError::Unwritable { .. } => Exit::Data,
+        | BackfillError::NoVariables { .. } => Exit::Data,
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Evaluated {
     pub key: String,
     /// What became of it in the cache.
     pub cached: Cached,
+    /// Why its values are not there.
+    pub unkept: Option<String>,
 }
 
 /// What the thread is asked; every question has its one answer.
@@ -92,6 +94,7 @@ impl Evaluator {
             workers,
             cache,
             was_uncached: false,
+            begins: false,
             devices: devices.clone(),
         };
         let thread = std::thread::Builder::new().name("evaluation".to_owned());
@@ -189,6 +192,8 @@ struct Evaluation {
     cache: ValueCache,
     /// Whether it has been said that values cannot be cached.
     was_uncached: bool,
+    /// Whether variables were chosen and no checkpoint was looked for in the cache since: the run begins.
+    begins: bool,
     /// Their devices, for whoever asks.
     devices: Arc<Mutex<Vec<Device>>>,
 }
@@ -199,6 +204,7 @@ impl Evaluation {
             // An answer that nobody waits for any more is dropped with its question.
             match command {
                 Command::Choose(pair, reply) => {
+                    self.begins = true;
                     let _ = reply.send(self.by_one(|worker| worker.choose(&pair)));
                 }
                 Command::Evaluate(source, variables, reply) => {
@@ -247,10 +253,14 @@ impl Evaluation {
         let lookup = match self.cache.find(&key, &source.file) {
             Found::Hit(values) => {
                 let bytes = self.cache.bytes();
+                self.begins = false;
                 let cached = Cached { lookup: "hit", is_kept: true, evicted: 0, bytes };
-                return Ok(Evaluated { values, rows: 0, key: name, cached });
+                return Ok(Evaluated { values, rows: 0, key: name, cached, unkept: None });
             }
-            Found::Missed => "miss",
+            Found::Missed => {
+                self.say_missed();
+                "miss"
+            }
             Found::Damaged => {
                 tracing::warn!(%key, "the cached value table is damaged; it is computed again");
                 "damaged"
@@ -262,11 +272,12 @@ impl Evaluation {
         let values = self.values(question)?;
         let kept = self.cache.keep(&key, &file, &values);
         self.say_uncached(kept.as_ref().err());
+        let unkept = kept.as_ref().err().map(ToString::to_string);
         let (is_kept, evicted) = (kept.is_ok(), kept.unwrap_or(0));
         let cached = Cached { lookup, is_kept, evicted, bytes: self.cache.bytes() };
         let tables = values.values.iter().chain(&values.reference);
         let rows = tables.map(|table| table.len() as u64).sum();
-        Ok(Evaluated { values, rows, key: name, cached })
+        Ok(Evaluated { values, rows, key: name, cached, unkept })
     }
 
     /// All masked inputs of a checkpoint, and in float32 too those of the first samples where the precision is lower.
@@ -404,6 +415,18 @@ impl Evaluation {
         );
         let left = self.workers.iter().map(|worker| worker.about().device).collect();
         *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = left;
+    }
+
+    /// Said of the first checkpoint of a run, where tables are there and none is its own.
+    fn say_missed(&mut self) {
+        if std::mem::replace(&mut self.begins, false) && self.cache.bytes() > 0 {
+            let kind = if self.about.device.is_cpu() { "a CPU" } else { "a GPU" };
+            tracing::info!(
+                "the value tables that are there are not of this checkpoint on {kind} in {}: those of another kind of device, \
+                 precision, probe, program or choice of variables are others",
+                self.settings.precision.name()
+            );
+        }
     }
 
     /// The cache saves work; without it the run goes on. Said once, and when it works again.

@@ -22,12 +22,17 @@ fn limits(root: &Path, line: &str) -> Vec<u64> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { return Vec::new() };
     let (mount, limit, used, reclaimable) = match controllers {
-        "" => ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        "" => (
+            "sys/fs/cgroup",
+            "memory.max",
+            "memory.current",
+            ["inactive_file", "active_file", "slab_reclaimable"],
+        ),
         named if named.split(',').any(|name| name == "memory") => (
             "sys/fs/cgroup/memory",
             "memory.limit_in_bytes",
             "memory.usage_in_bytes",
-            "total_inactive_file",
+            ["total_inactive_file", "total_active_file", "slab_reclaimable"],
         ),
         _ => return Vec::new(),
     };
@@ -39,8 +44,8 @@ fn limits(root: &Path, line: &str) -> Vec<u64> {
         // `max` is no number, and no limit.
         let limit = number(&group.join(limit))?;
         let stat = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-        let used =
-            number(&group.join(used))?.saturating_sub(field(&stat, reclaimable).unwrap_or(0));
+        let back: u64 = reclaimable.iter().filter_map(|name| field(&stat, name)).sum();
+        let used = number(&group.join(used))?.saturating_sub(back);
         Some(limit.saturating_sub(used))
     };
     group.ancestors().take_while(|group| group.starts_with(&mount)).filter_map(left).collect()
@@ -88,7 +93,10 @@ mod tests {
             ("proc/self/cgroup", "0::/a.slice/b.service\n"),
             ("sys/fs/cgroup/a.slice/b.service/memory.max", "4294967296\n"),
             ("sys/fs/cgroup/a.slice/b.service/memory.current", "1073741824\n"),
-            ("sys/fs/cgroup/a.slice/b.service/memory.stat", "anon 1\ninactive_file 536870912\n"),
+            (
+                "sys/fs/cgroup/a.slice/b.service/memory.stat",
+                "anon 1\ninactive_file 536870000\nactive_file 912\n",
+            ),
         ];
         assert_eq!(free_under(system(&unit).path()), Some((4 << 30) - (1 << 29)));
         let slice = [

@@ -31,3 +31,4 @@ mod pairing;
 mod policy;
 mod probe_and_program;
 mod state;
+mod values;

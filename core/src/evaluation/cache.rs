@@ -99,6 +99,11 @@ pub fn table_bytes(samples: usize, variables: usize) -> u64 {
     (samples as u64 * size_of::<f64>() as u64) << variables
 }
 
+/// Bytes of entries of which none goes, in a cache of so many.
+pub fn kept_bytes(size: u64) -> u64 {
+    size - size / PART
+}
+
 /// What the entries take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -165,10 +170,15 @@ impl ValueCache {
         failpoint::reach("table-written");
         replacement.commit()?;
         failpoint::reach("table-kept");
-        self.written += bytes.len() as u64;
         if self.is_filled_only {
+            // What those that were killed have left.
+            if self.written == 0 {
+                sweep(&self.directory)?;
+            }
+            self.written += bytes.len() as u64;
             return Ok(0);
         }
+        self.written += bytes.len() as u64;
         if let Ok(file) = File::open(&path) {
             let _ = flock(&file, FlockOperation::NonBlockingLockShared);
             self.hold(path, source, file);
@@ -197,7 +207,7 @@ impl ValueCache {
         let mut bytes = entries.iter().map(|entry| entry.bytes).sum();
         let mut evicted = 0;
         if bytes > self.size {
-            let aim = self.size - self.size / PART;
+            let aim = kept_bytes(self.size);
             entries.sort_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
             for entry in &entries {
                 if bytes <= aim {
@@ -293,7 +303,9 @@ fn files(
 
 /// Whether a process holds a lock on a file, this one with another handle included.
 fn is_locked(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    // Over NFS only who may write may ask for it.
+    let file = File::options().read(true).write(true).open(path).or_else(|_| File::open(path));
+    let Ok(file) = file else { return false };
     flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
 }
 

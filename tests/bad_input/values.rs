@@ -1,0 +1,77 @@
+//! `values`: tables ahead of a run, and what it cannot make.
+
+use crate::bench::{Bench, Finished};
+use serde_json::Value;
+
+/// Tables that were made, that were there, and how many checkpoints have none.
+fn counts(finished: &Finished) -> [usize; 3] {
+    let told: Value = serde_json::from_str(&finished.out).unwrap();
+    let number = |name: &str| told[name].as_u64().unwrap() as usize;
+    [number("evaluated"), number("found"), told["refused"].as_array().unwrap().len()]
+}
+
+fn values(bench: &Bench, more: &[&str]) -> Finished {
+    bench.command(&[&["values", "--json", "-c", "run.yaml"], more].concat())
+}
+
+#[test]
+fn tables_of_some_steps_are_made_and_found_again() {
+    let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+    let finished = values(&bench, &["--steps", "2..3"]);
+    assert_eq!(counts(finished.expect(0, &[])), [4, 0, 0]);
+    assert_eq!(counts(values(&bench, &[]).expect(0, &[])), [2, 4, 0]);
+    // Both of a run find them: it makes none.
+    let run = bench.command(&["run", "--once", "-c", "run.yaml"]);
+    run.expect(0, &[]);
+    assert!(!run.err.contains("are not of this checkpoint"), "{}", run.err);
+    assert_eq!(counts(values(&bench, &[]).expect(0, &[])), [0, 6, 0]);
+    let none = values(&bench, &["--steps", "500..600"]);
+    none.expect(64, &["of 3 pairs of checkpoints, of steps 1 to 3, `--steps` takes none"]);
+}
+
+#[test]
+fn a_bad_checkpoint_fails_no_shard_that_has_nothing_to_do_with_it() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.put("checkpoints/truncated.safetensors", "target/step-00000002.safetensors");
+    let mut made = 0;
+    for shard in 0..8 {
+        let finished = values(&bench, &["--shard", &format!("{shard}/8")]);
+        let [evaluated, found, _] = counts(finished.expect(0, &[]));
+        assert_eq!(found, 0);
+        made += evaluated;
+    }
+    assert_eq!(made, 2, "each in one shard");
+}
+
+#[test]
+fn without_a_pair_there_is_nothing_to_make() {
+    let Some(bench) = Bench::empty() else { return };
+    bench.add_step("target", 1);
+    bench.add_step("baseline", 2);
+    let parts = ["no pair of checkpoints is there", "1 of the target and 1 of the baseline"];
+    values(&bench, &[]).expect(65, &parts);
+}
+
+#[test]
+fn a_cache_that_is_too_small_or_cannot_be_written_is_told() {
+    let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+    // Six tables of 6 samples with 2^4 states are 4,608 bytes, and a sixteenth stays free.
+    bench.configure(&[("compute:", "cache: {size: 4KiB}\ncompute:")]);
+    values(&bench, &[])
+        .expect(64, &["of 6 checkpoints take 4608 bytes", "`cache.size` is 4096", "raise it"]);
+    assert!(!bench.path("state/values").exists());
+    bench.configure(&[]);
+    // A file where the directory should be.
+    std::fs::create_dir_all(bench.path("state")).unwrap();
+    std::fs::write(bench.path("state/values"), "").unwrap();
+    values(&bench, &[]).expect(70, &["a value table cannot be written under", "state/values"]);
+}
+
+#[test]
+fn tables_of_another_precision_are_others_and_a_run_says_so() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    values(&bench, &[]).expect(0, &[]);
+    bench.configure(&[("{device: cpu}", "{device: cpu, precision: bf16}")]);
+    let run = bench.command(&["run", "--once", "-c", "run.yaml"]);
+    run.expect(0, &["the value tables that are there are not of this checkpoint on a CPU in bf16"]);
+}
