@@ -149,6 +149,9 @@ pub enum DaemonError {
     /// Something of this process.
     #[error("BUG: {0}")]
     Internal(String),
+    /// The system does not give what is needed.
+    #[error("{0}; other processes, or a limit of this one, leave too little")]
+    System(String),
 }
 
 impl DaemonError {
@@ -402,8 +405,11 @@ impl<'a> Daemon<'a> {
         let last = history.last_pair()?;
         let decided = history.last_decision()?;
         let policy = history.policy_state(last.as_ref(), &config.policy)?;
+        let crate::evaluation::Settings { threads, priority, .. } = &config.network;
+        let [batch_target, batch_baseline] = evaluator.batches();
         tracing::info!(
-            run = config.name, %device, samples = evaluator.samples(), state = %config.state.display(),
+            run = config.name, %device, threads, nice = priority.nice, io = priority.io.name(),
+            batch_target, batch_baseline, samples = evaluator.samples(), state = %config.state.display(),
             pairs = history.count_pairs()?, "started"
         );
         if config.policy.needs_samples() && evaluator.samples() < LEAST_SAMPLES {

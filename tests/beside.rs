@@ -56,8 +56,8 @@ fn own_niceness() -> i64 {
     rustix::process::getpriority_process(None).unwrap().into()
 }
 
-const WORKERS: [&str; 5] =
-    ["networks 0", "networks 1", "solver 0", "watch target", "watch baseline"];
+const WORKERS: [&str; 6] =
+    ["networks 0", "networks 1", "evaluation", "solver 0", "watch target", "watch baseline"];
 const DECIDES: &str = "the first";
 
 #[test]
@@ -72,7 +72,7 @@ fn threads_that_work_for_long_stand_back_and_those_that_decide_do_not() {
         }
     }
     assert_eq!(threads[DECIDES].0, own, "{threads:#?}");
-    for name in ["http", "evaluation"] {
+    for name in ["http"] {
         assert_eq!(threads[name].0, own, "{name}: {threads:#?}");
     }
 }
@@ -81,7 +81,8 @@ fn threads_that_work_for_long_stand_back_and_those_that_decide_do_not() {
 fn they_stand_where_they_are_told_to() {
     let own = own_niceness();
     let Some(threads) = at_work("{device: cpu, nice: 0, io: normal}") else { return };
-    assert!(threads.values().all(|(nice, _)| *nice == own), "{threads:#?}");
+    // A thread never comes forward.
+    assert!(threads.values().all(|(nice, _)| [own, own.max(0)].contains(nice)), "{threads:#?}");
     let Some(threads) = at_work("{device: cpu, nice: 19, io: idle}") else { return };
     let (nice, io) = &threads["networks 0"];
     assert_eq!(*nice, 19);

@@ -2,8 +2,8 @@
 
 use super::of_network;
 use crate::config::Config;
-use crate::evaluation::ValueCache;
-use crate::network::{Evaluator, Source, device};
+use crate::evaluation::{Priority, ValueCache};
+use crate::network::{Evaluator, Source, device, memory};
 use crate::role::Role;
 use convergd_core::cli::Exit;
 use convergd_core::cli::doctor::{Findings, Networks};
@@ -20,7 +20,7 @@ impl Networks for Here {
             (false, _) => findings.bad("libtorch", "1.5 + 2.5 is not 4", Exit::Device),
         }
         match device::cuda_devices() {
-            0 => findings.warn("CUDA", "libtorch sees no device; networks run on the CPU"),
+            0 => findings.warn("CUDA", "libtorch sees no device"),
             count => {
                 let s = if count == 1 { "" } else { "s" };
                 findings.good("CUDA", &format!("{count} device{s}"));
@@ -41,6 +41,18 @@ impl Networks for Here {
             what,
             &format!("programs and {samples} probe samples fit each other on {devices}"),
         );
+        let [target, baseline] = evaluator.batches();
+        let free = memory::free(evaluator.device()).map_or_else(
+            || "what is free is not told".to_owned(),
+            |free| format!("{:.1} GiB are free", free as f64 / f64::from(1 << 30)),
+        );
+        let share = 100.0 * config.network.memory;
+        findings.good(
+            what,
+            &format!("{target} and {baseline} masked inputs at a time, in {share:.4}% of the memory at most; {free}"),
+        );
+        let Priority { nice, io } = config.network.priority;
+        findings.good(what, &format!("their threads have nice {nice} and io {}", io.name()));
         let [Some(target), Some(baseline)] = newest else { return };
         let source = |role, file: PathBuf| Source { role, name: file.clone(), file };
         let pair = [source(Role::Target, target), source(Role::Baseline, baseline)];

@@ -63,7 +63,7 @@ impl Torch for Here {
             | DaemonError::Missing(_)
             | DaemonError::OtherLayout { .. } => Exit::Data,
             DaemonError::Listen { .. } => Exit::Usage,
-            DaemonError::Internal(_) => Exit::Internal,
+            DaemonError::Internal(_) | DaemonError::System(_) => Exit::Internal,
         })
     }
 }

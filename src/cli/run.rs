@@ -34,7 +34,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             if interrupt.try_send(()).is_ok() {
                 tracing::info!("ending after this pair; once more ends at once");
             } else {
-                std::process::exit(128 + signal);
+                // At once: other threads are within libtorch, which must not be taken down under them.
+                signal_hook::low_level::exit(128 + signal);
             }
         }
     });

@@ -296,7 +296,10 @@ impl Daemon<'_> {
             }
             analysis => analysis,
         };
-        analysis.map_err(|error| DaemonError::Internal(error.to_string()))
+        analysis.map_err(|error| match error {
+            ExtractError::Threads(_) => DaemonError::System(error.to_string()),
+            error => DaemonError::Internal(error.to_string()),
+        })
     }
 
     /// Extracts on the device, or where it was done before.

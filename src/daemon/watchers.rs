@@ -49,7 +49,7 @@ impl Watchers {
             };
             let thread = std::thread::Builder::new().name(format!("watch {}", settings.role));
             let thread = thread.spawn(run);
-            let failed = |error| DaemonError::Internal(format!("no thread for a watcher: {error}"));
+            let failed = |error| DaemonError::System(format!("no thread can be started: {error}"));
             watchers.threads.push(thread.map_err(failed)?);
         }
         Ok(watchers)

@@ -114,17 +114,22 @@ impl Batch {
         };
         self.rows = self.full.min(most);
         if self.rows < self.full && self.rows < before {
-            let (device, rows, free) = (self.device, self.rows, self.free);
-            tracing::info!(%device, rows, free, "batches are small: the device has little free memory");
+            let (device, rows, wanted, free) = (self.device, self.rows, self.full, self.free);
+            tracing::info!(
+                %device, rows, wanted, free,
+                "batches are smaller than they might be: more rows need more than `compute.memory` of what is free"
+            );
         }
     }
 
-    /// Halves it where an error says that there was not enough memory, and gives back what is kept; not where there
-    /// is nothing to halve. So many rows need more than was free, which later checkpoints go by.
-    pub fn shrink(&mut self, error: &NetworkError) -> bool {
+    /// Halves it where an error of so many rows says that there was not enough memory, and gives back what is kept; not
+    /// where there is nothing to halve. So many rows need more than was free, which later checkpoints go by.
+    pub fn shrink(&mut self, error: &NetworkError, rows: usize) -> bool {
+        self.rows = self.rows.min(rows.max(1));
         if self.rows == 1 || !error.lacks_memory() {
             return false;
         }
+        let failed = self.rows;
         if let (Some(bound), Some(free)) = (&mut self.bound, self.free) {
             let row = free as f64 / self.rows as f64;
             bound.need = bound.need.or_more(Need { fixed: 0.0, row });
@@ -132,7 +137,10 @@ impl Batch {
         self.rows = self.rows.div_ceil(2).min(self.rows - 1);
         memory::release();
         let (device, rows) = (self.device, self.rows);
-        tracing::warn!(%device, rows, "not enough memory, so it goes on with smaller batches: {error}");
+        tracing::warn!(
+            %device, rows,
+            "not enough memory for {failed} rows at a time, so it goes on with smaller batches: {error}"
+        );
         true
     }
 }
@@ -209,12 +217,15 @@ mod tests {
     fn a_batch_is_halved_down_to_one_row_and_no_further() {
         let mut batch = Batch::given(100, Device::CPU);
         let mut seen = Vec::new();
-        while batch.shrink(&exhausted()) {
+        while batch.shrink(&exhausted(), usize::MAX) {
             seen.push(batch.rows());
         }
         assert_eq!(seen, [50, 25, 13, 7, 4, 2, 1]);
+        let mut batch = Batch::given(100_000, Device::CPU);
+        assert!(batch.shrink(&exhausted(), 900), "the last batch of a part may be small");
+        assert_eq!(batch.rows(), 450);
         let mut batch = Batch::given(100, Device::CPU);
-        assert!(!batch.shrink(&NetworkError::Died), "no matter of memory");
+        assert!(!batch.shrink(&NetworkError::Died, 100), "no matter of memory");
         assert_eq!((batch.rows(), batch.full()), (100, 100));
     }
 
@@ -222,7 +233,7 @@ mod tests {
     fn without_a_bound_it_grows_again_from_checkpoint_to_checkpoint() {
         let mut batch = Batch::given(100, Device::CPU);
         for _ in 0..3 {
-            assert!(batch.shrink(&exhausted()));
+            assert!(batch.shrink(&exhausted(), usize::MAX));
         }
         let mut seen = Vec::new();
         for _ in 0..4 {
@@ -237,7 +248,7 @@ mod tests {
         let bound = Some(Bound { share: 0.5, need: Need { fixed: 0.0, row: 1.0 } });
         let (device, free) = (Device::CPU, Some(1_000_000));
         let mut batch = Batch { device, full: 1_000, rows: 1_000, bound, free };
-        assert!(batch.shrink(&exhausted()) && batch.shrink(&exhausted()));
+        assert!(batch.shrink(&exhausted(), usize::MAX) && batch.shrink(&exhausted(), usize::MAX));
         assert_eq!(batch.rows(), 250);
         // Neither 1,000 rows nor 500 had enough in a million bytes.
         let bound = batch.bound.expect("bound");

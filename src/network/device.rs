@@ -33,7 +33,7 @@ impl std::fmt::Display for Device {
 
 /// Several, for people.
 pub fn names(devices: &[Device]) -> String {
-    devices.iter().map(Device::to_string).collect::<Vec<_>>().join(", ")
+    devices.iter().map(Device::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// Finds the device that is asked for.

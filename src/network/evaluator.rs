@@ -12,6 +12,7 @@ use super::{Device, NetworkError, Source};
 use crate::evaluation::cache::Found;
 use crate::evaluation::precision::REFERENCE_SAMPLES;
 use crate::evaluation::{Cached, Precision, ProbeValues, Settings, ValueCache, Variables};
+use crate::priority;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -98,7 +99,11 @@ impl Evaluator {
             devices: devices.clone(),
         };
         let thread = std::thread::Builder::new().name("evaluation".to_owned());
-        let thread = thread.spawn(move || evaluation.serve(&received));
+        let thread = thread.spawn(move || {
+            // It reads and writes value tables.
+            priority::stand_back(evaluation.settings.priority);
+            evaluation.serve(&received);
+        });
         let thread = thread.map_err(|error| NetworkError::Device(format!("no thread: {error}")))?;
         Ok(Self { commands, about, devices, counters, thread: Some(thread) })
     }
@@ -111,6 +116,11 @@ impl Evaluator {
     /// The first device in use: where extraction is done too.
     pub fn device(&self) -> Device {
         self.devices().first().copied().unwrap_or(self.about.device)
+    }
+
+    /// Masked inputs at a time where there is enough memory, (target, baseline).
+    pub fn batches(&self) -> [usize; 2] {
+        self.about.batches
     }
 
     /// Number of probe samples.

@@ -4,7 +4,16 @@ use std::path::Path;
 
 /// Bytes that this process could have now; nothing where the system does not tell.
 pub(super) fn free() -> Option<u64> {
-    free_under(Path::new("/"))
+    let free = free_under(Path::new("/"))?;
+    Some(addressable().map_or(free, |left| left.min(free)))
+}
+
+/// What the limit of this process's addresses leaves (`ulimit -v`), where there is one.
+fn addressable() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = pages.split_whitespace().next()?.parse().ok()?;
+    Some(limit.saturating_sub(pages * rustix::param::page_size() as u64))
 }
 
 /// The same of a system whose files lie under a root.

@@ -77,7 +77,7 @@ impl MaskedInputs {
                 self.forward(program, &pieces, &room.narrow(0, 0, some.len() as i64))
             };
             let logits = match super::guarded(&mut forward) {
-                Err(error) if batch.shrink(&error) => {
+                Err(error) if batch.shrink(&error, some.len()) => {
                     room = None;
                     continue;
                 }

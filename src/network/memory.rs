@@ -4,12 +4,14 @@ use super::{Device, host};
 use std::ffi::{c_int, c_void};
 use std::ptr::NonNull;
 
-/// What libtorch says where there is not enough: of a GPU, of the machine, for a library of NVIDIA's or for one that it
-/// begins to use.
-const EXHAUSTED: [&str; 6] = [
+/// What libtorch says where there is not enough: of a GPU, of the machine, for a library of NVIDIA's, for one that it
+/// begins to use, for oneDNN (which says the same where it may not write code).
+const EXHAUSTED: [&str; 8] = [
     "out of memory",
     "can't allocate memory",
     "std::bad_alloc",
+    "could not create a primitive",
+    "could not create a memory",
     "ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_NOT_INITIALIZED",
@@ -163,6 +165,7 @@ mod tests {
             "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
             "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried",
             "std::bad_alloc",
+            "could not create a primitive",
         ] {
             assert!(is_exhausted(text), "{text}");
         }

@@ -157,7 +157,8 @@ impl<T> Context<T> for Result<T, tch::TchError> {
 pub(crate) fn first_lines(error: &tch::TchError) -> String {
     let text = error.to_string();
     let text = text.rsplit_once("\nRuntimeError: ").map_or(text.as_str(), |(_, reason)| reason);
-    let end = text.find("Exception raised from").unwrap_or(text.len());
+    let stack = ["Exception raised from", "frame #0: ", " (function "];
+    let end = stack.iter().filter_map(|start| text.find(start)).min().unwrap_or(text.len());
     let mut lines = text[..end].lines().map(str::trim).filter(|line| !line.is_empty());
     lines.by_ref().take(3).collect::<Vec<_>>().join(" ")
 }

@@ -18,7 +18,7 @@ fn hungry(steps: &[u64]) -> Option<Bench> {
 #[test]
 fn too_little_memory_halves_the_batch_and_the_run_goes_on() {
     let Some(bench) = hungry(&[1, 2]) else { return };
-    let halved = "not enough memory, so it goes on with smaller batches";
+    let halved = "rows at a time, so it goes on with smaller batches";
     let finished = bench.command(&["run", "--once", "-c", "run.yaml"]);
     finished.expect(0, &[halved, "can't allocate memory", "rows=4"]);
     assert!(!finished.err.contains("panicked"), "{}", finished.err);
@@ -43,7 +43,7 @@ fn too_little_memory_halves_the_batch_and_the_run_goes_on() {
 #[test]
 fn a_share_of_the_free_memory_bounds_a_batch() {
     let Some(bench) = Bench::with_steps(&[1]) else { return };
-    let small = "batches are small: the device has little free memory";
+    let small = "batches are smaller than they might be";
     for (state, batch) in [("by-itself", ""), ("chosen", "batch: 8, ")] {
         // A few bytes.
         let compute = format!("{{device: cpu, {batch}memory: 0.0000000001}}");
@@ -78,4 +78,19 @@ fn what_is_too_much_for_one_input_ends_the_run_and_nothing_is_lost() {
     assert_eq!(bench.pairs().len(), 1, "the first pair is kept");
     // It may be evaluated when there is enough.
     assert_eq!(bench.checkpoint("target", 3).0, "waiting");
+}
+
+#[test]
+fn memory_does_not_grow_from_forward_to_forward() {
+    let Some(bench) = Bench::empty() else { return };
+    bench.put("wide/program.ts", "program.ts");
+    for network in ["target", "baseline"] {
+        let name = format!("{network}/step-00000001.safetensors");
+        bench.put(&format!("wide/{name}"), &name);
+    }
+    // 96 inputs of each network, some 50 MB for each.
+    bench.configure(&[("{device: cpu}", "{device: cpu, batch: 1}")]);
+    let peak = bench.peak_memory(&["run", "--once", "-c", "run.yaml"]);
+    assert_eq!(bench.pairs().len(), 1);
+    assert!(peak < 700 << 20, "{peak} bytes");
 }

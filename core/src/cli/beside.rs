@@ -9,7 +9,7 @@ use crate::libtorch::Search;
 use crate::sparsify::Settings;
 use std::convert::Infallible;
 use std::error::Error;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,16 @@ use std::process::Command;
 const PROGRAM: &str = "convergd-torch";
 /// Where the loader looks for libraries.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
-/// What it was before.
-const FORMER: &str = "CONVERGD_FORMER_LD_LIBRARY_PATH";
+/// How the C library manages memory.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+/// libtorch's tensors are aligned, and what is left over beside each goes into the small blocks that a thread keeps for
+/// itself. Then the place of a large tensor is too small for the next of its size, and memory grows with every forward.
+const NO_THREAD_CACHE: &str = "glibc.malloc.tcache_count=0";
+/// What is set for the program alone, and where it finds what it was before.
+const CHANGED: [(&str, &str); 2] = [
+    (LIBRARY_PATH, "CONVERGD_FORMER_LD_LIBRARY_PATH"),
+    (TUNABLES, "CONVERGD_FORMER_GLIBC_TUNABLES"),
+];
 
 /// The way to it.
 pub struct Beside {
@@ -73,23 +81,39 @@ impl Beside {
         let all = std::env::join_paths(all).map_err(|_| NotFound::Colon(libraries))?;
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1));
-        command.env(FORMER, before.unwrap_or_default()).env(LIBRARY_PATH, all);
+        for (name, former) in CHANGED {
+            command.env(former, std::env::var_os(name).unwrap_or_default());
+        }
+        command.env(LIBRARY_PATH, all).env(TUNABLES, tunables(std::env::var_os(TUNABLES)));
         Err(NotFound::Start { source: command.exec(), program })
     }
 }
 
-/// Gives the variables back that were set for the loader: programs that are started later are none of it.
+/// Ours, and behind it those that are set, which count where they say otherwise.
+fn tunables(set: Option<OsString>) -> OsString {
+    let mut all = OsString::from(NO_THREAD_CACHE);
+    if let Some(set) = set.filter(|set| !set.is_empty()) {
+        all.push(":");
+        all.push(set);
+    }
+    all
+}
+
+/// Gives the variables back that were set for the loader and the C library, which have read them: programs that are
+/// started later are none of it.
 ///
 /// # Safety
 /// No other thread may run.
 pub unsafe fn restore_environment() {
-    let Some(former) = std::env::var_os(FORMER) else { return };
-    // SAFETY: the caller's.
-    unsafe {
-        std::env::remove_var(FORMER);
-        match former.is_empty() {
-            true => std::env::remove_var(LIBRARY_PATH),
-            false => std::env::set_var(LIBRARY_PATH, former),
+    for (name, former) in CHANGED {
+        let Some(value) = std::env::var_os(former) else { continue };
+        // SAFETY: the caller's.
+        unsafe {
+            std::env::remove_var(former);
+            match value.is_empty() {
+                true => std::env::remove_var(name),
+                false => std::env::set_var(name, value),
+            }
         }
     }
 }

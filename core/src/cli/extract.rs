@@ -128,7 +128,7 @@ fn remove_on_signal(mut signals: Signals, unfinished: PathBuf, progress: Progres
             // It may be finished, and have its name, by now.
             let _ = std::fs::remove_file(&unfinished);
             progress.end();
-            std::process::exit(128 + signal);
+            signal_hook::low_level::exit(128 + signal);
         }
     });
 }

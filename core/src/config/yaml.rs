@@ -290,6 +290,18 @@ fn explain(message: &str, given: Option<&str>) -> String {
     if let Some((start, form)) = message.split_once(", expected write ") {
         return format!("{start}; write {form}");
     }
+    if let Some((start, form)) =
+        message.split_once(", expected ").filter(|_| message.starts_with("invalid "))
+    {
+        let form = match form {
+            "usize" | "u64" | "u32" => "a whole number of 0 or more",
+            "f64" => "a number",
+            "a sequence" => "a list, such as `[a, b]`",
+            form if form.starts_with("struct ") => "settings by name, such as `{name: value}`",
+            form => form,
+        };
+        return format!("{start}, expected {form}");
+    }
     let misspelt = ["unknown field `", "unknown variant `"];
     if !misspelt.iter().any(|start| message.starts_with(start)) {
         return message.to_owned();

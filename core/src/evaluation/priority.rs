@@ -35,11 +35,18 @@ impl std::str::FromStr for IoPriority {
     type Err = UnknownIoPriority;
 
     fn from_str(text: &str) -> Result<Self, UnknownIoPriority> {
-        match text {
-            "normal" => Ok(Self::Normal),
-            "low" => Ok(Self::Low),
-            "idle" => Ok(Self::Idle),
-            _ => Err(UnknownIoPriority),
+        let all = [Self::Normal, Self::Low, Self::Idle];
+        all.into_iter().find(|priority| priority.name() == text).ok_or(UnknownIoPriority)
+    }
+}
+
+impl IoPriority {
+    /// The name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Low => "low",
+            Self::Idle => "idle",
         }
     }
 }

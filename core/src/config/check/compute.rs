@@ -28,7 +28,17 @@ impl Check {
             given => self.count("compute.batch", given, 1..=1 << 20, 1).map(Some),
         };
         let memory = file.memory.map(|file::Factor(share)| share);
-        let memory = self.number("compute.memory", memory, f64::MIN_POSITIVE..=1.0, MEMORY_SHARE);
+        let memory = match memory {
+            // Of a hundred, as is said of shares.
+            Some(share) if share > 1.0 && share.is_finite() => {
+                let percent = if share <= 100.0 { share } else { 50.0 };
+                let message =
+                    format!("is {share}, but must lie above 0, at most 1, such as `{percent}%`");
+                self.checked.report("compute.memory", message);
+                None
+            }
+            memory => self.number("compute.memory", memory, f64::MIN_POSITIVE..=1.0, MEMORY_SHARE),
+        };
         let usual = Priority::default();
         let nice = self.count("compute.nice", file.nice, 0..=19, usize::from(usual.nice));
         let nice = nice.and_then(|nice| u8::try_from(nice).ok());
