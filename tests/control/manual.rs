@@ -230,7 +230,7 @@ fn a_run_that_starts_with_a_weight_tells_it_from_the_first() {
                  - {id: off, phase: on, when: {reached: {step: 1}}, then: {phase: {to: off}}}\n";
     bench.configure(&[("policy:\n  rules:\n", start)]);
     let mut running = bench.follow();
-    running.says("started");
+    eventually("it is written", || bench.path("control/control.json").exists());
     let found = || {
         let control = control(&bench);
         (control["phase"].clone(), control["lambda"].clone())
