@@ -229,7 +229,7 @@ fn a_run_that_starts_with_a_weight_tells_it_from_the_first() {
     let start = "policy:\n  start: on\n  phases: {on: {lambda: 0.8, to: [off]}, off: {lambda: 0}}\n  rules:\n    \
                  - {id: off, phase: on, when: {reached: {step: 1}}, then: {phase: {to: off}}}\n";
     bench.configure(&[("policy:\n  rules:\n", start)]);
-    let mut running = bench.follow();
+    let running = bench.follow();
     eventually("it is written", || bench.path("control/control.json").exists());
     let found = || {
         let control = control(&bench);
