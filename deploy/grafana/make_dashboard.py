@@ -353,8 +353,11 @@ ROWS: dict[str, list[Panel]] = {
         ),
         graph(
             "Errors",
-            "That did not end the run, by stage; `history` is a state that cannot be written.",
-            [query(f"increase(convergd_errors_total{{{ON}}}[$__rate_interval])", "{{stage}}")],
+            "By stage, those that did not end the run (`history`: no state), and devices in use.",
+            [
+                query(f"increase(convergd_errors_total{{{ON}}}[$__rate_interval])", "{{stage}}"),
+                query(f"convergd_devices{{{ON}}}", "devices in use"),
+            ],
             custom={"drawStyle": "bars", "fillOpacity": 60},
         ),
         graph(

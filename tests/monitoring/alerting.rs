@@ -170,7 +170,7 @@ fn a_decline_reaches_a_webhook_through_prometheus_and_alertmanager() {
         said = get(prometheus.address, "/api/v1/rules?type=alert");
         !said.contains("\"health\":\"unknown\"")
     });
-    assert_eq!(said.matches("\"health\":\"ok\"").count(), 11, "{said}");
+    assert_eq!(said.matches("\"health\":\"ok\"").count(), 12, "{said}");
     assert!(ask(&prometheus, "ALERTS").is_empty(), "{said}");
 
     // They go apart.
