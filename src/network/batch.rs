@@ -82,8 +82,10 @@ impl Batch {
         // The larger one is under that share too.
         let room = memory::free(self.device).map_or(f64::INFINITY, |free| share * free as f64);
         let more = match few {
-            Some(few) if few as f64 * (large / small) as f64 > room => None,
-            _ => trial(program, sample, large)?,
+            Some(few) if few as f64 * (large / small) as f64 <= room => {
+                trial(program, sample, large)?
+            }
+            _ => None,
         };
         let Need { fixed, row } = Need::of(few, more);
         // As much again as the features takes the mask.

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A question, and the parts of its answer that nobody has begun with: whoever has time takes the next one.
 #[derive(Debug)]
@@ -28,15 +28,19 @@ impl Work {
 
     /// Whether there are parts that nobody has begun with.
     pub(super) fn is_left(&self) -> bool {
-        !self.parts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.parts().is_empty()
     }
 
     fn next(&self) -> Option<Range<usize>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.parts().pop_front()
     }
 
     fn give_back(&self, part: Range<usize>) {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner).push_front(part);
+        self.parts().push_front(part);
+    }
+
+    fn parts(&self) -> MutexGuard<'_, VecDeque<Range<usize>>> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

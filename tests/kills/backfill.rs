@@ -1,6 +1,7 @@
 //! Processes that make the value tables of one run together, of which some are killed.
 
-use crate::bench::{Bench, Finished, Running, convergd};
+use crate::bench::{Bench, Finished, Running};
+use crate::failing;
 use crate::tables::tables;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -34,9 +35,7 @@ fn bench() -> Option<Bench> {
 
 fn start(bench: &Bench, shard: usize, places: &str) -> Running {
     let shard = format!("{shard}/{SHARDS}");
-    let mut command = convergd(&["values", "--json", "--shard", &shard, "-c", "run.yaml"]);
-    command.env("FAILPOINTS", places).current_dir(bench.path("."));
-    Running::start(&mut command, &bench.path("."))
+    failing::start(bench, &["values", "--json", "--shard", &shard, "-c", "run.yaml"], places)
 }
 
 fn counts(finished: &Finished) -> [u64; 2] {
@@ -87,9 +86,8 @@ fn four_processes_of_which_two_are_killed_make_what_one_makes() {
         }
         assert_eq!(tables(&bench.path(&state)), wanted, "round {round}");
         // A run looks there, and would die of the first table that it made itself.
-        let mut run = convergd(&["run", "--once", "-c", "run.yaml"]);
-        run.env("FAILPOINTS", "table-written=return").current_dir(bench.path("."));
-        Running::start(&mut run, &bench.path(".")).finish().expect(0, &[]);
+        let run = ["run", "--once", "-c", "run.yaml"];
+        failing::start(&bench, &run, "table-written=return").finish().expect(0, &[]);
         let rows = bench.rows_of(&state, "SELECT COUNT(*) FROM pair");
         assert_eq!(rows, [[STEPS.to_string()]]);
     }

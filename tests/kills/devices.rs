@@ -1,18 +1,13 @@
 //! Devices that fail while others go on.
 
-use crate::bench::{Bench, Running, convergd};
+use crate::bench::Bench;
 use crate::common::scrape;
+use crate::failing::start;
 use crate::tables::tables;
 
 const LISTEN: (&str, &str) = ("compute:", "telemetry: {listen: '127.0.0.1:0'}\ncompute:");
 const SEVERAL: (&str, &str) = ("{device: cpu}", "{devices: [cpu, cpu, cpu], batch: 8}");
 const STEPS: [u64; 2] = [1, 2];
-
-fn start(bench: &Bench, arguments: &[&str], places: &str) -> Running {
-    let mut command = convergd(arguments);
-    command.env("FAILPOINTS", places).current_dir(bench.path("."));
-    Running::start(&mut command, &bench.path("."))
-}
 
 #[test]
 fn the_others_take_the_samples_of_a_device_that_fails() {

@@ -1,12 +1,11 @@
 //! The process dies when it has stored that the training has ended, or what the run could not go on with.
 
-use crate::bench::{Bench, Running, convergd, eventually};
+use crate::bench::{Bench, Running, eventually};
+use crate::failing;
 use crate::receiver::Receiver;
 
 fn run(bench: &Bench, places: &str) -> Running {
-    let mut command = convergd(&["run", "-c", "run.yaml"]);
-    command.env("FAILPOINTS", places).current_dir(bench.path("."));
-    Running::start(&mut command, &bench.path("."))
+    failing::start(bench, &["run", "-c", "run.yaml"], places)
 }
 
 #[test]

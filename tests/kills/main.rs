@@ -24,6 +24,7 @@ mod common;
 mod devices;
 mod ending;
 mod events;
+mod failing;
 mod places;
 mod random;
 #[allow(dead_code)]
