@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +20,7 @@ import yaml
 from attached import EARLY_STOPPED, ROOT, convergd
 
 DIRECTORY = ROOT / "deploy/kubernetes"
-BUILT = ("example", "example/values", "monitoring", "training")
+BUILT = ("example", "example/once", "example/values", "monitoring", "training")
 VERSIONS = ("1.29", "1.33", "1.37")
 """The first with native sidecars, the first where they are stable, the newest that is known."""
 OPERATOR = ROOT / "target/tools/operator"
@@ -124,7 +125,7 @@ def test_what_is_scraped_is_what_the_alerts_ask_for(manifests):
     assert not monitor["selector"]["matchLabels"].items() <= values.items()
 
 
-@pytest.mark.parametrize("name", ["example", "example/values"])
+@pytest.mark.parametrize("name", ["example", "example/once", "example/values"])
 def test_pods_are_restricted(manifests, name):
     """By the rules of the Pod Security Standard `restricted`, as far as they concern these Pods."""
     spec = only(manifests[name], "Job")["spec"]["template"]["spec"]
@@ -149,17 +150,40 @@ def test_shards_are_as_many_as_completions(manifests):
     (shard,) = container["env"]
     wanted = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     assert (shard["name"], shard["valueFrom"]["fieldRef"]["fieldPath"]) == ("SHARD", wanted)
-    # The volume and the configuration are those of the run, and do not go with this Job.
-    assert [one["kind"] for one in manifests["example/values"]] == ["Job"]
+
+
+@pytest.mark.parametrize("name", ["example/once", "example/values"])
+def test_volume_and_configuration_are_those_of_the_run_and_do_not_go_with_a_job(manifests, name):
+    assert [one["kind"] for one in manifests[name]] == ["Job"]
     names = {
         kind: only(manifests["example"], kind)["metadata"]["name"]
         for kind in ("ConfigMap", "PersistentVolumeClaim")
     }
-    volumes = spec["template"]["spec"]["volumes"]
+    volumes = only(manifests[name], "Job")["spec"]["template"]["spec"]["volumes"]
     (claim,) = (one["persistentVolumeClaim"] for one in volumes if "persistentVolumeClaim" in one)
     (configuration,) = (one["configMap"] for one in volumes if "configMap" in one)
     assert claim["claimName"] == names["PersistentVolumeClaim"]
     assert configuration["name"] == names["ConfigMap"]
+
+
+def test_gpus_are_for_the_trainings():
+    """The component is in no example, since not every cluster has GPUs."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("there is no `kubectl`, which brings kustomize")
+    with tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
+        mine = {"resources": ["../example"], "components": ["../gpu"]}
+        Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(mine))
+        said = subprocess.run(
+            ["kubectl", "kustomize", directory], capture_output=True, text=True, check=False
+        )
+    assert said.returncode == 0, said.stderr
+    spec = only(list(yaml.safe_load_all(said.stdout)), "Job")["spec"]["template"]["spec"]
+    gpus = {
+        container["name"]: container["resources"]["limits"].get("nvidia.com/gpu", 0)
+        for container in containers(spec)
+    }
+    assert {name for name, count in gpus.items() if count} == {"target", "baseline"}
+    assert gpus["target"] == gpus["baseline"] == 1
 
 
 @pytest.fixture
@@ -299,3 +323,18 @@ def test_shards_of_the_indexed_job_make_all_tables_between_them(make_pod, manife
     assert sum(shards) > max(shards) > 0, "more than one had something to do"
     after = {table.name: table.read_bytes() for table in tables.glob("*.safetensors")}
     assert before.items() <= after.items()
+
+    # The run once more from the beginning, over these tables; another time there is nothing left to do.
+    for history in (made.run / "state").glob("history.sqlite*"):
+        history.unlink()
+    spec = only(manifests["example/once"], "Job")["spec"]["template"]["spec"]
+    for evaluated in (True, False):
+        logs = tmp_path / f"once-{evaluated}"
+        logs.mkdir()
+        once = pod.Pod(spec, made.images, made.volumes, logs)
+        with once:
+            assert once.start()
+            assert once.finish() == {"once": 0}, once.said()
+        said = once.said()["once"]
+        assert "early-stopped" in said and ("INFO pair step=" in said) == evaluated, said
+    assert after == {table.name: table.read_bytes() for table in tables.glob("*.safetensors")}

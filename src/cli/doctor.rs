@@ -52,7 +52,13 @@ impl Networks for Here {
             &format!("{target} and {baseline} masked inputs at a time, in {share:.4}% of the memory at most; {free}"),
         );
         let Priority { nice, io } = config.network.priority;
-        findings.good(what, &format!("their threads have nice {nice} and io {}", io.name()));
+        let within = if is_shared_by_session() {
+            " within this session (the kernel shares among sessions first: `sched_autogroup_enabled` is 1)"
+        } else {
+            ""
+        };
+        findings
+            .good(what, &format!("their threads have nice {nice} and io {}{within}", io.name()));
         let [Some(target), Some(baseline)] = newest else { return };
         let source = |role, file: PathBuf| Source { role, name: file.clone(), file };
         let pair = [source(Role::Target, target), source(Role::Baseline, baseline)];
@@ -62,4 +68,10 @@ impl Networks for Here {
             Err(error) => findings.bad(what, &error.to_string(), of_network(&error)),
         }
     }
+}
+
+/// Whether niceness counts among the processes of one session alone.
+fn is_shared_by_session() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled")
+        .is_ok_and(|text| text.trim() == "1")
 }

@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         End::Interrupted => Exit::Done,
         End::Stopped(decision) => {
             tracing::info!(decision = decision.id, best_step = decision.best_step, "early-stopped");
-            Exit::Stopped
+            if arguments.exit_zero { Exit::Done } else { Exit::Stopped }
         }
     })
 }

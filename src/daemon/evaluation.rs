@@ -12,8 +12,7 @@ use crate::evaluation::{ProbeValues, Settings, Variables};
 use crate::extractor::ExtractError;
 use crate::failpoint;
 use crate::history::{DeliveryRow, Evidence, HistoryError, Outcome, PairRecord, PairRow};
-use crate::network::memory;
-use crate::network::{Answer, Device, Evaluated, Evaluator, NetworkError, Source};
+use crate::network::{Answer, Device, Evaluated, Evaluator, NetworkError, Source, device, memory};
 use crate::pipeline::{self, Analysis};
 use crate::policy::{self, Decision, MissingMonitor, Notice, Severity};
 use crate::priority;
@@ -235,6 +234,10 @@ impl Daemon<'_> {
         for _ in devices..before {
             self.metrics.count_error("device");
             self.extractor = None;
+        }
+        if devices < before {
+            let left = device::names(&self.evaluator.devices());
+            self.news.stand(|standing| standing.device = left);
         }
     }
 

@@ -160,7 +160,7 @@ fn a_restart_in_the_middle_goes_on_with_the_next_rung() {
     decide(&bench);
     eventually("the first rung is done", || rungs(&bench).len() == 1);
     drop(running);
-    assert_eq!(target.signals(), ["SIGUSR2"]);
+    eventually("the trainer has taken it", || target.signals() == ["SIGUSR2"]);
     // Killed and away for an hour: what is due comes at once, and what is behind it keeps its distance.
     bench.change("UPDATE decision SET delivered = delivered - 3600");
     bench.follow().finish().expect(10, &["was not acknowledged in time by: target"]);

@@ -15,6 +15,10 @@ pub struct Arguments {
     /// Decide and record, and tell nobody
     #[arg(long)]
     pub dry_run: bool,
+    /// End with 0 where a rule has stopped the trainings, too, instead of 10: for a scheduler that
+    /// takes all else for a failure
+    #[arg(long)]
+    pub exit_zero: bool,
     /// How log lines are written; `RUST_LOG` says which
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 /// What only the process at work knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// The device of the networks.
+    /// The devices of the networks that are in use.
     pub device: String,
     /// Newest checkpoint of (target, baseline), a training step.
     pub newest: [Option<u64>; 2],
