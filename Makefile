@@ -24,7 +24,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup prometheus chromium deploy-tools build demo demo-phase pictures test test-rust test-core test-python wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-colocated bench-loss experiments lint format clean
+.PHONY: help setup prometheus chromium deploy-tools build demo demo-phase pictures test test-rust test-analysis test-python wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-colocated bench-loss experiments lint format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -80,8 +80,8 @@ test: test-rust test-python ## all tests
 test-rust: setup prometheus
 	CONVERGD_TEST_PYTHON=1 cargo test --locked --features failpoints
 
-test-core: ## the pure core alone: no libtorch, no SQLite, no HTTP
-	cargo test --locked -p convergd-core --no-default-features --lib
+test-analysis: ## the mathematics alone: no libtorch, no SQLite, no HTTP
+	cargo test --locked -p convergd-analysis
 
 # Against the wheel as it is installed, not the package as it lies here.
 test-python: wheel chromium deploy-tools
@@ -119,8 +119,8 @@ $(FUZZ_TOOL):
 bench-solver: build ## the solver and its peers: certification, cost, memory, rooflines (20 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benches/requirements.txt
 	$(BIN)/python benches/make_tables.py $(CURDIR)/target/bench
-	cargo bench --locked -p convergd-core --no-default-features --bench transforms
-	cargo bench --locked -p convergd-core --no-default-features --bench solver -- \
+	cargo bench --locked -p convergd-analysis --bench transforms
+	cargo bench --locked -p convergd-analysis --bench solver -- \
 		--tables $(CURDIR)/target/bench --golden $(GOLDEN)
 	$(BIN)/python benches/peers.py --tables target/bench --golden $(GOLDEN) \
 		--convergd target/release/convergd --out target/bench/peers.json
@@ -167,7 +167,6 @@ lint: setup ## formatting and lints, Rust and Python
 	# Tests and benches are the same with the feature.
 	cargo clippy --locked -- -D warnings
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
-	cargo clippy --locked -p convergd-core --no-default-features --lib -- -D warnings
 	$(BIN)/ruff check --config python/pyproject.toml python examples tests benches fuzz deploy
 	$(BIN)/ruff format --check --config python/pyproject.toml python examples tests benches fuzz deploy
 	cd python && $(BIN)/mypy

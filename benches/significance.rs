@@ -1,4 +1,4 @@
-//! How often a flat curve is stopped, and how often a decline is found: `cargo bench -p convergd-core --no-default-features
+//! How often a flat curve is stopped, and how often a decline is found: `cargo bench -p convergd-analysis
 //! --bench significance`. The table of docs/policy.md.
 
 #![allow(clippy::expect_used, clippy::print_stdout, missing_docs)]
@@ -6,8 +6,8 @@
 #[path = "../tests/common/noisy_run.rs"]
 mod noisy_run;
 
-use convergd_core::convergence::Monitor;
-use convergd_core::policy::Smooth;
+use convergd_analysis::convergence::Monitor;
+use convergd_analysis::policy::Smooth;
 use noisy_run::{Looks, run, stops_at};
 use rayon::prelude::*;
 

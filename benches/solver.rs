@@ -1,15 +1,15 @@
 //! The solver on one thread: certification, cost against n, linearity and memory.
 //!
 //! `make bench-solver`, or
-//! `cargo bench -p convergd-core --no-default-features --bench solver -- --tables DIR [--golden FILE]
+//! `cargo bench -p convergd-analysis --bench solver -- --tables DIR [--golden FILE]
 //! [--only certification|cost|linear|memory|monitors]`.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod common;
 
 use common::{Arguments, header, heading, line, timed};
-use convergd_core::convergence::{Monitor, NetworkProbe, Pair, compare};
-use convergd_core::sparsify::{Problem, Settings, Solution, Solver};
+use convergd_analysis::convergence::{Monitor, NetworkProbe, Pair, compare};
+use convergd_analysis::sparsify::{Problem, Settings, Solution, Solver};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

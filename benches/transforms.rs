@@ -1,6 +1,6 @@
 //! The subset transforms against the roofline of this machine, one thread, eight lanes of f64.
 //!
-//! `make bench-solver`, or `cargo bench -p convergd-core --no-default-features --bench transforms`.
+//! `make bench-solver`, or `cargo bench -p convergd-analysis --bench transforms`.
 //!
 //! Three bounds hold for a table of W = 64·2^n bytes, and the largest one binds:
 //!
@@ -22,7 +22,7 @@
 mod common;
 
 use common::{Arguments, header, heading, line, timed};
-use convergd_core::interaction::transform::{Row, moebius, or, zeta, zeta_adjoint};
+use convergd_analysis::interaction::transform::{Row, moebius, or, zeta, zeta_adjoint};
 use std::hint::black_box;
 
 const LANES: usize = 8;

@@ -1,4 +1,4 @@
-//! `significance` on runs of which the truth is known. The whole table: `cargo bench -p convergd-core --no-default-features --bench
+//! `significance` on runs of which the truth is known. The whole table: `cargo bench -p convergd-analysis --bench
 //! significance`, in docs/policy.md.
 #![allow(clippy::expect_used, missing_docs)]
 

@@ -146,7 +146,8 @@ def files_below(directory):
 
 
 def test_an_sdist_holds_the_sources(sdist):
-    for ours, theirs in (("src", "src"), ("core/src", "core/src"), ("python/convergd", "convergd")):
+    crates = [(name, name) for name in ("src", "core/src", "analysis/src")]
+    for ours, theirs in (*crates, ("python/convergd", "convergd")):
         names = files_below(ROOT / ours)
         assert names and names <= files_below(sdist / theirs), ours
     for name in ("Cargo.lock", "build.rs", "LICENSE-APACHE", "LICENSE-MIT", "README.md"):

@@ -153,7 +153,7 @@ def test_shards_are_as_many_as_completions(manifests):
 
 
 @pytest.mark.parametrize("name", ["example/once", "example/values"])
-def test_volume_and_configuration_are_those_of_the_run_and_do_not_go_with_a_job(manifests, name):
+def test_volume_and_configuration_are_those_of_the_run(manifests, name):
     assert [one["kind"] for one in manifests[name]] == ["Job"]
     names = {
         kind: only(manifests["example"], kind)["metadata"]["name"]
@@ -324,7 +324,7 @@ def test_shards_of_the_indexed_job_make_all_tables_between_them(make_pod, manife
     after = {table.name: table.read_bytes() for table in tables.glob("*.safetensors")}
     assert before.items() <= after.items()
 
-    # The run once more from the beginning, over these tables; another time there is nothing left to do.
+    # The run once more from the beginning, over these tables; another time nothing is left to do.
     for history in (made.run / "state").glob("history.sqlite*"):
         history.unlink()
     spec = only(manifests["example/once"], "Job")["spec"]["template"]["spec"]

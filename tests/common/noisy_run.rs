@@ -3,8 +3,8 @@
 //! Samples differ from each other for good (some are hard), and each of them goes up and down for itself from
 //! check to check, more alike at checks that follow each other, as samples of a probe do while a network trains.
 
-use convergd_core::convergence::{Estimate, Monitor, Samples, Strength, Totals};
-use convergd_core::policy::{
+use convergd_analysis::convergence::{Estimate, Monitor, Samples, Strength, Totals};
+use convergd_analysis::policy::{
     Action, Condition, Followed, Margin, Observation, Patience, Peaked, Policy, Rule, Smooth,
     Warmup, replay,
 };

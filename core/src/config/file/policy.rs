@@ -1,6 +1,7 @@
 //! `policy:` as it stands in a file.
 
 use super::{Duration, Share};
+use crate::config::schema::{GoalName, MonitorName};
 use crate::convergence::{Goal, Monitor};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -122,9 +123,10 @@ pub struct KOf {
 #[serde(default, deny_unknown_fields)]
 pub struct Peaked {
     /// The monitor.
-    #[schemars(required)]
+    #[schemars(with = "Option<MonitorName>", required)]
     pub metric: Option<Monitor>,
     /// `max` or `min`; what is better for the monitor without it.
+    #[schemars(with = "Option<GoalName>")]
     pub goal: Option<Goal>,
     /// How noise is smoothed.
     pub smooth: Option<Smooth>,
@@ -141,9 +143,10 @@ pub struct Peaked {
 #[serde(default, deny_unknown_fields)]
 pub struct Plateaued {
     /// The monitor.
-    #[schemars(required)]
+    #[schemars(with = "Option<MonitorName>", required)]
     pub metric: Option<Monitor>,
     /// `max` or `min`; what is better for the monitor without it.
+    #[schemars(with = "Option<GoalName>")]
     pub goal: Option<Goal>,
     /// How noise is smoothed.
     pub smooth: Option<Smooth>,
@@ -158,9 +161,10 @@ pub struct Plateaued {
 #[serde(default, deny_unknown_fields)]
 pub struct Declined {
     /// The monitor.
-    #[schemars(required)]
+    #[schemars(with = "Option<MonitorName>", required)]
     pub metric: Option<Monitor>,
     /// `max` or `min`; what is better for the monitor without it.
+    #[schemars(with = "Option<GoalName>")]
     pub goal: Option<Goal>,
     /// How noise is smoothed.
     pub smooth: Option<Smooth>,
@@ -179,7 +183,7 @@ pub struct Declined {
 #[serde(default, deny_unknown_fields)]
 pub struct Threshold {
     /// The monitor.
-    #[schemars(required)]
+    #[schemars(with = "Option<MonitorName>", required)]
     pub metric: Option<Monitor>,
     /// How noise is smoothed.
     pub smooth: Option<Smooth>,
@@ -198,9 +202,10 @@ pub struct Threshold {
 #[serde(default, deny_unknown_fields)]
 pub struct Diverged {
     /// The monitor.
-    #[schemars(required)]
+    #[schemars(with = "Option<MonitorName>", required)]
     pub metric: Option<Monitor>,
     /// `max` or `min`; what is better for the monitor without it.
+    #[schemars(with = "Option<GoalName>")]
     pub goal: Option<Goal>,
     /// How noise is smoothed.
     pub smooth: Option<Smooth>,
