@@ -161,7 +161,9 @@ impl Backfill {
             match patiently(ask) {
                 Ok(chosen) => (variables, tried) = (chosen, tried + 1),
                 // A run sets it aside, and its partner may find another.
-                Err(NetworkError::Checkpoint { path, message, .. }) if bad.insert(path.clone()) => {
+                Err(NetworkError::Checkpoint { path, message, is_passing: false })
+                    if bad.insert(path.clone()) =>
+                {
                     left_out.push((path, message));
                     pairs = pairs_of(config, &all, fixed.as_ref(), &bad);
                 }
@@ -253,13 +255,13 @@ impl Backfill {
     }
 }
 
-/// Once more where others had the memory, who may need it no longer.
+/// Once more where the system could not read a file, or others had the memory, as a run does.
 fn patiently<T>(
     ask: impl Fn() -> std::result::Result<T, NetworkError>,
 ) -> std::result::Result<T, NetworkError> {
     for _ in 1..MOST_TRIES {
         match ask() {
-            Err(error) if error.lacks_memory() => {
+            Err(error) if error.is_passing() || error.lacks_memory() => {
                 tracing::warn!("{error}; trying again");
                 std::thread::sleep(RETRY);
             }

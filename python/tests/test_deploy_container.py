@@ -60,7 +60,9 @@ def test_what_is_copied_is_in_the_context(steps):
     for word, rest in steps:
         if word == "COPY" and "--from" not in rest:
             copied += rest.split()[:-1]
-    assert "src" in copied and "deploy/container/convergd-healthcheck" in copied
+    members = re.search(r"\nmembers = \[(.*)\]", (ROOT / "Cargo.toml").read_text())[1]
+    crates = re.findall(r'"([^"]+)"', members)
+    assert {"src", *crates} <= set(copied) and "deploy/container/convergd-healthcheck" in copied
     for name in copied:
         assert (ROOT / name).exists(), name
         stem = name.rpartition("-")[0] + "-*" if name.startswith("LICENSE") else name

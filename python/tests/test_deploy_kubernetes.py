@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -166,16 +165,15 @@ def test_volume_and_configuration_are_those_of_the_run(manifests, name):
     assert configuration["name"] == names["ConfigMap"]
 
 
-def test_gpus_are_for_the_trainings():
+def test_gpus_are_for_the_trainings(tmp_path):
     """The component is in no example, since not every cluster has GPUs."""
     if shutil.which("kubectl") is None:
         pytest.skip("there is no `kubectl`, which brings kustomize")
-    with tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
-        mine = {"resources": ["../example"], "components": ["../gpu"]}
-        Path(directory, "kustomization.yaml").write_text(yaml.safe_dump(mine))
-        said = subprocess.run(
-            ["kubectl", "kustomize", directory], capture_output=True, text=True, check=False
-        )
+    # From there, since kustomize takes no absolute path.
+    near = os.path.relpath(DIRECTORY.resolve(), tmp_path.resolve())
+    mine = {"resources": [f"{near}/example"], "components": [f"{near}/gpu"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(mine))
+    said = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     spec = only(list(yaml.safe_load_all(said.stdout)), "Job")["spec"]["template"]["spec"]
     gpus = {

@@ -49,6 +49,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             tracing::info!("done");
             Exit::Done
         }
+        // Whoever takes what is there waits for all of it.
+        End::Interrupted if arguments.once => Exit::Later,
         End::Interrupted => Exit::Done,
         End::Stopped(decision) => {
             tracing::info!(decision = decision.id, best_step = decision.best_step, "early-stopped");

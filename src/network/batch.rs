@@ -132,12 +132,14 @@ impl Batch {
             return false;
         }
         let failed = self.rows;
-        if let (Some(bound), Some(free)) = (&mut self.bound, self.free) {
-            let row = free as f64 / self.rows as f64;
-            bound.need = bound.need.or_more(Need { fixed: 0.0, row });
-        }
         self.rows = self.rows.div_ceil(2).min(self.rows - 1);
         memory::release();
+        if let (Some(bound), Some(before)) = (&mut self.bound, self.free) {
+            // Others may have taken of it since.
+            let free = memory::free(self.device).map_or(before, |now| now.min(before));
+            let row = free as f64 / failed as f64;
+            bound.need = bound.need.or_more(Need { fixed: 0.0, row });
+        }
         let (device, rows) = (self.device, self.rows);
         tracing::warn!(
             %device, rows,
@@ -256,6 +258,17 @@ mod tests {
         let bound = batch.bound.expect("bound");
         assert_eq!(bound.need.row, 2_000.0);
         assert_eq!([bound.rows(1_000_000), bound.rows(8_000_000)], [250, 2_000]);
+    }
+
+    #[test]
+    fn what_others_took_meanwhile_is_not_learnt_as_a_need() {
+        let bound = Some(Bound { share: 0.5, need: Need { fixed: 0.0, row: 1.0 } });
+        // More than any machine has: all but what is there now went to others.
+        let (device, free) = (Device::CPU, Some(1 << 60));
+        let mut batch = Batch { device, full: 1_000, rows: 1_000, bound, free };
+        assert!(batch.shrink(&exhausted(), usize::MAX));
+        let row = batch.bound.expect("bound").need.row;
+        assert!(row < (1u64 << 50) as f64 / 1_000.0, "{row}");
     }
 
     /// A network with a wide layer, and a sample of its probe.

@@ -418,6 +418,7 @@ impl Evaluation {
         };
         let worker = self.workers.remove(place);
         let device = worker.about().device;
+        worker.counters().held.store(0, Ordering::Relaxed);
         worker.abandon();
         tracing::error!(
             %device, devices_left = self.workers.len(),

@@ -51,6 +51,19 @@ fn what_arrives_during_an_evaluation_survives_a_kill_and_a_trainer_that_keeps_on
 }
 
 #[test]
+fn what_is_there_is_not_done_where_the_end_is_asked_for_before_all_is_evaluated() {
+    let Some(bench) = slow() else { return };
+    [1, 2].map(|step| add_slow(&bench, step));
+    let mut running = bench.start(&["run", "--once", "-c", "run.yaml"]);
+    running.says("variables are chosen");
+    running.terminate();
+    running.finish().expect(75, &["ending after this pair"]);
+    assert_eq!(steps(&bench), ["1"]);
+    bench.once().expect(0, &[]);
+    assert_eq!(steps(&bench), ["1", "2"]);
+}
+
+#[test]
 fn a_full_disk_is_waited_for_and_nothing_is_lost() {
     let Some(bench) = Bench::empty() else { return };
     let Some(disk) = SmallDisk::mount(bench.path("disk"), "2m") else { return };

@@ -72,6 +72,8 @@ fn a_history_is_exported_whole() {
     bench.put("checkpoints/nan.safetensors", "target/step-00000002.safetensors");
     bench.configure(&[("{reached: {step: 100}}", "{reached: {step: 3}}")]);
     bench.once().expect(10, &[]);
+    let zero = bench.command(&["run", "--once", "--exit-zero", "-c", "run.yaml"]);
+    zero.expect(0, &["early-stopped"]);
     let csv = bench.command(&["export", "-c", "run.yaml"]);
     csv.expect(0, &[]);
     let read = "\

@@ -330,10 +330,13 @@ impl Directory {
         let Settings { layout, limits, .. } = &self.settings;
         let Unsettled { candidate, held, is_there, .. } = unsettled;
         let path = held.as_ref().unwrap_or(&candidate.path);
-        match layout.check(path, limits) {
-            // What is held of a directory is only what is read of it: the reason may be what is not.
-            Err(_) if *is_there => layout.check(&candidate.path, limits)?,
-            checked => checked?,
+        if let Err(flaw) = layout.check(path, limits) {
+            // What is held of a directory is only what is read of it: the reason may be what is not. What has been
+            // completed since is another state of it, which the next look finds.
+            if *is_there {
+                layout.check(&candidate.path, limits)?;
+            }
+            return Err(flaw);
         }
         let inside = match candidate.knows_itself {
             true => layout.step_inside(path, limits)?,
@@ -409,4 +412,101 @@ fn release(held: &Path) {
 /// A directory, or the nearest existing one above it.
 pub fn nearest_existing(directory: &Path) -> Option<&Path> {
     directory.ancestors().find(|ancestor| ancestor.is_dir())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::settings;
+    use super::*;
+    use crate::layout::Layout;
+    use safetensors::tensor::{Dtype, TensorView};
+
+    /// A directory of Hugging Face's trainer, looked at second by second.
+    struct World {
+        home: tempfile::TempDir,
+        directory: Directory,
+        start: Instant,
+        seconds: u64,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let home = tempfile::tempdir().expect("a directory");
+            let run = home.path().join("run");
+            std::fs::create_dir(&run).expect("made");
+            let pins = home.path().join("pins");
+            let directory = Directory::new(settings(Layout::Hf, &run), pins, HashSet::new());
+            Self { home, directory, start: Instant::now(), seconds: 0 }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.home.path().join("run").join(name)
+        }
+
+        fn weights(&self, name: &str, tensor: &str) {
+            let data = [0; 4];
+            let view = TensorView::new(Dtype::F32, vec![1], &data).expect("a tensor");
+            let bytes = safetensors::serialize([(tensor, view)], None).expect("written");
+            // As the library does it: whole, by a rename.
+            let path = self.path(name);
+            std::fs::write(path.with_extension("new"), bytes).expect("written");
+            std::fs::rename(path.with_extension("new"), path).expect("renamed");
+        }
+
+        /// The pins of the steps that become ready at a look a second later; something happens in the midst of
+        /// it, when the directory has been listed.
+        fn look(&mut self, meanwhile: impl FnOnce(&Self)) -> Vec<(u64, PathBuf)> {
+            self.seconds += 1;
+            let monotonic = self.start + Duration::from_secs(self.seconds);
+            let now = Moment { monotonic, wall: SystemTime::now() };
+            let Directory { settings, fingerprints, .. } = &mut self.directory;
+            let listing = scan(settings, fingerprints, now.wall).expect("listed");
+            self.directory.meet(listing.candidates, now);
+            meanwhile(self);
+            let identities: Vec<String> = self.directory.unsettled.keys().cloned().collect();
+            let events = identities.iter().filter_map(|own| self.directory.conclude(own, now));
+            let ready = events.filter_map(|event| match event {
+                Event::Ready { checkpoint, .. } => Some((checkpoint.step, checkpoint.pin)),
+                _ => None,
+            });
+            ready.collect()
+        }
+    }
+
+    #[test]
+    fn a_new_directory_is_not_the_one_that_was_just_emptied() {
+        let mut world = World::new();
+        let (old, new) = (world.path("checkpoint-10"), world.path("checkpoint-20"));
+        std::fs::create_dir(&old).expect("made");
+        // In the midst of its removal.
+        assert!(world.look(|_| ()).is_empty());
+        std::fs::remove_dir(&old).expect("removed");
+        assert!(world.look(|_| ()).is_empty());
+        std::fs::create_dir(&new).expect("made");
+        let weights = |world: &World| world.weights("checkpoint-20/model.safetensors", "w");
+        assert_eq!(world.look(weights), [], "what is held is empty");
+        assert!(world.look(|_| ()).is_empty(), "it must settle");
+        let ready = world.look(|_| ());
+        let [(20, pin)] = &ready[..] else { panic!("{ready:?}") };
+        assert!(pin.join("model.safetensors").is_file());
+    }
+
+    #[test]
+    fn what_is_completed_while_it_is_looked_at_is_pinned_whole() {
+        let mut world = World::new();
+        std::fs::create_dir(world.path("checkpoint-7")).expect("made");
+        let index = r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+        let index_path = world.path("checkpoint-7/model.safetensors.index.json");
+        std::fs::write(index_path, index).expect("written");
+        world.weights("checkpoint-7/model-1.safetensors", "a");
+        assert!(world.look(|_| ()).is_empty());
+        let second = |world: &World| world.weights("checkpoint-7/model-2.safetensors", "b");
+        assert_eq!(world.look(second), [], "the second shard is not held");
+        let mut ready = Vec::new();
+        for _ in 0..5 {
+            ready.extend(world.look(|_| ()));
+        }
+        let [(7, pin)] = &ready[..] else { panic!("{ready:?}") };
+        assert!(pin.join("model-2.safetensors").is_file());
+    }
 }

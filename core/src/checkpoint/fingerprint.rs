@@ -76,7 +76,8 @@ impl Fingerprints {
             self.kept.insert(stat, edges);
             return identity;
         }
-        let (stat, edges) = read(path, stat);
+        // A file that cannot be read has no hash; its structure is checked later, and says why.
+        let (stat, edges) = read(path, stat).unwrap_or_else(|_| (stat, "unread".to_owned()));
         let is_old = metadata.modified().is_ok_and(|modified| {
             self.now.duration_since(modified).is_ok_and(|age| age > GRANULARITY)
         });
@@ -90,9 +91,9 @@ impl Fingerprints {
 /// The identity of a regular file, without any memory.
 ///
 /// # Errors
-/// A file that is gone.
+/// A file that is gone, or cannot be read.
 pub(super) fn of_file(path: &Path) -> io::Result<String> {
-    let (stat, edges) = read(path, Stat::of(&std::fs::metadata(path)?));
+    let (stat, edges) = read(path, Stat::of(&std::fs::metadata(path)?))?;
     Ok(stat.identity(&edges))
 }
 
@@ -107,7 +108,7 @@ pub(super) fn of_open(file: &mut File) -> io::Result<String> {
     Ok(stat.identity(&edges))
 }
 
-/// The identity of a directory that cannot be listed.
+/// The identity of a directory that cannot be listed, or has nothing that is read.
 pub(super) fn of_unlisted(metadata: &Metadata) -> String {
     Stat::of(metadata).identity("unlisted")
 }
@@ -139,21 +140,18 @@ pub(super) fn content_of_all(files: &[PathBuf]) -> io::Result<String> {
     Ok(format!("files: {}, {}", files.len(), &hasher.finalize().to_hex()[..16]))
 }
 
-/// Metadata before and after must agree. A file that cannot be read has no hash; its structure is
-/// checked later, and says why.
-fn read(path: &Path, mut stat: Stat) -> (Stat, String) {
+/// Metadata before and after must agree.
+fn read(path: &Path, mut stat: Stat) -> io::Result<(Stat, String)> {
     for _ in 0..TRIES {
-        let edges = File::open(path).and_then(|mut file| {
-            let edges = edges(&mut file, stat.size)?;
-            Ok((edges, Stat::of(&file.metadata()?)))
-        });
-        match edges {
-            Ok((edges, after)) if after == stat => return (stat, edges),
-            Ok((_, after)) => stat = after,
-            Err(_) => return (stat, "unread".to_owned()),
+        let mut file = File::open(path)?;
+        let edges = edges(&mut file, stat.size)?;
+        let after = Stat::of(&file.metadata()?);
+        if after == stat {
+            return Ok((stat, edges));
         }
+        stat = after;
     }
-    (stat, "changing".to_owned())
+    Ok((stat, "changing".to_owned()))
 }
 
 fn edges(file: &mut File, size: u64) -> io::Result<String> {

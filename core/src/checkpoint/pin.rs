@@ -238,6 +238,10 @@ pub fn is_intact(pin: &Path, pinned_identity: &str) -> io::Result<bool> {
     if lines.next() != Some(pinned_identity) {
         return Ok(false);
     }
+    let mut lines = lines.peekable();
+    if lines.peek().is_none() {
+        return Ok(false);
+    }
     for line in lines {
         let Some((identity, name)) = line.split_once(' ') else { return Ok(false) };
         if !there(is_file_intact(&pin.join(name), identity))? {

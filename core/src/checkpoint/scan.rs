@@ -225,7 +225,11 @@ fn identify(
             written = Some(written.map_or(Written::at(time), |written| written.with(time)));
         }
     }
-    Ok(Some((parts.identity(), written)))
+    Ok(Some(match parts.count {
+        // Weights are still to come, or have gone: it is no other directory that lacks them too.
+        0 => (fingerprint::of_unlisted(&metadata), None),
+        _ => (parts.identity(), written),
+    }))
 }
 
 /// The files of a directory, from which its identity comes; in the order of their names.

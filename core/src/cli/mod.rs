@@ -82,8 +82,8 @@ pub enum Exit {
     Device = 69,
     /// An internal error.
     Internal = 70,
-    /// Another instance holds the state.
-    Held = 75,
+    /// Not now, but later: another instance holds the state, or `run --once` was asked to end before it was done.
+    Later = 75,
 }
 
 impl From<Exit> for ExitCode {
@@ -97,7 +97,8 @@ impl From<Exit> for ExitCode {
 #[command(name = "convergd", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 done, 10 early-stopped, 64 bad usage or configuration, 65 bad \
-data, 69 device or library missing, 70 internal error, 75 another instance holds the state."
+data, 69 device or library missing, 70 internal error, 75 another instance holds the state, or --once was asked to end \
+before it was done."
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -220,7 +221,7 @@ fn exit_of(error: &anyhow::Error, torch: &dyn Torch) -> Exit {
 /// The code of an error of the history.
 pub fn of_history(error: &HistoryError) -> Exit {
     match error {
-        HistoryError::Held { .. } | HistoryError::ControlHeld { .. } => Exit::Held,
+        HistoryError::Held { .. } | HistoryError::ControlHeld { .. } => Exit::Later,
         HistoryError::Mixed { .. } | HistoryError::ControlAhead { .. } => Exit::Usage,
         _ => Exit::Data,
     }
