@@ -30,6 +30,7 @@ use self::progress::Course;
 pub(crate) use self::settings::find_fixed;
 use self::settings::{keep_settings, last_steps};
 use self::watchers::Watchers;
+use crate::checkpoint::directory::why_unlisted;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
 use crate::clock::now;
 use crate::config::Config;
@@ -203,6 +204,17 @@ fn follow(
     let history = until_there_is_room(state, interrupts, || History::open(state), || ())?;
     let end = attend(config, options, history, signals, course, left);
     end.inspect_err(|error| ending::leave_word(state, error))
+}
+
+/// Nothing comes to a directory any more that is not there, and trainers of another run may follow the control file.
+fn refuse_unlisted(config: &Config) -> Result<()> {
+    for watched in &config.watch {
+        if let Err(error) = std::fs::read_dir(&watched.directory) {
+            let reason = why_unlisted(&watched.directory, &error);
+            return Err(DaemonError::NothingThere { role: watched.role, reason });
+        }
+    }
+    Ok(())
 }
 
 /// The run, from its history on.
@@ -405,10 +417,10 @@ impl<'a> Daemon<'a> {
         let last = history.last_pair()?;
         let decided = history.last_decision()?;
         let policy = history.policy_state(last.as_ref(), &config.policy)?;
-        let crate::evaluation::Settings { threads, priority, .. } = &config.network;
+        let crate::evaluation::Settings { threads, priority, memory, .. } = &config.network;
         let [batch_target, batch_baseline] = evaluator.batches();
         tracing::info!(
-            run = config.name, %device, threads, nice = priority.nice, io = priority.io.name(),
+            run = config.name, %device, threads, memory, nice = crate::priority::niceness(priority.nice), io = priority.io.name(),
             batch_target, batch_baseline, samples = evaluator.samples(), state = %config.state.display(),
             pairs = history.count_pairs()?, "started"
         );
@@ -462,6 +474,9 @@ impl<'a> Daemon<'a> {
         daemon.take_policy(&config.policy, config.written.policy())?;
         daemon.metrics.show_devices(daemon.evaluator.devices().len());
         daemon.metrics.control.show_reload(true, now());
+        if options.once {
+            refuse_unlisted(config)?;
+        }
         daemon.show_start(last.as_ref(), decided.as_ref())?;
         Ok(daemon)
     }

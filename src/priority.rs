@@ -13,6 +13,12 @@ pub(crate) fn stand_back(priority: Priority) {
     linux::stand_back(priority);
 }
 
+/// The niceness of such threads: the one that is asked for, or that of this process where that is further back.
+pub(crate) fn niceness(asked: u8) -> i32 {
+    let own = rustix::process::getpriority_process(None);
+    own.map_or(i32::from(asked), |own| own.max(i32::from(asked)))
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use crate::evaluation::{IoPriority, Priority};

@@ -4,6 +4,7 @@ use super::of_network;
 use crate::config::Config;
 use crate::evaluation::{Priority, ValueCache};
 use crate::network::{Evaluator, Source, device, memory};
+use crate::priority;
 use crate::role::Role;
 use convergd_core::cli::Exit;
 use convergd_core::cli::doctor::{Findings, Networks};
@@ -46,12 +47,13 @@ impl Networks for Here {
             || "what is free is not told".to_owned(),
             |free| format!("{:.1} GiB are free", free as f64 / f64::from(1 << 30)),
         );
-        let share = 100.0 * config.network.memory;
+        let share = percent(config.network.memory);
         findings.good(
             what,
-            &format!("{target} and {baseline} masked inputs at a time, in {share:.4}% of the memory at most; {free}"),
+            &format!("up to {target} and {baseline} masked inputs at a time, fewer where they need more than {share} of what is free; {free}"),
         );
         let Priority { nice, io } = config.network.priority;
+        let nice = priority::niceness(nice);
         let within = if is_shared_by_session() {
             " within this session (the kernel shares among sessions first: `sched_autogroup_enabled` is 1)"
         } else {
@@ -67,6 +69,16 @@ impl Networks for Here {
             Ok(None) => findings.warn(what, "the outputs of the newest checkpoints are not finite"),
             Err(error) => findings.bad(what, &error.to_string(), of_network(&error)),
         }
+    }
+}
+
+/// A share, for people.
+fn percent(share: f64) -> String {
+    let percent = 100.0 * share;
+    if percent < 0.01 {
+        format!("{percent:.0e}%")
+    } else {
+        format!("{}%", (percent * 1e4).round() / 1e4)
     }
 }
 

@@ -114,7 +114,8 @@ impl Networks {
         let share = memory / devices.iter().filter(is_same).count().max(1) as f64;
         for (index, sample) in first.iter().enumerate() {
             let mut sized = match batch {
-                Some(rows) => Batch::given(*rows, self.device),
+                // More than there are at all is no other number.
+                Some(rows) => Batch::given((*rows).min(all), self.device),
                 None => Batch::suitable(sample, all, self.device),
             };
             let program = &self.programs[index];

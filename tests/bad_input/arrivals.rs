@@ -53,7 +53,9 @@ fn what_arrives_during_an_evaluation_survives_a_kill_and_a_trainer_that_keeps_on
 #[test]
 fn what_is_there_is_not_done_where_the_end_is_asked_for_before_all_is_evaluated() {
     let Some(bench) = slow() else { return };
-    [1, 2].map(|step| add_slow(&bench, step));
+    for step in [1, 2] {
+        add_slow(&bench, step);
+    }
     let mut running = bench.start(&["run", "--once", "-c", "run.yaml"]);
     running.says("variables are chosen");
     running.terminate();

@@ -51,6 +51,23 @@ fn an_undelivered_decision_is_kept_and_delivered_when_the_obstacle_is_gone() {
 }
 
 #[test]
+fn a_run_that_cannot_begin_leaves_the_decision_of_another() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("{reached: {step: 100}}", "{reached: {step: 1}}")]);
+    bench.once().expect(10, &["early-stopped"]);
+    let decided = control(&bench);
+    assert_eq!(decided["action"], json!("stop"));
+    let text = std::fs::read_to_string(bench.path("run.yaml")).unwrap();
+    let another = text.replace("state: state", "state: another");
+    let another = another.replace("checkpoints: target", "checkpoints: nowhere");
+    std::fs::write(bench.path("another.yaml"), another).unwrap();
+    let finished = bench.command(&["run", "--once", "-c", "another.yaml"]);
+    finished.expect(65, &["nowhere` is not there yet"]);
+    assert_eq!(control(&bench), decided);
+    bench.once().expect(10, &["was stopped before"]);
+}
+
+#[test]
 fn a_decision_that_outlives_its_process_is_delivered_by_the_next() {
     let Some(bench) = obstructed() else { return };
     bench.once().expect(10, &["cannot be written", "the decision is kept"]);

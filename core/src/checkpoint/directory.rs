@@ -169,11 +169,7 @@ impl Directory {
         if std::mem::replace(&mut self.was_waiting, true) {
             return None;
         }
-        let directory = self.settings.directory.display();
-        let reason = match error.kind() {
-            std::io::ErrorKind::NotFound => format!("`{directory}` is not there yet"),
-            _ => format!("`{directory}` cannot be listed: {error}"),
-        };
+        let reason = why_unlisted(&self.settings.directory, error);
         Some(Event::Waiting { role: self.settings.role, reason })
     }
 
@@ -406,6 +402,15 @@ impl Drop for Directory {
 fn release(held: &Path) {
     if let Err(error) = pin::remove(held) {
         tracing::warn!(pin = %held.display(), %error, "a link cannot be removed");
+    }
+}
+
+/// Why nothing can be said of what is in a directory.
+pub fn why_unlisted(directory: &Path, error: &std::io::Error) -> String {
+    let directory = directory.display();
+    match error.kind() {
+        std::io::ErrorKind::NotFound => format!("`{directory}` is not there yet"),
+        _ => format!("`{directory}` cannot be listed: {error}"),
     }
 }
 

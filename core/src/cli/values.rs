@@ -26,6 +26,7 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
         .split_once('/')
         .and_then(|(index, count)| Some((index.trim().parse().ok()?, count.trim().parse().ok()?)));
     match parts {
+        Some((_, 0)) => Err("there must be one shard at least, such as 0/1".to_owned()),
         Some((index, count)) if index < count => Ok((index, count)),
         Some((index, count)) => Err(format!(
             "there are {count} shards, counted from 0, so {index} is none of them; give 0/{count} to {}/{count}",

@@ -204,7 +204,13 @@ impl AsyncWrite for Placed {
 
 /// Threads have a niceness of their own on Linux.
 fn yield_to_the_run() {
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    use rustix::process::{getpriority_process, setpriority_process};
+    // One that was started further back stays there.
+    let is_behind = getpriority_process(None).is_ok_and(|now| now >= NICENESS);
+    if is_behind {
+        return;
+    }
+    if let Err(error) = setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "answers are made as fast as the run");
     }
 }

@@ -31,7 +31,8 @@ impl Check {
         let memory = match memory {
             // Of a hundred, as is said of shares.
             Some(share) if share > 1.0 && share.is_finite() => {
-                let percent = if share <= 100.0 { share } else { 50.0 };
+                // 101 % is a little more than 1, and nobody means 1 %.
+                let percent = if (2.0..=100.0).contains(&share) { share } else { 50.0 };
                 let message =
                     format!("is {share}, but must lie above 0, at most 1, such as `{percent}%`");
                 self.checked.report("compute.memory", message);
