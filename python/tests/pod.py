@@ -16,6 +16,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from attached import ROOT
+
 DEADLINE = 300
 """Seconds until all of a Pod has ended."""
 NOT_OF_THE_ROOT = {"dev", "etc", "lost+found", "mnt", "proc", "run", "sys", "tmp"}
@@ -162,6 +164,8 @@ class Pod:
             words += ["--ro-bind", str(here), inside]
         for mount in described["volumeMounts"]:
             words += self.mount(mount)
+        # A checkout may lie under what has just been covered, such as /tmp.
+        words += ["--ro-bind", str(ROOT), str(ROOT)]
         words += ["--remount-ro", "/", "--chdir", image.directory, "--clearenv"]
         given = {one["name"]: self.value(one) for one in described.get("env", [])}
         for name, value in (image.environment | given).items():
