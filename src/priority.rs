@@ -21,8 +21,8 @@ pub(crate) fn niceness(asked: u8) -> i32 {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use crate::evaluation::priority::stand_back_to;
     use crate::evaluation::{IoPriority, Priority};
-    use rustix::process::{getpriority_process, setpriority_process};
     use std::ffi::{c_int, c_long};
     use std::sync::Once;
 
@@ -37,18 +37,11 @@ mod linux {
 
     pub(super) fn stand_back(priority: Priority) {
         static TOLD: Once = Once::new();
-        if let Err(error) = nice(priority).and_then(|()| io(priority.io)) {
+        let done = stand_back_to(i32::from(priority.nice)).and_then(|()| io(priority.io));
+        if let Err(error) = done {
             TOLD.call_once(|| {
                 tracing::warn!(%error, "`compute.nice` and `compute.io` are not heeded here");
             });
-        }
-    }
-
-    fn nice(priority: Priority) -> std::io::Result<()> {
-        let wanted = i32::from(priority.nice);
-        match getpriority_process(None)? {
-            now if now >= wanted => Ok(()),
-            _ => Ok(setpriority_process(None, wanted)?),
         }
     }
 
@@ -87,6 +80,7 @@ mod linux {
     #[cfg(test)]
     mod tests {
         use super::*;
+        use rustix::process::getpriority_process;
 
         fn of_this_thread() -> (i32, c_long) {
             // SAFETY: it takes two numbers.

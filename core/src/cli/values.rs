@@ -30,7 +30,7 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
         Some((index, count)) if index < count => Ok((index, count)),
         Some((index, count)) => Err(format!(
             "there are {count} shards, counted from 0, so {index} is none of them; give 0/{count} to {}/{count}",
-            usize::saturating_sub(count, 1)
+            count - 1
         )),
         None => Err("give the number of the shard and how many there are, such as 0/4".to_owned()),
     }

@@ -1,5 +1,19 @@
 //! How a thread that works for long stands back behind a training on the same machine.
 
+use rustix::process::{getpriority_process, setpriority_process};
+
+/// Gives the calling thread a niceness, which on Linux is its own and that of those that it will start; elsewhere it is
+/// the process's. One that stands further back already stays there.
+///
+/// # Errors
+/// What the system refuses.
+pub fn stand_back_to(nice: i32) -> std::io::Result<()> {
+    match getpriority_process(None)? {
+        now if now >= nice => Ok(()),
+        _ => Ok(setpriority_process(None, nice)?),
+    }
+}
+
 /// Of the threads that evaluate, extract and read checkpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Priority {

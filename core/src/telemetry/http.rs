@@ -1,6 +1,7 @@
 //! The HTTP server: a thread of its own, so that a scrape is answered while a pair is evaluated.
 
 use super::Metrics;
+use crate::evaluation::priority::stand_back_to;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -204,13 +205,7 @@ impl AsyncWrite for Placed {
 
 /// Threads have a niceness of their own on Linux.
 fn yield_to_the_run() {
-    use rustix::process::{getpriority_process, setpriority_process};
-    // One that was started further back stays there.
-    let is_behind = getpriority_process(None).is_ok_and(|now| now >= NICENESS);
-    if is_behind {
-        return;
-    }
-    if let Err(error) = setpriority_process(None, NICENESS) {
+    if let Err(error) = stand_back_to(NICENESS) {
         tracing::debug!(%error, "answers are made as fast as the run");
     }
 }
