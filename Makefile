@@ -24,7 +24,7 @@ export LIBTORCH_USE_PYTORCH := 1
 # libtorch's idle threads spin.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup prometheus chromium deploy-tools build demo demo-phase pictures test test-rust test-analysis test-python wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-colocated bench-loss experiments lint format clean
+.PHONY: help setup prometheus chromium deploy-tools build demo demo-phase pictures test test-rust test-analysis test-python test-installed wheel fuzz bench-solver bench-forward bench-history bench-scrape bench-colocated bench-loss experiments lint lint-core format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,7 +33,8 @@ setup: $(READY) ## the virtual environment with PyTorch (5 GB) and the Python pa
 
 $(READY): python/pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	# What is imported is compiled then; all of it would take a minute.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
 	# The package as it lies here; `make wheel` makes one to install.
 	$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_paths()["purelib"], "convergd.pth").write_text("$(CURDIR)/python\n")'
 	touch $(READY)
@@ -75,7 +76,12 @@ demo-phase: build ## the same; convergd switches them to the regularised phase f
 pictures: build chromium ## docs/page.png and docs/report.png, of the run that `make demo` left
 	$(BIN)/python tests/pictures.py --convergd target/release/convergd --run demo-run
 
-test: test-rust test-python ## all tests
+# The wheel is built meanwhile, on what the Rust tests leave of the processors.
+test: setup ## all tests
+	@nice -n 19 $(MAKE) wheel & wheel=$$!; \
+		$(MAKE) test-rust; rust=$$?; \
+		wait $$wheel && exit $$rust
+	$(MAKE) test-installed
 
 test-rust: setup prometheus
 	CONVERGD_TEST_PYTHON=1 cargo test --locked --features failpoints
@@ -83,13 +89,17 @@ test-rust: setup prometheus
 test-analysis: ## the mathematics alone: no libtorch, no SQLite, no HTTP
 	cargo test --locked -p convergd-analysis
 
-# Against the wheel as it is installed, not the package as it lies here.
-test-python: wheel chromium deploy-tools
+test-python: wheel
+	$(MAKE) test-installed
+
+# Against the wheel as it is installed, not the package as it lies here. Each file of tests in one process.
+test-installed: setup chromium deploy-tools
 	rm -rf $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
 		--target $(INSTALLED) $(WHEELS)/*.whl
 	cd python/tests && CONVERGD_WHEEL_FILE=$$(echo $(CURDIR)/$(WHEELS)/*.whl) \
-		PYTHONPATH=$(CURDIR)/$(INSTALLED) $(BIN)/python -m pytest -q .
+		PYTHONPATH=$(CURDIR)/$(INSTALLED) $(BIN)/python -m pytest -q \
+		--numprocesses=auto --maxprocesses=4 --dist=loadfile .
 
 wheel: setup ## the Python package with both programs, under target/wheels
 	rm -rf $(WHEELS)
@@ -160,6 +170,10 @@ $(SENTENCES): $(READY)
 	tar -xzOf $(@D)/vaderSentiment-3.3.2.tar.gz \
 		vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz | tar -xz -C $(@D)
 	find $(@D) -mindepth 2 -name $(@F) -exec cp {} $@ \;
+
+# What needs no libtorch, so that `make --jobs=2 setup lint-core` waits for neither.
+lint-core:
+	cargo clippy --locked -p convergd-core -p convergd-analysis --all-targets --features convergd-core/failpoints -- -D warnings
 
 lint: setup ## formatting and lints, Rust and Python
 	cargo fmt --all --check

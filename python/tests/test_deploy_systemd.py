@@ -68,7 +68,7 @@ def test_the_exit_codes_are_those_of_the_program():
     codes = dict(re.findall(r"^    (\w+) = (\d+),$", source, re.M))
     found = settings()
     assert found["SuccessExitStatus"] == [codes["Stopped"]]
-    final = [codes["Usage"], codes["Data"], codes["Held"]]
+    final = [codes["Usage"], codes["Data"], codes["Later"]]
     assert found["RestartPreventExitStatus"] == [" ".join(final)]
     assert found["Restart"] == ["on-failure"]
 
