@@ -5,7 +5,7 @@
 //! done the others find, and one that was killed is started again. Which checkpoints are wanted follows from what is
 //! there and from the YAML file alone: the pairs that `run --once` would evaluate.
 
-use crate::checkpoint::{Census, Checkpoint, Pairing, Pairs, fixed};
+use crate::checkpoint::{Census, Checkpoint, Pairs, fixed};
 use crate::config::Config;
 use crate::daemon::{MOST_TRIES, RETRY, find_fixed};
 use crate::evaluation::{ValueCache, Variables, cache};
@@ -135,6 +135,8 @@ pub struct Backfill {
     variables: Option<Variables>,
     /// Those of the shard, in the order in which they are taken.
     checkpoints: Vec<Checkpoint>,
+    /// Their number in all shards.
+    wanted_of_all: usize,
     /// Those that are not complete or fit no program, with the reason.
     left_out: Vec<(PathBuf, String)>,
 }
@@ -194,14 +196,23 @@ impl Backfill {
         let mut seen = BTreeSet::new();
         let once = of_steps.flatten().filter(|checkpoint| seen.insert(checkpoint.path.clone()));
         let checkpoints: Vec<Checkpoint> = once.collect();
+        let wanted_of_all = checkpoints.len();
         if let Some(variables) = &variables {
-            check_room(config, &evaluator, variables, checkpoints.len())?;
+            let table = cache::table_bytes(evaluator.samples(), variables.count);
+            check_room(config, wanted_of_all, table)?;
         }
         let of_shard = |index: usize| index % wanted.shards.max(1) == wanted.shard;
         let checkpoints = checkpoints.into_iter().enumerate();
         let checkpoints = checkpoints.filter(|(index, _)| of_shard(*index));
         let checkpoints = checkpoints.map(|(_, checkpoint)| checkpoint).collect();
-        Ok(Self { evaluator, config: config.clone(), variables, checkpoints, left_out })
+        Ok(Self {
+            evaluator,
+            config: config.clone(),
+            variables,
+            checkpoints,
+            wanted_of_all,
+            left_out,
+        })
     }
 
     /// How many checkpoints there are to do.
@@ -244,13 +255,17 @@ impl Backfill {
             let what = format!("`{}` was changed or removed meanwhile", checkpoint.path.display());
             return Ok(Outcome::Refused(what));
         }
-        match (evaluated.rows, evaluated.cached.is_kept) {
-            (0, _) => Ok(Outcome::Found),
-            (rows, true) => Ok(Outcome::Evaluated(rows)),
-            (_, false) => Err(BackfillError::Unwritable {
+        if evaluated.rows > 0 && !evaluated.cached.is_kept {
+            return Err(BackfillError::Unwritable {
                 directory: self.config.values(),
                 reason: evaluated.unkept.unwrap_or_default(),
-            }),
+            });
+        }
+        // Only now it is known how many logits there are.
+        check_room(&self.config, self.wanted_of_all, evaluated.values.bytes())?;
+        match evaluated.rows {
+            0 => Ok(Outcome::Found),
+            rows => Ok(Outcome::Evaluated(rows)),
         }
     }
 }
@@ -300,9 +315,7 @@ fn pairs_of(
     fixed: Option<&Checkpoint>,
     bad: &HashSet<PathBuf>,
 ) -> Vec<[Checkpoint; 2]> {
-    // A run takes them as it goes.
-    let pairing = Pairing { waiting: usize::MAX, ..config.pairing };
-    let mut pairs = Pairs::new(pairing, None, fixed.cloned());
+    let mut pairs = Pairs::new(config.pairing.without_bound(), None, fixed.cloned());
     for checkpoint in all.iter().filter(|checkpoint| !bad.contains(&checkpoint.path)) {
         pairs.add(checkpoint.clone());
     }
@@ -327,14 +340,9 @@ fn begun(config: &Config, evaluator: &Evaluator) -> Result<Option<Variables>> {
     Ok(variables.map_err(HistoryError::Value)?)
 }
 
-/// Refuses what the cache could not hold until a run has looked into it.
-fn check_room(
-    config: &Config,
-    evaluator: &Evaluator,
-    variables: &Variables,
-    checkpoints: usize,
-) -> Result<()> {
-    let needed = checkpoints as u64 * cache::table_bytes(evaluator.samples(), variables.count);
+/// Refuses what the cache could not hold until a run has looked into it: so many tables of so many bytes.
+fn check_room(config: &Config, checkpoints: usize, table: u64) -> Result<()> {
+    let needed = (checkpoints as u64).saturating_mul(table);
     match needed <= cache::kept_bytes(config.cache_size) {
         true => Ok(()),
         false => Err(BackfillError::NoRoom { checkpoints, needed, size: config.cache_size }),

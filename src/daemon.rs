@@ -58,7 +58,7 @@ use thiserror::Error;
 
 /// How often answers and ends are looked for.
 const TICK: Duration = Duration::from_millis(100);
-/// How long the last scan is awaited: longer than a checkpoint may take to settle.
+/// How long a directory is awaited of which nothing comes: longer than a checkpoint may take to settle.
 const LONGEST_DRAIN: Duration = Duration::from_secs(180);
 
 /// How to run.
@@ -430,6 +430,10 @@ impl<'a> Daemon<'a> {
                 "`significance` needs {LEAST_SAMPLES} samples of the probe at least, better 30: such a rule never fires here"
             );
         }
+        let pairing = match options.once {
+            true => config.pairing.without_bound(),
+            false => config.pairing,
+        };
         let mut daemon = Self {
             config,
             options,
@@ -446,7 +450,7 @@ impl<'a> Daemon<'a> {
             metrics,
             news,
             server,
-            pairs: Pairs::new(config.pairing, last_steps(&history, last.as_ref())?, fixed),
+            pairs: Pairs::new(pairing, last_steps(&history, last.as_ref())?, fixed),
             variables,
             extractor: None,
             extracts_on_cpu: false,
@@ -605,6 +609,8 @@ impl<'a> Daemon<'a> {
             if self.is_interrupted {
                 return Ok(End::Interrupted);
             }
+            // Asked before what they have reported is taken, so that nothing comes in between.
+            let are_at_work = watchers.are_at_work();
             self.take_events(watchers, &mut stage)?;
             self.tend()?;
             let decided = self.evaluate_next(watchers)?;
@@ -616,7 +622,7 @@ impl<'a> Daemon<'a> {
                 }
                 stage = self.stage_after(stage, decision);
             }
-            if let Some(end) = self.ended(&stage)? {
+            if let Some(end) = self.ended(&stage, are_at_work)? {
                 return Ok(end);
             }
             match &stage {
@@ -657,11 +663,13 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Whether the run is over in this stage, and how.
-    fn ended(&mut self, stage: &Stage) -> Result<Option<End>> {
+    /// Whether the run is over in this stage, and how; while watchers are at work their listings are awaited.
+    fn ended(&mut self, stage: &Stage, are_at_work: bool) -> Result<Option<End>> {
         match stage {
             Stage::Draining { listed, since, end } => {
-                if *listed == [true; 2] || since.elapsed() >= LONGEST_DRAIN {
+                let since = self.last_arrival.map_or(*since, |last| last.max(*since));
+                let is_silent = !are_at_work && since.elapsed() >= LONGEST_DRAIN;
+                if *listed == [true; 2] || is_silent {
                     self.pairs.end();
                     let is_over =
                         !self.pairs.is_ready() && self.noted.is_empty() && self.programs.is_empty();

@@ -295,6 +295,27 @@ def test_a_mistake_is_found_before_the_trainings_begin(make_pod):
     assert "nonsense" in made.said()["doctor"] and "target" not in made.said()
 
 
+def test_a_pod_that_is_made_anew_asks_no_doctor(make_pod, tmp_path):
+    """Its checkpoints may be what the one before has left."""
+    made = make_pod
+    assert made.start(), made.said()
+    wait_until(made, lambda: pairs(made) >= 1)
+    made.__exit__()
+    left = [*made.run.glob("target/*.safetensors"), *made.run.glob("baseline/*.safetensors")]
+    assert left
+    for checkpoint in left:
+        checkpoint.write_bytes(b"torn")
+    logs = tmp_path / "anew"
+    logs.mkdir()
+    (doctor,) = (one for one in made.spec["initContainers"] if one["name"] == "doctor")
+    with pod.Pod(made.spec, made.images, made.volumes, logs) as anew:
+        assert anew.begin(doctor).process.wait(anew.left()) == 0
+        assert anew.said() == {"doctor": ""}
+        for history in (made.run / "state").glob("history.sqlite*"):
+            history.unlink()
+        assert anew.begin(doctor).process.wait(anew.left()) == 65, "or nothing was shown"
+
+
 def test_shards_of_the_indexed_job_make_all_tables_between_them(make_pod, manifests, tmp_path):
     """After the run, which had made none of them itself."""
     made = make_pod

@@ -65,6 +65,11 @@ impl Watchers {
         self.scans.take()
     }
 
+    /// Whether one of them is at work, and may have more to report.
+    pub(super) fn are_at_work(&self) -> bool {
+        self.scans.is_under_way()
+    }
+
     /// Asks for one more scan of both directories.
     pub(super) fn rescan(&self) {
         for request in &self.requests {

@@ -257,7 +257,7 @@ impl Evaluation {
         variables: Variables,
     ) -> Result<Evaluated, NetworkError> {
         // Nothing of it is done by the device.
-        let digest = self.workers.first().ok_or(NetworkError::Died)?.load(&source)?;
+        let digest = self.by_one(|worker| worker.load(&source))?;
         let key = self.key(&source, digest, &variables);
         let name = key.to_hex().to_string();
         let lookup = match self.cache.find(&key, &source.file) {

@@ -93,6 +93,15 @@ fn a_bad_checkpoint_that_is_saved_again_is_evaluated() {
 }
 
 #[test]
+fn everything_that_is_there_is_evaluated_however_little_may_wait() {
+    let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+    bench.configure(&[("compute:", "pairing: {waiting: 2}\ncompute:")]);
+    bench.once().expect(0, &[]);
+    assert_eq!(bench.pairs().len(), 3);
+    assert_eq!(bench.rows("SELECT DISTINCT outcome FROM checkpoint"), [["evaluated"]]);
+}
+
+#[test]
 fn a_bad_first_checkpoint_does_not_choose_the_variables() {
     let Some(bench) = Bench::with_steps(&[1, 3]) else { return };
     bench.put("checkpoints/misshapen.safetensors", "target/step-00000000.safetensors");

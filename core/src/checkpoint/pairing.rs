@@ -51,6 +51,14 @@ pub struct Pairing {
     pub waiting: usize,
 }
 
+impl Pairing {
+    /// For a run that is over, of which everything that is there is evaluated: nothing more comes, however long it waits.
+    #[must_use]
+    pub fn without_bound(self) -> Self {
+        Self { waiting: usize::MAX, ..self }
+    }
+}
+
 impl Default for Pairing {
     fn default() -> Self {
         Self { order: Order::default(), tolerance: 0, waiting: DEFAULT_WAITING }

@@ -1,6 +1,6 @@
-//! How often directories were scanned, and why.
+//! How often directories were scanned, and why, and whether one is being scanned.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Why a directory is scanned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +40,33 @@ impl Cause {
 /// Scans of all watchers since the last time somebody asked, by cause: shared, since a report for
 /// each would fill the channel of checkpoints.
 #[derive(Debug, Default)]
-pub struct Scans([AtomicU64; Cause::ALL.len()]);
+pub struct Scans {
+    begun: [AtomicU64; Cause::ALL.len()],
+    /// Watchers that scan, pin what they find, or report it.
+    at_work: AtomicUsize,
+}
 
 impl Scans {
-    pub(super) fn count(&self, cause: Cause) {
-        self.0[cause as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn begin(&self, cause: Cause) {
+        self.begun[cause as usize].fetch_add(1, Ordering::Relaxed);
+        self.at_work.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything that was found is reported.
+    pub(super) fn end(&self) {
+        // What was reported before is there for whoever sees this.
+        self.at_work.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether a watcher is at work: to pin on another file system means to copy, which may take minutes.
+    pub fn is_under_way(&self) -> bool {
+        self.at_work.load(Ordering::Acquire) > 0
     }
 
     /// Takes the numbers, which begin at 0 again.
     pub fn take(&self) -> impl Iterator<Item = (Cause, u64)> + '_ {
         Cause::ALL
             .into_iter()
-            .map(|cause| (cause, self.0[cause as usize].swap(0, Ordering::Relaxed)))
+            .map(|cause| (cause, self.begun[cause as usize].swap(0, Ordering::Relaxed)))
     }
 }

@@ -94,7 +94,8 @@ pub fn is_there(directory: &Path, key: &str) -> bool {
     directory.join(format!("{key}.{EXTENSION}")).is_file()
 }
 
-/// Bytes that the entry of so many samples with so many variables takes at least.
+/// Bytes that the entry of so many samples with so many variables takes at least: logits come to that, 8 bytes for each
+/// sample and class.
 pub fn table_bytes(samples: usize, variables: usize) -> u64 {
     (samples as u64 * size_of::<f64>() as u64) << variables
 }

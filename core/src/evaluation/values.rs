@@ -13,6 +13,13 @@ pub struct ProbeValues {
 }
 
 impl ProbeValues {
+    /// Bytes of all numbers.
+    pub fn bytes(&self) -> u64 {
+        let all = [&self.values, &self.logits, &self.reference];
+        let numbers: usize = all.into_iter().flatten().map(Vec::len).sum();
+        (numbers * size_of::<f64>()) as u64
+    }
+
     /// v(N) − v(∅) of each sample, in log-odds.
     pub fn outputs(&self) -> Vec<f64> {
         let output = |table: &Vec<f64>| match table.as_slice() {
