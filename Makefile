@@ -33,8 +33,7 @@ setup: $(READY) ## the virtual environment with PyTorch (5 GB) and the Python pa
 
 $(READY): python/pyproject.toml requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	# What is imported is compiled then; all of it would take a minute.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	# The package as it lies here; `make wheel` makes one to install.
 	$(BIN)/python -c 'import sysconfig, pathlib; pathlib.Path(sysconfig.get_paths()["purelib"], "convergd.pth").write_text("$(CURDIR)/python\n")'
 	touch $(READY)
@@ -78,7 +77,7 @@ pictures: build chromium ## docs/page.png and docs/report.png, of the run that `
 
 # The wheel is built meanwhile, on what the Rust tests leave of the processors.
 test: setup ## all tests
-	@nice -n 19 $(MAKE) wheel & wheel=$$!; \
+	@nice -n 19 $(MAKE) wheel & wheel=$$!; trap 'kill $$wheel 2>/dev/null; exit 130' INT TERM; \
 		$(MAKE) test-rust; rust=$$?; \
 		wait $$wheel && exit $$rust
 	$(MAKE) test-installed

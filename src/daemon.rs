@@ -58,8 +58,11 @@ use thiserror::Error;
 
 /// How often answers and ends are looked for.
 const TICK: Duration = Duration::from_millis(100);
-/// How long a directory is awaited of which nothing comes: longer than a checkpoint may take to settle.
+/// How long the last scan is awaited: longer than a checkpoint may take to settle.
 const LONGEST_DRAIN: Duration = Duration::from_secs(180);
+
+/// How soon a watcher looks again, where room has been made for what it could not keep.
+const NEXT_LOOK: Duration = Duration::from_secs(10);
 
 /// How to run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -244,7 +247,9 @@ fn attend(
              checkpoint directories"
         );
         daemon.say_farewell()?;
-        *left = daemon.leave();
+        if !daemon.is_interrupted {
+            *left = daemon.leave();
+        }
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
     let recovered =
@@ -283,7 +288,7 @@ fn attend(
     }
     // What could not be written before.
     daemon.write_events();
-    if matches!(end, Ok(End::Done | End::Stopped(_))) {
+    if matches!(end, Ok(End::Done | End::Stopped(_))) && !daemon.is_interrupted {
         *left = daemon.leave();
     }
     end
@@ -553,12 +558,12 @@ impl<'a> Daemon<'a> {
     /// come to write down, and removes what else lies there.
     fn recover_pins(&mut self) -> Result<()> {
         let pins = self.config.state.join("pins");
-        let mut kept = Vec::new();
+        let mut kept = HashSet::new();
         for row in self.history.checkpoints_that(Outcome::Waiting, usize::MAX)? {
             let CheckpointRow { role, identity, step, path, .. } = row;
             let pin = checkpoint::pin::path(&pins, role, step, &identity);
             if checkpoint::pin::is_intact(&pin, &identity).is_ok_and(|is_it| is_it) {
-                kept.push(pin.clone());
+                kept.insert(pin.clone());
                 self.arrive(Checkpoint { role, step, path: path.into(), pin, identity })?;
             } else {
                 self.keep(|history| history.forget_checkpoint(role, &identity))?;
@@ -584,7 +589,7 @@ impl<'a> Daemon<'a> {
                 if last >= Some(checkpoint.step) || !taken.insert(place) {
                     continue;
                 }
-                kept.push(checkpoint.pin.clone());
+                kept.insert(checkpoint.pin.clone());
                 let row = arrivals::checkpoint_row(&checkpoint, Outcome::Waiting);
                 self.keep(|history| history.record_checkpoint(&row, now()))?;
                 self.arrive(checkpoint)?;
@@ -604,6 +609,7 @@ impl<'a> Daemon<'a> {
             None if self.options.once => Stage::drain(End::Done, self.config),
             None => Stage::Following,
         };
+        let mut evaluated = None::<Instant>;
         loop {
             self.is_interrupted |= self.interrupts.try_recv().is_ok();
             if self.is_interrupted {
@@ -613,7 +619,12 @@ impl<'a> Daemon<'a> {
             let are_at_work = watchers.are_at_work();
             self.take_events(watchers, &mut stage)?;
             self.tend()?;
+            let is_ready = self.pairs.is_ready();
             let decided = self.evaluate_next(watchers)?;
+            if is_ready {
+                evaluated = Some(Instant::now());
+            }
+            let is_quiet = !are_at_work && evaluated.is_none_or(|last| last.elapsed() >= NEXT_LOOK);
             // A person's come before the pair that was evaluated meanwhile.
             for decision in std::mem::take(&mut self.manual).into_iter().chain(decided) {
                 // Nobody is told, so there is nobody to wait for.
@@ -622,7 +633,7 @@ impl<'a> Daemon<'a> {
                 }
                 stage = self.stage_after(stage, decision);
             }
-            if let Some(end) = self.ended(&stage, are_at_work)? {
+            if let Some(end) = self.ended(&stage, is_quiet)? {
                 return Ok(end);
             }
             match &stage {
@@ -663,13 +674,11 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Whether the run is over in this stage, and how; while watchers are at work their listings are awaited.
-    fn ended(&mut self, stage: &Stage, are_at_work: bool) -> Result<Option<End>> {
+    /// Whether the run is over in this stage, and how; unless it is quiet, listings are awaited however long they take.
+    fn ended(&mut self, stage: &Stage, is_quiet: bool) -> Result<Option<End>> {
         match stage {
             Stage::Draining { listed, since, end } => {
-                let since = self.last_arrival.map_or(*since, |last| last.max(*since));
-                let is_silent = !are_at_work && since.elapsed() >= LONGEST_DRAIN;
-                if *listed == [true; 2] || is_silent {
+                if *listed == [true; 2] || (is_quiet && since.elapsed() >= LONGEST_DRAIN) {
                     self.pairs.end();
                     let is_over =
                         !self.pairs.is_ready() && self.noted.is_empty() && self.programs.is_empty();

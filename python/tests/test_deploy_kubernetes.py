@@ -295,7 +295,7 @@ def test_a_mistake_is_found_before_the_trainings_begin(make_pod):
     assert "nonsense" in made.said()["doctor"] and "target" not in made.said()
 
 
-def test_a_pod_that_is_made_anew_asks_no_doctor(make_pod, tmp_path):
+def test_a_pod_that_is_made_anew_does_not_fail_for_checkpoints(make_pod, tmp_path):
     """Its checkpoints may be what the one before has left."""
     made = make_pod
     assert made.start(), made.said()
@@ -310,10 +310,10 @@ def test_a_pod_that_is_made_anew_asks_no_doctor(make_pod, tmp_path):
     (doctor,) = (one for one in made.spec["initContainers"] if one["name"] == "doctor")
     with pod.Pod(made.spec, made.images, made.volumes, logs) as anew:
         assert anew.begin(doctor).process.wait(anew.left()) == 0
-        assert anew.said() == {"doctor": ""}
+        assert "BAD" in anew.said()["doctor"]
         for history in (made.run / "state").glob("history.sqlite*"):
             history.unlink()
-        assert anew.begin(doctor).process.wait(anew.left()) == 65, "or nothing was shown"
+        assert anew.begin(doctor).process.wait(anew.left()) == 65
 
 
 def test_shards_of_the_indexed_job_make_all_tables_between_them(make_pod, manifests, tmp_path):

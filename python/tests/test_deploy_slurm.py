@@ -11,7 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from attached import ROOT, convergd
@@ -170,15 +172,15 @@ def free_port():
 
 
 @pytest.fixture(params=[StandIn, Slurm])
-def scheduler(request, tmp_path):
+def scheduler(request):
     programs = ("munged", "slurmctld", "slurmd")
     is_there = os.geteuid() == 0 and all(shutil.which(name) for name in programs)
     if request.param is Slurm and not is_there:
         pytest.skip("`apt-get install slurmctld slurmd slurm-client munge`, and root")
     if request.param is StandIn and is_there:
         pytest.skip("the real one is here")
-    directory = tmp_path / "scheduler"
-    directory.mkdir()
+    # A socket's path takes a hundred letters.
+    directory = Path(tempfile.mkdtemp(prefix="slurm-"))
     started = []
 
     def start(command, **options):
@@ -192,6 +194,7 @@ def scheduler(request, tmp_path):
             process.terminate()
         for process in reversed(started):
             process.wait(30)
+        shutil.rmtree(directory)
 
 
 @pytest.fixture

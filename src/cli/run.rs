@@ -24,6 +24,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be handled")?;
     let handle = signals.handle();
     let listener = std::thread::spawn(move || {
+        let mut is_asked = false;
         for signal in signals.forever() {
             if signal == SIGHUP {
                 // One that does not fit means that one is waiting already.
@@ -31,7 +32,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
                 continue;
             }
             // The first asks; the second does not wait. The history is whole at any moment.
-            if interrupt.try_send(()).is_ok() {
+            if !std::mem::replace(&mut is_asked, true) {
+                let _ = interrupt.try_send(());
                 tracing::info!("ending after this pair; once more ends at once");
             } else {
                 // At once: other threads are within libtorch, which must not be taken down under them.

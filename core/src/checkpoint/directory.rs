@@ -24,6 +24,7 @@ use super::scan::{Candidate, Listing, scan};
 use super::{Checkpoint, Mode, Settings, Watching, foreign, pin};
 use crate::layout::Flaw;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -63,6 +64,8 @@ pub struct Directory {
     damaged: HashMap<String, PathBuf>,
     was_waiting: bool,
     was_unpinnable: bool,
+    /// Whether there was no room for one in this look.
+    is_full: bool,
     was_foreign: bool,
     was_listed: bool,
 }
@@ -80,6 +83,7 @@ impl Directory {
             damaged: HashMap::new(),
             was_waiting: false,
             was_unpinnable: false,
+            is_full: false,
             was_foreign: false,
             was_listed: false,
         }
@@ -140,9 +144,15 @@ impl Directory {
         let Listing { candidates, others } = listing;
         let foreign = candidates.is_empty().then(|| self.look_at_others(&others)).flatten();
         let lost = self.meet(candidates, now);
-        let identities: Vec<String> = self.unsettled.keys().cloned().collect();
+        // By step, so that both networks keep the same where there is no room for all.
+        let step = |(identity, unsettled): (&String, &Unsettled)| {
+            (unsettled.candidate.step.unwrap_or(u64::MAX), identity.clone())
+        };
+        let mut identities: Vec<(u64, String)> = self.unsettled.iter().map(step).collect();
+        identities.sort_unstable();
+        self.is_full = false;
         let mut events: Vec<Event> =
-            identities.iter().filter_map(|identity| self.conclude(identity, now)).collect();
+            identities.iter().filter_map(|(_, identity)| self.conclude(identity, now)).collect();
         // Some tell their step only when they are read.
         events.sort_by_key(|event| match event {
             Event::Ready { checkpoint, .. } => (checkpoint.step, checkpoint.path.clone()),
@@ -308,6 +318,8 @@ impl Directory {
         let is_late = age >= PATIENCE;
         match self.examine(unsettled) {
             Ok(Some(_)) if age < self.settling(&unsettled.candidate, now.wall) => None,
+            // The next look tries again.
+            Ok(Some(_)) if self.is_full => None,
             Ok(Some(step)) => self.pin(identity, step, age),
             // A trainer may still be writing, the state that tells the step last of all.
             Err(_) | Ok(None) if !is_late => None,
@@ -361,6 +373,8 @@ impl Directory {
             Ok(None) => None,
             // Not the checkpoint's fault (a full disk, say): it is tried again, and said once.
             Err(error) => {
+                self.is_full |=
+                    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
                 let file = candidate.path.display();
                 if !std::mem::replace(&mut self.was_unpinnable, true) {
                     let pins = self.pins.display();

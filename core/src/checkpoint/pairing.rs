@@ -227,6 +227,10 @@ impl Pairs {
             return targets.keys().map(|&step| [step, step]).collect();
         }
         let tolerance = self.pairing.tolerance;
+        if tolerance == 0 {
+            let both = targets.keys().filter(|step| baselines.contains_key(step));
+            return both.map(|&step| [step, step]).collect();
+        }
         let mut near: Vec<(u64, Steps)> = Vec::new();
         for &target in targets.keys() {
             let range = target.saturating_sub(tolerance)..=target.saturating_add(tolerance);
@@ -283,6 +287,10 @@ impl Pairs {
     /// Takes out the pairs that `every_n` does not ask for, but for the newest: it may be the last of all.
     fn pass_over(&mut self) -> Vec<(Checkpoint, &'static str)> {
         let Order::EveryN(every) = self.pairing.order else { return Vec::new() };
+        // They are passed over with the next pair.
+        if self.pairing.waiting == usize::MAX {
+            return Vec::new();
+        }
         let certain = self.matches().into_iter().filter(|&steps| self.is_certain(steps));
         let mut over: Vec<Steps> =
             certain.take_while(|&[step, _]| !self.is_due(every, step)).collect();

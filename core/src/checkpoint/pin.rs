@@ -13,7 +13,7 @@ use super::{Checkpoint, Settings};
 use crate::layout::Layout;
 use crate::role::Role;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{self, Seek};
 use std::os::unix::fs::MetadataExt;
@@ -351,8 +351,8 @@ fn pins(directory: &Path) -> io::Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// A directory that cannot be listed; one that is not there is no error.
-pub fn sweep(directory: &Path, kept: &[PathBuf]) -> io::Result<()> {
-    pins(directory)?.iter().filter(|pin| !kept.contains(pin)).try_for_each(|pin| remove(pin))
+pub fn sweep(directory: &Path, kept: &HashSet<PathBuf>) -> io::Result<()> {
+    pins(directory)?.iter().filter(|pin| !kept.contains(*pin)).try_for_each(|pin| remove(pin))
 }
 
 /// Lets go of a pin; one that is gone already is no error.
@@ -426,9 +426,9 @@ mod tests {
         assert!(is_intact(&pinned, &candidate.identity).expect("told"));
         std::fs::write(&file, "second, in place").expect("written");
         assert!(!is_intact(&pinned, &candidate.identity).expect("told"));
-        sweep(&pins, std::slice::from_ref(&pinned)).expect("swept");
+        sweep(&pins, &HashSet::from([pinned.clone()])).expect("swept");
         assert!(pinned.exists());
-        sweep(&pins, &[]).expect("swept");
+        sweep(&pins, &HashSet::new()).expect("swept");
         assert!(!pinned.exists());
     }
 

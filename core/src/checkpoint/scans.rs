@@ -47,15 +47,11 @@ pub struct Scans {
 }
 
 impl Scans {
-    pub(super) fn begin(&self, cause: Cause) {
+    /// A scan begins; it lasts until everything that it finds is reported, which is when what is given back is dropped.
+    pub(super) fn begin(&self, cause: Cause) -> AtWork<'_> {
         self.begun[cause as usize].fetch_add(1, Ordering::Relaxed);
         self.at_work.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Everything that was found is reported.
-    pub(super) fn end(&self) {
-        // What was reported before is there for whoever sees this.
-        self.at_work.fetch_sub(1, Ordering::Release);
+        AtWork(&self.at_work)
     }
 
     /// Whether a watcher is at work: to pin on another file system means to copy, which may take minutes.
@@ -68,5 +64,15 @@ impl Scans {
         Cause::ALL
             .into_iter()
             .map(|cause| (cause, self.begun[cause as usize].swap(0, Ordering::Relaxed)))
+    }
+}
+
+/// A watcher at work.
+pub(super) struct AtWork<'a>(&'a AtomicUsize);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        // What was reported before is there for whoever sees this.
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }

@@ -54,14 +54,14 @@ impl Watcher {
             let Choice { mode, reason, .. } = choice.clone();
             let news =
                 (said.as_ref() != Some(&choice)).then_some(Event::Mode { role, mode, reason });
-            self.scans.begin(cause);
+            let at_work = self.scans.begin(cause);
             for event in news.into_iter().chain(self.directory.look(Moment::now())) {
                 // The other end closes its side of the channel when it ends.
                 if events.send(event).is_err() {
                     return;
                 }
             }
-            self.scans.end();
+            drop(at_work);
             said = Some(choice);
             cause = select! {
                 recv(requests) -> request => match request {
