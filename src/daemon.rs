@@ -619,14 +619,18 @@ impl<'a> Daemon<'a> {
             let are_at_work = watchers.are_at_work();
             self.take_events(watchers, &mut stage)?;
             self.tend()?;
-            let is_ready = self.pairs.is_ready();
-            let decided = self.evaluate_next(watchers)?;
+            let is_ready = self.knows_all(&stage, are_at_work) && self.pairs.is_ready();
+            let decided = if is_ready { self.evaluate_next(watchers)? } else { None };
             if is_ready {
                 evaluated = Some(Instant::now());
             }
             let is_quiet = !are_at_work && evaluated.is_none_or(|last| last.elapsed() >= NEXT_LOOK);
             // A person's come before the pair that was evaluated meanwhile.
             for decision in std::mem::take(&mut self.manual).into_iter().chain(decided) {
+                if self.options.once && decision.action == "continue" {
+                    // What has been listed was said in another stage.
+                    watchers.rescan();
+                }
                 // Nobody is told, so there is nobody to wait for.
                 if decision.action == "stop" && (self.options.once || self.options.dry_run) {
                     return Ok(End::Stopped(Box::new(decision)));
@@ -671,6 +675,17 @@ impl<'a> Daemon<'a> {
             ("continue", _) if self.options.once => Stage::drain(End::Done, self.config),
             ("continue", _) => Stage::Following,
             (_, stage) => stage,
+        }
+    }
+
+    /// Whether pairs may be evaluated: with `--once` when all that is there has been listed, so that they are those of
+    /// `values`, in the order of their steps, whichever checkpoint was kept first. What does not settle is not waited for.
+    fn knows_all(&self, stage: &Stage, are_at_work: bool) -> bool {
+        match stage {
+            Stage::Draining { listed, since, .. } if self.options.once => {
+                *listed == [true; 2] || (!are_at_work && since.elapsed() >= LONGEST_DRAIN)
+            }
+            _ => true,
         }
     }
 

@@ -48,7 +48,7 @@ def test_every_example_is_valid(validator: Draft7Validator, example: Path) -> No
     assert errors == []
 
 
-MISSING = object()
+MISSING = ...
 RULE = ["policy", "rules", 0]
 PEAKED = [*RULE, "when", "peaked"]
 

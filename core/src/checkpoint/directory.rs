@@ -64,8 +64,8 @@ pub struct Directory {
     damaged: HashMap<String, PathBuf>,
     was_waiting: bool,
     was_unpinnable: bool,
-    /// Whether there was no room for one in this look.
-    is_full: bool,
+    /// Bytes of one that found no room in this look: there is none for others as large.
+    no_room_for: Option<u64>,
     was_foreign: bool,
     was_listed: bool,
 }
@@ -83,7 +83,7 @@ impl Directory {
             damaged: HashMap::new(),
             was_waiting: false,
             was_unpinnable: false,
-            is_full: false,
+            no_room_for: None,
             was_foreign: false,
             was_listed: false,
         }
@@ -150,7 +150,7 @@ impl Directory {
         };
         let mut identities: Vec<(u64, String)> = self.unsettled.iter().map(step).collect();
         identities.sort_unstable();
-        self.is_full = false;
+        self.no_room_for = None;
         let mut events: Vec<Event> =
             identities.iter().filter_map(|(_, identity)| self.conclude(identity, now)).collect();
         // Some tell their step only when they are read.
@@ -319,7 +319,13 @@ impl Directory {
         match self.examine(unsettled) {
             Ok(Some(_)) if age < self.settling(&unsettled.candidate, now.wall) => None,
             // The next look tries again.
-            Ok(Some(_)) if self.is_full => None,
+            Ok(Some(_))
+                if self
+                    .no_room_for
+                    .is_some_and(|bytes| bytes_of(&unsettled.candidate.path) >= bytes) =>
+            {
+                None
+            }
             Ok(Some(step)) => self.pin(identity, step, age),
             // A trainer may still be writing, the state that tells the step last of all.
             Err(_) | Ok(None) if !is_late => None,
@@ -373,8 +379,9 @@ impl Directory {
             Ok(None) => None,
             // Not the checkpoint's fault (a full disk, say): it is tried again, and said once.
             Err(error) => {
-                self.is_full |=
-                    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+                if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                    self.no_room_for = Some(bytes_of(&candidate.path));
+                }
                 let file = candidate.path.display();
                 if !std::mem::replace(&mut self.was_unpinnable, true) {
                     let pins = self.pins.display();
@@ -409,6 +416,18 @@ impl Drop for Directory {
             .values()
             .filter_map(|unsettled| unsettled.held.as_ref())
             .for_each(|held| release(held));
+    }
+}
+
+/// Bytes of a file, or of the files in a directory; 0 of what is not there.
+fn bytes_of(path: &Path) -> u64 {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+        }
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
     }
 }
 
