@@ -150,9 +150,9 @@ bench-scrape: setup ## /metrics while a pair is evaluated (5 minutes)
 	$(BIN)/python tests/fixtures/make_bad_input.py target/bench/bad_input
 	cargo bench --locked --bench scrape -- --fixtures target/bench/bad_input
 
-bench-colocated: build ## what trainings lose beside convergd (an hour on a quiet machine)
-	$(BIN)/python benches/colocated.py --convergd target/release/convergd --every 60 --seconds 180 --rounds 3
-	$(BIN)/python benches/colocated.py --convergd target/release/convergd --every 1 --seconds 60 --rounds 3
+bench-colocated: build ## what trainings lose beside convergd (15 minutes on a quiet machine)
+	$(BIN)/python benches/colocated.py --convergd target/release/convergd --every 60 --seconds 60 --rounds 2
+	$(BIN)/python benches/colocated.py --convergd target/release/convergd --every 1 --seconds 20 --rounds 2
 
 bench-loss: setup ## a step of each loss, as a multiple of plain training (2 minutes)
 	PYTHONPATH=python $(BIN)/python benches/loss.py
