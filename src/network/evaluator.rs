@@ -430,7 +430,8 @@ impl Evaluation {
 
     /// Said of the first checkpoint of a run, where tables are there and none is its own.
     fn say_missed(&mut self) {
-        if std::mem::replace(&mut self.begins, false) && self.cache.bytes() > 0 {
+        let is_told = self.cache.bytes() > 0 && !self.cache.is_filled_only();
+        if std::mem::replace(&mut self.begins, false) && is_told {
             let kind = if self.about.device.is_cpu() { "a CPU" } else { "a GPU" };
             tracing::info!(
                 "the value tables that are there are not of this checkpoint on {kind} in {}: those of another kind of device, \

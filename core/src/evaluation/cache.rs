@@ -128,6 +128,11 @@ impl ValueCache {
         Self { is_filled_only: true, ..self }
     }
 
+    /// Whether it is filled for a run that is still to come: what is there of others says nothing then.
+    pub fn is_filled_only(&self) -> bool {
+        self.is_filled_only
+    }
+
     /// Bytes of all entries, as far as it is known without listing them again.
     pub fn bytes(&self) -> u64 {
         self.listed.unwrap_or(0) + self.written
