@@ -247,9 +247,7 @@ fn attend(
              checkpoint directories"
         );
         daemon.say_farewell()?;
-        if !daemon.is_interrupted {
-            *left = daemon.leave();
-        }
+        *left = daemon.leave();
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
     let recovered =
@@ -288,7 +286,7 @@ fn attend(
     }
     // What could not be written before.
     daemon.write_events();
-    if matches!(end, Ok(End::Done | End::Stopped(_))) && !daemon.is_interrupted {
+    if matches!(end, Ok(End::Done | End::Stopped(_))) {
         *left = daemon.leave();
     }
     end
@@ -316,6 +314,17 @@ impl Stage {
     fn drain(end: End, config: &Config) -> Self {
         let listed = [false, config.fixed.is_some()];
         Self::Draining { listed, since: Instant::now(), end }
+    }
+
+    /// Whether the last scan is still awaited: for as long as it is not quiet, and a while longer, since what never settles
+    /// is not waited for.
+    fn awaits_listing(&self, is_quiet: bool) -> bool {
+        match self {
+            Self::Draining { listed, since, .. } => {
+                *listed != [true; 2] && !(is_quiet && since.elapsed() >= LONGEST_DRAIN)
+            }
+            _ => false,
+        }
     }
 }
 
@@ -619,7 +628,7 @@ impl<'a> Daemon<'a> {
             let are_at_work = watchers.are_at_work();
             self.take_events(watchers, &mut stage)?;
             self.tend()?;
-            let is_ready = self.knows_all(&stage, are_at_work) && self.pairs.is_ready();
+            let is_ready = self.knows_all(&stage, !are_at_work) && self.pairs.is_ready();
             let decided = if is_ready { self.evaluate_next(watchers)? } else { None };
             if is_ready {
                 evaluated = Some(Instant::now());
@@ -679,27 +688,20 @@ impl<'a> Daemon<'a> {
     }
 
     /// Whether pairs may be evaluated: with `--once` when all that is there has been listed, so that they are those of
-    /// `values`, in the order of their steps, whichever checkpoint was kept first. What does not settle is not waited for.
-    fn knows_all(&self, stage: &Stage, are_at_work: bool) -> bool {
-        match stage {
-            Stage::Draining { listed, since, .. } if self.options.once => {
-                *listed == [true; 2] || (!are_at_work && since.elapsed() >= LONGEST_DRAIN)
-            }
-            _ => true,
-        }
+    /// `values`, in the order of their steps, whichever checkpoint was kept first.
+    fn knows_all(&self, stage: &Stage, is_quiet: bool) -> bool {
+        !(self.options.once && stage.awaits_listing(is_quiet))
     }
 
-    /// Whether the run is over in this stage, and how; unless it is quiet, listings are awaited however long they take.
+    /// Whether the run is over in this stage, and how.
     fn ended(&mut self, stage: &Stage, is_quiet: bool) -> Result<Option<End>> {
         match stage {
-            Stage::Draining { listed, since, end } => {
-                if *listed == [true; 2] || (is_quiet && since.elapsed() >= LONGEST_DRAIN) {
-                    self.pairs.end();
-                    let is_over =
-                        !self.pairs.is_ready() && self.noted.is_empty() && self.programs.is_empty();
-                    return Ok(is_over.then(|| end.clone()));
-                }
-                Ok(None)
+            Stage::Draining { .. } if stage.awaits_listing(is_quiet) => Ok(None),
+            Stage::Draining { end, .. } => {
+                self.pairs.end();
+                let is_over =
+                    !self.pairs.is_ready() && self.noted.is_empty() && self.programs.is_empty();
+                Ok(is_over.then(|| end.clone()))
             }
             Stage::Stopping(decision, since) => {
                 // What has not been delivered cannot be acknowledged; it is tried again.

@@ -14,9 +14,8 @@ impl Daemon<'_> {
     /// Waits a tick for the first event, takes what else is there.
     pub(super) fn take_events(&mut self, watchers: &Watchers, stage: &mut Stage) -> Result<()> {
         watchers.scans().for_each(|(cause, scans)| self.metrics.count_scans(cause, scans));
-        let is_listed = !matches!(stage, Stage::Draining { listed, .. } if *listed != [true; 2]);
-        let may_evaluate = is_listed || !self.options.once;
-        let is_busy = (may_evaluate && self.pairs.is_ready()) || !self.noted.is_empty();
+        let is_busy =
+            (self.knows_all(stage, false) && self.pairs.is_ready()) || !self.noted.is_empty();
         let mut patience = if is_busy { Duration::ZERO } else { TICK };
         loop {
             match watchers.events().recv_timeout(patience) {

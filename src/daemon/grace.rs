@@ -6,11 +6,11 @@ use crossbeam_channel::Receiver;
 use std::time::Duration;
 
 impl Daemon<'_> {
-    /// Says in the metrics that the run is over, and hands over who serves them.
+    /// Says in the metrics that the run is over, and hands over who serves them; nobody where the end was asked for.
     pub(super) fn leave(&mut self) -> Option<Server> {
         self.metrics.run_ended.set(1);
         self.news.stand(|standing| standing.is_over = true);
-        self.server.take()
+        self.server.take().filter(|_| !self.is_interrupted)
     }
 }
 

@@ -319,13 +319,7 @@ impl Directory {
         match self.examine(unsettled) {
             Ok(Some(_)) if age < self.settling(&unsettled.candidate, now.wall) => None,
             // The next look tries again.
-            Ok(Some(_))
-                if self
-                    .no_room_for
-                    .is_some_and(|bytes| bytes_of(&unsettled.candidate.path) >= bytes) =>
-            {
-                None
-            }
+            Ok(Some(_)) if !self.may_fit(&unsettled.candidate.path) => None,
             Ok(Some(step)) => self.pin(identity, step, age),
             // A trainer may still be writing, the state that tells the step last of all.
             Err(_) | Ok(None) if !is_late => None,
@@ -337,6 +331,11 @@ impl Directory {
             Err(flaw) => self.quarantine(identity, flaw.to_string()),
             Ok(None) => self.quarantine(identity, NO_STEP.to_owned()),
         }
+    }
+
+    /// Whether it is smaller than what found no room in this look.
+    fn may_fit(&self, path: &Path) -> bool {
+        self.no_room_for.is_none_or(|bytes| bytes_of(path) < bytes)
     }
 
     /// The step of a complete checkpoint.
