@@ -5,7 +5,7 @@
 //! done the others find, and one that was killed is started again. Which checkpoints are wanted follows from what is
 //! there and from the YAML file alone: the pairs that `run --once` would evaluate.
 
-use crate::checkpoint::{Census, Checkpoint, Pairs, fixed};
+use crate::checkpoint::{Census, Checkpoint, LeftOut, Pairs, fixed};
 use crate::config::Config;
 use crate::daemon::{MOST_TRIES, RETRY, find_fixed};
 use crate::evaluation::{ValueCache, Variables, cache};
@@ -116,6 +116,25 @@ pub enum BackfillError {
         /// Step of the last.
         last: u64,
     },
+    /// The steps that are asked for have no pair, and checkpoints that are no good.
+    #[error(
+        "`--steps` takes none of {pairs} pairs of checkpoints, of steps {first} to {last}, and of those that are asked for \
+         {left_out} are left out, such as `{}`, which {reason}", .path.display()
+    )]
+    NoGoodStep {
+        /// How many pairs there are.
+        pairs: usize,
+        /// Step of the first.
+        first: u64,
+        /// Step of the last.
+        last: u64,
+        /// How many are no good.
+        left_out: usize,
+        /// One of them.
+        path: PathBuf,
+        /// Why it is left out.
+        reason: String,
+    },
     /// A table that cannot be written.
     #[error("a value table cannot be written under `{}`: {reason}; free some room or see to its rights", .directory.display())]
     Unwritable {
@@ -137,8 +156,8 @@ pub struct Backfill {
     checkpoints: Vec<Checkpoint>,
     /// Their number in all shards.
     wanted_of_all: usize,
-    /// Those that are not complete or fit no program, with the reason.
-    left_out: Vec<(PathBuf, String)>,
+    /// Those that are not complete or fit no program.
+    left_out: Vec<LeftOut>,
 }
 
 impl Backfill {
@@ -166,16 +185,17 @@ impl Backfill {
                 Err(NetworkError::Checkpoint { path, message, is_passing: false })
                     if bad.insert(path.clone()) =>
                 {
-                    left_out.push((path, message));
+                    let step = pair.iter().find(|of| of.path == path).map(|of| of.step);
+                    left_out.push(LeftOut { path, step, reason: message });
                     pairs = pairs_of(config, &all, fixed.as_ref(), &bad);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         if pairs.is_empty() {
-            let reason = left_out
-                .first()
-                .map(|(path, why)| format!(", such as `{}`, which {why}", path.display()));
+            let reason = left_out.first().map(|LeftOut { path, reason, .. }| {
+                format!(", such as `{}`, which {reason}", path.display())
+            });
             let count = |role| all.iter().filter(|checkpoint| checkpoint.role == role).count();
             return Err(BackfillError::NoPair {
                 target: count(Role::Target),
@@ -190,7 +210,7 @@ impl Backfill {
         let steps = || pairs.iter().map(|pair| pair[0].step);
         if !steps().any(|step| wanted.steps.contains(&step)) {
             let (first, last) = (steps().min().unwrap_or(0), steps().max().unwrap_or(0));
-            return Err(BackfillError::NoStep { pairs: pairs.len(), first, last });
+            return Err(none_of(wanted, pairs.len(), [first, last], &left_out));
         }
         let of_steps = pairs.into_iter().filter(|pair| wanted.steps.contains(&pair[0].step));
         let mut seen = BTreeSet::new();
@@ -220,8 +240,8 @@ impl Backfill {
         self.checkpoints.len()
     }
 
-    /// Those that are not complete or fit no program, with the reason.
-    pub fn left_out(&self) -> &[(PathBuf, String)] {
+    /// Those that are not complete or fit no program.
+    pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
     }
 
@@ -286,11 +306,26 @@ fn patiently<T>(
     ask()
 }
 
+/// Why the steps that are asked for have no pair.
+fn none_of(
+    wanted: &Wanted,
+    pairs: usize,
+    [first, last]: [u64; 2],
+    left_out: &[LeftOut],
+) -> BackfillError {
+    let is_asked_for = |of: &&LeftOut| of.step.is_some_and(|step| wanted.steps.contains(&step));
+    let mut of_steps = left_out.iter().filter(is_asked_for);
+    let count = of_steps.clone().count();
+    match of_steps.next().cloned() {
+        None => BackfillError::NoStep { pairs, first, last },
+        Some(LeftOut { path, reason, .. }) => {
+            BackfillError::NoGoodStep { pairs, first, last, left_out: count, path, reason }
+        }
+    }
+}
+
 /// Of the target, of the baseline, and the fixed one.
-fn checkpoints(
-    config: &Config,
-    left_out: &mut Vec<(PathBuf, String)>,
-) -> Result<[Vec<Checkpoint>; 3]> {
+fn checkpoints(config: &Config, left_out: &mut Vec<LeftOut>) -> Result<[Vec<Checkpoint>; 3]> {
     let mut found = [const { Vec::new() }; 3];
     for watched in &config.watch {
         let role = watched.role;

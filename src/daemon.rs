@@ -237,7 +237,7 @@ fn attend(
     forgotten?;
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
-    let earlier_stop = daemon.earlier_stop()?;
+    let earlier_stop = daemon.standing_stop()?;
     if let Some(decision) = &earlier_stop
         && daemon.is_settled()?
     {
@@ -253,7 +253,7 @@ fn attend(
     let recovered =
         daemon.keep(|history| history.forget_end()).and_then(|()| daemon.recover_pins());
     if daemon.is_interrupted {
-        return Ok(End::Interrupted);
+        return daemon.interrupted();
     }
     recovered?;
     failpoint::reach("pins-recovered");
@@ -261,9 +261,6 @@ fn attend(
     let end = daemon.serve(&watchers, earlier_stop);
     // What could not be stored lies among the pins, where the next start finds it.
     let end = if daemon.is_interrupted { Ok(End::Interrupted) } else { end };
-    if daemon.is_interrupted {
-        tracing::info!("ended; the next start goes on here");
-    }
     let programs = daemon.cut_programs();
     let rest = daemon.take_rest(&watchers);
     if !daemon.is_interrupted {
@@ -286,10 +283,14 @@ fn attend(
     }
     // What could not be written before.
     daemon.write_events();
-    if matches!(end, Ok(End::Done | End::Stopped(_))) {
-        *left = daemon.leave();
+    match end {
+        Ok(End::Interrupted) => daemon.interrupted(),
+        Ok(_) => {
+            *left = daemon.leave();
+            end
+        }
+        Err(_) => end,
     }
-    end
 }
 
 /// Where the loop stands.
@@ -607,7 +608,7 @@ impl<'a> Daemon<'a> {
         checkpoint::pin::sweep(&pins, &kept).map_err(refuse)
     }
 
-    fn earlier_stop(&self) -> Result<Option<Decision>> {
+    fn standing_stop(&self) -> Result<Option<Decision>> {
         let last = self.history.last_decision()?.map(|row| row.decision);
         Ok(last.filter(|_| self.policy.stopped))
     }

@@ -284,10 +284,21 @@ def test_a_job_with_too_few_processors_says_so(run):
     assert "the steps want 18 processors and the job has 16" in finished.stderr
 
 
-def test_trainings_go_on_without_convergd(scheduler, run, tmp_path):
+def test_a_mistake_in_the_file_ends_the_job_before_anything_is_trained(run):
     directory, environment = run
     with open(directory / "run.yaml", "a", encoding="utf-8") as config:
         config.write("nonsense: 1\n")
+    # Without `srun`, so it comes to no step.
+    finished = subprocess.run(
+        ["bash", ROOT / "deploy/slurm/run.sbatch"], capture_output=True, text=True, env=environment
+    )
+    assert finished.returncode == 64
+    assert "nonsense" in finished.stderr and "srun" not in finished.stderr
+
+
+def test_trainings_go_on_without_convergd(scheduler, run, tmp_path):
+    directory, environment = run
+    (directory / "probe.safetensors").write_bytes(b"torn")
     short = tmp_path / "short.sbatch"
     text = (ROOT / "deploy/slurm/run.sbatch").read_text()
     for seed in ("11", "22"):
@@ -297,8 +308,8 @@ def test_trainings_go_on_without_convergd(scheduler, run, tmp_path):
     short.write_text(text)
     log = tmp_path / "out"
     assert scheduler.wait(scheduler.submit(short, log, environment)) == 0, said(directory, log)
-    assert "target ended with 0, baseline with 0, convergd with 64 " in log.read_text()
-    assert "nonsense" in (directory / "convergd.log").read_text()
+    assert "target ended with 0, baseline with 0, convergd with 65 " in log.read_text()
+    assert "probe.safetensors" in (directory / "convergd.log").read_text()
 
 
 def test_a_task_of_the_array_asks_for_its_shard(tmp_path):

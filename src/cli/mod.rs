@@ -77,6 +77,7 @@ fn of_backfill(error: &BackfillError) -> Exit {
         BackfillError::Unwritable { .. } => Exit::Internal,
         BackfillError::Directory { .. }
         | BackfillError::NoPair { .. }
+        | BackfillError::NoGoodStep { .. }
         | BackfillError::NoVariables { .. } => Exit::Data,
     }
 }

@@ -34,7 +34,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             // The first asks; the second does not wait. The history is whole at any moment.
             if !std::mem::replace(&mut is_asked, true) {
                 let _ = interrupt.try_send(());
-                tracing::info!("ending after this pair; once more ends at once");
+                tracing::info!(
+                    "ending, after the pair at work if there is one; once more ends at once"
+                );
             } else {
                 // At once: other threads are within libtorch, which must not be taken down under them.
                 signal_hook::low_level::exit(128 + signal);

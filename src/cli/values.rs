@@ -2,6 +2,7 @@
 
 use super::logs;
 use crate::backfill::{Backfill, Done, Outcome, Wanted};
+use crate::checkpoint::LeftOut;
 use crate::config::Config;
 use convergd_core::cli::progress::Progress;
 use convergd_core::cli::run::LogFormat;
@@ -60,7 +61,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let wanted = Wanted { steps: arguments.steps.clone(), shard, shards };
     let backfill = Backfill::plan(&config, &wanted)?;
     let mut counted = Counted::default();
-    for (path, reason) in backfill.left_out() {
+    for LeftOut { path, reason, .. } in backfill.left_out() {
         tracing::warn!(file = %path.display(), "left out: {reason}");
         counted.refused.push((path.display().to_string(), reason.clone()));
     }

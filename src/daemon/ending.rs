@@ -95,6 +95,28 @@ impl Daemon<'_> {
         })
     }
 
+    /// How a run ends that is asked to. A stop stands that has been delivered, whoever has answered by then.
+    pub(super) fn interrupted(&self) -> Result<End> {
+        tracing::info!("ended; the next start goes on here");
+        let Some(decision) = self.standing_stop()? else { return Ok(End::Interrupted) };
+        if !self.is_delivered()? {
+            tracing::warn!(
+                decision = decision.id,
+                "the stop is not delivered; the next start delivers it"
+            );
+            return Ok(End::Interrupted);
+        }
+        let silent: Vec<_> = self.unanswered()?.into_iter().map(Role::name).collect();
+        if !silent.is_empty() {
+            tracing::warn!(
+                decision = decision.id,
+                "the stop stands in the control directory, and has not been acknowledged by: {}",
+                silent.join(", ")
+            );
+        }
+        Ok(End::Stopped(Box::new(decision)))
+    }
+
     /// Lets go of what still waits at the end. After an interruption it waits for the next start.
     pub(super) fn release(&mut self, end: Option<&End>) -> Result<()> {
         if matches!(end, None | Some(End::Interrupted)) {

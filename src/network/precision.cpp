@@ -1,6 +1,13 @@
 // What tch does not offer of libtorch: the precision of matrix products and convolutions.
 #include <ATen/Context.h>
-#include <ATen/autocast_mode.h>
+
+// Their header brings every operation of libtorch along, for five times as long a compilation. Another signature would not
+// link.
+namespace at::autocast {
+TORCH_API void set_autocast_enabled(at::DeviceType device_type, bool enabled);
+TORCH_API void set_autocast_dtype(at::DeviceType device_type, at::ScalarType dtype);
+TORCH_API void set_autocast_cache_enabled(bool enabled);
+}  // namespace at::autocast
 
 // TF32 holds for the process, autocast for the thread that calls. Returns 0, or 1 where libtorch
 // refuses.

@@ -59,7 +59,7 @@ fn what_is_there_is_not_done_where_the_end_is_asked_for_before_all_is_evaluated(
     let mut running = bench.start(&["run", "--once", "-c", "run.yaml"]);
     running.says("variables are chosen");
     running.terminate();
-    running.finish().expect(75, &["ending after this pair"]);
+    running.finish().expect(75, &["ending, after the pair at work"]);
     assert_eq!(steps(&bench), ["1"]);
     bench.once().expect(0, &[]);
     assert_eq!(steps(&bench), ["1", "2"]);

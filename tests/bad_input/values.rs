@@ -30,6 +30,26 @@ fn tables_of_some_steps_are_made_and_found_again() {
 }
 
 #[test]
+fn steps_with_nothing_but_bad_checkpoints_name_them() {
+    let Some(bench) = Bench::with_steps(&[2, 3]) else { return };
+    bench.put("checkpoints/truncated.safetensors", "target/step-00000001.safetensors");
+    bench.add_step("baseline", 1);
+    values(&bench, &["--steps", "1..1"]).expect(
+        65,
+        &[
+            "`--steps` takes none of 2 pairs of checkpoints, of steps 2 to 3, and of those that are asked for 1 are left out, such as",
+            "target/step-00000001.safetensors`, which is 1104 bytes long",
+        ],
+    );
+    // One that fits no program shows it only when it is read.
+    bench.put("checkpoints/missing.safetensors", "target/step-00000001.safetensors");
+    let parts =
+        ["of 2 pairs of checkpoints", "step-00000001.safetensors`, which", "norm.running_var"];
+    values(&bench, &["--steps", "..1"]).expect(65, &parts);
+    values(&bench, &["--steps", "4.."]).expect(64, &["`--steps` takes none"]);
+}
+
+#[test]
 fn a_bad_checkpoint_fails_no_shard_that_has_nothing_to_do_with_it() {
     let Some(bench) = Bench::with_steps(&[1]) else { return };
     bench.put("checkpoints/truncated.safetensors", "target/step-00000002.safetensors");

@@ -1,6 +1,6 @@
 //! A process that is told of decisions.
 
-use crate::bench::Bench;
+use crate::bench::{Bench, eventually};
 use crate::common;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -51,6 +51,14 @@ impl Trainer {
     pub(crate) fn signals(&self) -> Vec<String> {
         let text = std::fs::read_to_string(&self.log).unwrap();
         text.lines().filter(|line| line.starts_with("SIG")).map(str::to_owned).collect()
+    }
+
+    /// These signals come to it, in this order; one that was sent may be on its way yet.
+    #[track_caller]
+    pub(crate) fn has_taken(&self, signals: &[&str]) {
+        let what = format!("the trainer has taken {} signals", signals.len());
+        eventually(&what, || self.signals().len() >= signals.len());
+        assert_eq!(self.signals(), signals);
     }
 
     pub(crate) fn is_alive(&mut self) -> bool {

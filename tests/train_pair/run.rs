@@ -260,7 +260,10 @@ end: {idle: 2m}
     let status = common::succeed(status.current_dir(run.root.path()));
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert!(status["pairs"].as_u64().unwrap() >= 12, "{status}");
-    assert_eq!(status["skipped"], 0, "{status}");
+    // One of them may come a step further before it reads of the stop.
+    for of in status["set_aside"].as_array().unwrap() {
+        assert_eq!(of["reason"], "the run was stopped before it", "{status}");
+    }
     let decisions = status["decisions"].as_array().unwrap();
     let rules: Vec<_> =
         decisions.iter().map(|decision| decision["rule"].as_str().unwrap()).collect();

@@ -16,13 +16,24 @@ use std::time::SystemTime;
 pub(super) const NO_STEP: &str =
     "has no step in its name, and none inside; say with `steps` where it stands";
 
+/// A checkpoint that counts for none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Where it stands.
+    pub path: PathBuf,
+    /// Its training step, where its name has one or it was read so far.
+    pub step: Option<u64>,
+    /// Why.
+    pub reason: String,
+}
+
 /// What was found in a directory.
 #[derive(Debug, Default)]
 pub struct Census {
     /// Complete, by ascending step; each is its own pin.
     pub checkpoints: Vec<Checkpoint>,
-    /// Those that are not, with the reason.
-    pub left_out: Vec<(PathBuf, String)>,
+    /// Those that are not.
+    pub left_out: Vec<LeftOut>,
     /// Where there is no checkpoint at all: what there is of another layout.
     pub foreign: Option<String>,
 }
@@ -41,7 +52,10 @@ impl Census {
         for candidate in listing.candidates {
             match complete(settings, &candidate) {
                 Ok(checkpoint) => census.checkpoints.push(checkpoint),
-                Err(flaw) => census.left_out.push((candidate.path, flaw.to_string())),
+                Err(flaw) => {
+                    let Candidate { path, step, .. } = candidate;
+                    census.left_out.push(LeftOut { path, step, reason: flaw.to_string() });
+                }
             }
         }
         // Some tell their step only when they are read.

@@ -20,7 +20,7 @@ pub mod scan;
 mod scans;
 pub mod watch;
 
-pub use census::Census;
+pub use census::{Census, LeftOut};
 pub use directory::Directory;
 pub use event::{Event, Moment};
 pub use filesystem::{Mode, Watching};

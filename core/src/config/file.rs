@@ -273,7 +273,8 @@ pub struct Interactions {
 #[serde(default, deny_unknown_fields)]
 pub struct Compute {
     /// `auto`, `cpu`, `cuda` or `cuda:N`.
-    pub device: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub device: Option<OneDevice>,
     /// Several devices of one kind instead, which share the samples.
     #[schemars(length(min = 1))]
     pub devices: Option<Vec<String>>,
@@ -294,6 +295,17 @@ pub struct Compute {
     /// Their priority for the disk.
     #[schemars(extend("enum" = ["normal", "low", "idle", null]))]
     pub io: Option<String>,
+}
+
+/// `compute.device:`
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "write one device, such as `cuda:0`; several are `devices: ['cuda:0', 'cuda:1']`"
+)]
+pub enum OneDevice {
+    /// Its name.
+    Name(String),
 }
 
 /// `cache:`

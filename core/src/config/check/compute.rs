@@ -56,9 +56,10 @@ impl Check {
 
     fn devices(
         &mut self,
-        device: Option<String>,
+        device: Option<file::OneDevice>,
         devices: Option<Vec<String>>,
     ) -> Option<Vec<DeviceChoice>> {
+        let device = device.map(|file::OneDevice::Name(name)| name);
         let Some(devices) = devices else {
             return self.named("compute.device", device, DeviceChoice::Auto).map(|one| vec![one]);
         };

@@ -50,6 +50,7 @@ fn what_is_no_device_share_or_priority_is_refused_at_its_place() {
         ("{memory: 50}", &["compute.memory: is 50", "such as `50%`"]),
         ("{nice: -5}", &["compute.nice: ", "-5", "expected a whole number of 0 or more"]),
         ("{devices: cpu}", &["compute.devices: ", "\"cpu\"", "expected a list"]),
+        ("{device: [cpu, cpu]}", &["compute.device: write one device", "several are `devices: ["]),
         ("cpu", &["compute: ", "expected settings by name"]),
         ("{nice: 20}", &["compute.nice: is 20", "between 0 and 19"]),
         ("{io: last}", &["compute.io: is `last`", "`normal`, `low` or `idle`"]),
