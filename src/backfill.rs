@@ -3,13 +3,13 @@
 //! Any number of processes may do that at once, on machines that share the directories, without knowing of each
 //! other: a table is one file, named after everything that it depends on, and appears whole. So what one of them has
 //! done the others find, and one that was killed is started again. Which checkpoints are wanted follows from what is
-//! there and from the YAML file alone: the pairs that `run --once` would evaluate.
+//! there and from the YAML file alone: the pairs of `run --once` in a new state.
 
 use crate::checkpoint::{Census, Checkpoint, LeftOut, Pairs, fixed};
 use crate::config::Config;
-use crate::daemon::{MOST_TRIES, RETRY, find_fixed};
+use crate::daemon::{MOST_TRIES, RETRY, find_fixed, has_begun};
 use crate::evaluation::{ValueCache, Variables, cache};
-use crate::history::{History, HistoryError};
+use crate::history::{Begun, History, HistoryError};
 use crate::network::{Evaluator, NetworkError, Source, memory};
 use crate::role::Role;
 use std::collections::{BTreeSet, HashSet};
@@ -66,6 +66,17 @@ pub enum BackfillError {
     /// The history of the run, or settings that it was not begun with.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// What the run says of itself.
+    #[error(
+        "`{}` cannot be read: {reason}; the next start of the run writes it anew, and without it the history is asked",
+        .path.display()
+    )]
+    Begun {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A network, program, probe or device.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -96,7 +107,7 @@ pub enum BackfillError {
     /// A cache that would let go of what was put into it.
     #[error(
         "the value tables of {checkpoints} checkpoints take {needed} bytes, and `cache.size` is {size}, a sixteenth of which \
-         stays free: a run would let some go before it has read them; raise it"
+         stays free: a run would let some go before it has read them; raise it, or take fewer with `--steps`"
     )]
     NoRoom {
         /// How many are wanted, in all shards.
@@ -360,11 +371,22 @@ fn pairs_of(
 
 /// The variables of a run that has begun; its settings must be those of the file.
 fn begun(config: &Config, evaluator: &Evaluator) -> Result<Option<Variables>> {
+    let unreadable = |error: std::io::Error| {
+        let (path, reason) = (Begun::path(&config.state), error.to_string());
+        BackfillError::Begun { path, reason }
+    };
+    if let Some(begun) = Begun::read(&config.state).map_err(unreadable)? {
+        if begun.variables.is_some() {
+            begun.compare(&config.state, evaluator.facts())?;
+        }
+        return Ok(begun.variables);
+    }
+    // Of a version that had no such file.
     let history = match History::open_for_reading(&config.state) {
         Err(HistoryError::Absent { .. }) => return Ok(None),
         history => history?,
     };
-    if history.count_pairs()? == 0 {
+    if !has_begun(&history, &config.state)? {
         return Ok(None);
     }
     for (name, value) in evaluator.facts() {

@@ -27,8 +27,8 @@ pub(crate) use self::keeping::RETRY;
 use self::keeping::until_there_is_room;
 use self::peers::Peers;
 use self::progress::Course;
-pub(crate) use self::settings::find_fixed;
-use self::settings::{keep_settings, last_steps};
+pub(crate) use self::settings::{find_fixed, has_begun};
+use self::settings::{has_left, keep_settings, last_steps};
 use self::watchers::Watchers;
 use crate::checkpoint::directory::why_unlisted;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
@@ -238,8 +238,10 @@ fn attend(
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
     let earlier_stop = daemon.standing_stop()?;
+    let is_settled = earlier_stop.is_some() && daemon.is_settled()?;
     if let Some(decision) = &earlier_stop
-        && daemon.is_settled()?
+        && is_settled
+        && !has_left(&daemon.history, &config.state)?
     {
         tracing::warn!(
             decision = decision.id,
@@ -258,7 +260,14 @@ fn attend(
     recovered?;
     failpoint::reach("pins-recovered");
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
-    let end = daemon.serve(&watchers, earlier_stop);
+    let stage = match earlier_stop {
+        // What waits completes the record.
+        Some(decision) if is_settled => Stage::drain(End::Stopped(Box::new(decision)), config),
+        Some(decision) => Stage::Stopping(Box::new(decision), Instant::now()),
+        None if options.once => Stage::drain(End::Done, config),
+        None => Stage::Following,
+    };
+    let end = daemon.serve(&watchers, stage);
     // What could not be stored lies among the pins, where the next start finds it.
     let end = if daemon.is_interrupted { Ok(End::Interrupted) } else { end };
     let programs = daemon.cut_programs();
@@ -401,7 +410,11 @@ impl<'a> Daemon<'a> {
         course: Course,
     ) -> Result<Self> {
         let cache = ValueCache::new(config.values(), config.cache_size);
-        let evaluator = Evaluator::start(config.network.clone(), cache)?;
+        // With a mistake in `devices` no run begins; one that has begun goes on with what is left of them.
+        let evaluator = match has_begun(&history, &config.state)? {
+            true => Evaluator::start_again(config.network.clone(), cache)?,
+            false => Evaluator::start(config.network.clone(), cache)?,
+        };
         let fixed = find_fixed(config)?;
         // After what can be refused: a start that fails leaves nothing behind but its error.
         let keep = || keep_settings(config, options, &evaluator, &history, fixed.as_ref());
@@ -491,7 +504,9 @@ impl<'a> Daemon<'a> {
         };
         daemon.take_webhooks(&config.notify)?;
         daemon.take_policy(&config.policy, config.written.policy())?;
-        daemon.metrics.show_devices(daemon.evaluator.devices().len());
+        daemon.say_begun();
+        daemon.metrics.show_devices(config.network.devices.len());
+        daemon.show_devices();
         daemon.metrics.control.show_reload(true, now());
         if options.once {
             refuse_unlisted(config)?;
@@ -613,12 +628,7 @@ impl<'a> Daemon<'a> {
         Ok(last.filter(|_| self.policy.stopped))
     }
 
-    fn serve(&mut self, watchers: &Watchers, earlier_stop: Option<Decision>) -> Result<End> {
-        let mut stage = match earlier_stop {
-            Some(decision) => Stage::Stopping(Box::new(decision), Instant::now()),
-            None if self.options.once => Stage::drain(End::Done, self.config),
-            None => Stage::Following,
-        };
+    fn serve(&mut self, watchers: &Watchers, mut stage: Stage) -> Result<End> {
         let mut evaluated = None::<Instant>;
         loop {
             self.is_interrupted |= self.interrupts.try_recv().is_ok();

@@ -296,6 +296,23 @@ def test_a_mistake_in_the_file_ends_the_job_before_anything_is_trained(run):
     assert "nonsense" in finished.stderr and "srun" not in finished.stderr
 
 
+def test_trainings_begin_where_convergd_is_not_installed(run, tmp_path):
+    """The command is looked at."""
+    directory, environment = run
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, text in {"srun": 'echo "$1" >> "$RUN/begun"', "squeue": "", "scancel": ""}.items():
+        (tools / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tools / name).chmod(0o755)
+    finished = subprocess.run(
+        ["bash", ROOT / "deploy/slurm/run.sbatch"], capture_output=True, text=True,
+        env=environment | {"PATH": f"{tools}:/usr/bin:/bin"},
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    begun = (directory / "begun").read_text().split()
+    assert sorted(begun) == [f"--job-name={name}" for name in ("baseline", "convergd", "target")]
+
+
 def test_trainings_go_on_without_convergd(scheduler, run, tmp_path):
     directory, environment = run
     (directory / "probe.safetensors").write_bytes(b"torn")

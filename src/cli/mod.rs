@@ -14,6 +14,7 @@ use crate::tensor_solver;
 use convergd_core::cli::{self, Exit, Torch};
 use convergd_core::evaluation::{DeviceChoice, MEMORY_SHARE};
 use std::error::Error;
+use std::io::ErrorKind;
 
 /// Runs any command.
 pub fn main() -> Exit {
@@ -62,6 +63,9 @@ impl Torch for Here {
             | DaemonError::NothingEvaluated { .. }
             | DaemonError::Missing(_)
             | DaemonError::OtherLayout { .. } => Exit::Data,
+            DaemonError::Listen { source, .. } if source.kind() == ErrorKind::AddrInUse => {
+                Exit::Later
+            }
             DaemonError::Listen { .. } => Exit::Usage,
             DaemonError::Internal(_) | DaemonError::System(_) => Exit::Internal,
         })
@@ -76,6 +80,7 @@ fn of_backfill(error: &BackfillError) -> Exit {
         // There may be room a little later.
         BackfillError::Unwritable { .. } => Exit::Internal,
         BackfillError::Directory { .. }
+        | BackfillError::Begun { .. }
         | BackfillError::NoPair { .. }
         | BackfillError::NoGoodStep { .. }
         | BackfillError::NoVariables { .. } => Exit::Data,

@@ -99,7 +99,7 @@ impl Daemon<'_> {
         self.tend_notices()
     }
 
-    fn record_acknowledgements(&mut self) -> Result<()> {
+    pub(super) fn record_acknowledgements(&mut self) -> Result<()> {
         if self.generation == 0 || self.options.dry_run {
             return Ok(());
         }

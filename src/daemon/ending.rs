@@ -51,8 +51,12 @@ impl Daemon<'_> {
             }
         }
         let idle = self.config.end.idle;
-        let is_idle = self.last_arrival.is_some_and(|then| then.elapsed() >= idle);
-        (is_idle && !self.pairs.is_ready() && self.noted.is_empty())
+        let is_idle = self.last_arrival.is_some_and(|then| then.elapsed() >= idle)
+            && !self.pairs.is_ready()
+            && self.noted.is_empty();
+        // Nobody has said how long it may take to the next one.
+        let goes_on = || self.config.trainings().any(|role| self.is_gone(role) == Some(false));
+        (is_idle && (self.config.end.is_idle_chosen || !goes_on()))
             .then(|| format!("no new checkpoint for `end.idle` {idle:?}"))
     }
 
@@ -96,8 +100,10 @@ impl Daemon<'_> {
     }
 
     /// How a run ends that is asked to. A stop stands that has been delivered, whoever has answered by then.
-    pub(super) fn interrupted(&self) -> Result<End> {
+    pub(super) fn interrupted(&mut self) -> Result<End> {
         tracing::info!("ended; the next start goes on here");
+        // They may have come after the signal. What cannot be stored now is taken by the next start.
+        let _ = self.record_acknowledgements();
         let Some(decision) = self.standing_stop()? else { return Ok(End::Interrupted) };
         if !self.is_delivered()? {
             tracing::warn!(

@@ -7,6 +7,7 @@ use crate::history::{History, HistoryError, Outcome, PairRow};
 use crate::network::{Evaluator, NetworkError};
 use crate::role::Role;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
+use std::path::Path;
 
 /// The fixed baseline; without a good one there is no run.
 pub(crate) fn find_fixed(config: &Config) -> std::result::Result<Option<Checkpoint>, NetworkError> {
@@ -28,6 +29,23 @@ pub(super) fn last_steps(history: &History, last: Option<&PairRow>) -> Result<Op
     Ok(Some([last.step, baseline.unwrap_or(last.step)]))
 }
 
+/// Whether a run has something that its settings must fit.
+pub(crate) fn has_begun(
+    history: &History,
+    state: &Path,
+) -> std::result::Result<bool, HistoryError> {
+    // Without a pair there are no numbers to compare yet; but what waits is of the directories as they were.
+    let waits = has_left(history, state)?;
+    // And what was decided by a person was decided in this mode.
+    let is_decided = history.last_decision()?.is_some();
+    Ok(history.count_pairs()? > 0 || waits || is_decided)
+}
+
+/// Whether checkpoints wait that an earlier life has kept.
+pub(super) fn has_left(history: &History, state: &Path) -> std::result::Result<bool, HistoryError> {
+    Ok(history.count_checkpoints(Outcome::Waiting)? > 0 || pin::is_any(&state.join("pins")))
+}
+
 /// What must not change within a run, because the numbers before and after could not be compared.
 pub(super) fn keep_settings(
     config: &Config,
@@ -37,12 +55,7 @@ pub(super) fn keep_settings(
     fixed: Option<&Checkpoint>,
 ) -> std::result::Result<(), HistoryError> {
     let settings = config.interactions;
-    // Without a pair there are no numbers to compare yet; but what waits is of the directories as they were.
-    let waits =
-        history.count_checkpoints(Outcome::Waiting)? > 0 || pin::is_any(&config.state.join("pins"));
-    // And what was decided by a person was decided in this mode.
-    let is_decided = history.last_decision()?.is_some();
-    if history.count_pairs()? == 0 && !waits && !is_decided {
+    if !has_begun(history, &config.state)? {
         history.forget_facts()?;
     }
     history.keep_fact("solver", &format!("{SOLVER_NAME} {SOLVER_VERSION}"))?;

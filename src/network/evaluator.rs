@@ -76,11 +76,35 @@ impl Evaluator {
     /// # Errors
     /// A device, program or probe that cannot be used.
     pub fn start(settings: Settings, cache: ValueCache) -> Result<Self, NetworkError> {
+        Self::begin(settings, cache, true)
+    }
+
+    /// The same with the devices that can be used, if there is one, for a run that goes on: a device that was lost is no
+    /// reason to leave trainings alone.
+    ///
+    /// # Errors
+    /// Devices, a program or a probe of which none can be used.
+    pub fn start_again(settings: Settings, cache: ValueCache) -> Result<Self, NetworkError> {
+        Self::begin(settings, cache, false)
+    }
+
+    fn begin(settings: Settings, cache: ValueCache, wants_all: bool) -> Result<Self, NetworkError> {
         let starting = |number| Starting::new(settings.clone(), number);
         let starting: Result<Vec<_>, _> = (0..settings.devices.len()).map(starting).collect();
         // All of them, before the first that cannot be used is told.
         let finished: Vec<_> = starting?.into_iter().map(Starting::finish).collect();
-        let workers = finished.into_iter().collect::<Result<Vec<Worker>, _>>()?;
+        let is_one_there = finished.iter().any(Result::is_ok);
+        let mut workers = Vec::new();
+        for worker in finished {
+            match worker {
+                Ok(worker) => workers.push(worker),
+                // It is not for the program or the probe, which the others have too.
+                Err(error) if is_one_there && !wants_all => tracing::error!(
+                    "a device cannot be used and is left out until the next start, the others take its samples: {error}"
+                ),
+                Err(error) => return Err(error),
+            }
+        }
         let Some(first) = workers.first() else {
             return Err(NetworkError::Device("no device is asked for".to_owned()));
         };

@@ -68,6 +68,9 @@ impl Networks {
         let choice =
             choice.ok_or_else(|| NetworkError::Device("BUG: no such device".to_owned()))?;
         let device = device::find(choice)?;
+        if failpoint::fails("device-start") {
+            return Err(NetworkError::Device(format!("{device}: a test lets it fail")));
+        }
         precision::check(settings.precision, device)?;
         precision::use_float32(device.0)?;
         let probe = Probe::read(&settings.probe, settings.samples)?;

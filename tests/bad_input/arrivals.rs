@@ -66,6 +66,39 @@ fn what_is_there_is_not_done_where_the_end_is_asked_for_before_all_is_evaluated(
 }
 
 #[test]
+fn what_waits_when_a_stopped_run_is_asked_to_end_is_evaluated_by_the_next_start() {
+    let Some(bench) = slow() else { return };
+    bench.configure(&[("step: 100", "step: 1")]);
+    let mut running = bench.follow();
+    add_slow(&bench, 1);
+    running.says("variables are chosen");
+    for step in [2, 3] {
+        add_slow(&bench, step);
+    }
+    let waiting = || bench.rows("SELECT step FROM checkpoint WHERE outcome = 'waiting'").len();
+    eventually("it is stopped, and the others wait", || steps(&bench) == ["1"] && waiting() >= 2);
+    // They have answered, so nothing but the last checkpoints is waited for.
+    bench.end_training();
+    running.terminate();
+    running.finish().expect(10, &["the next start goes on here"]);
+    assert!(waiting() >= 2, "some are left for the next start");
+    bench.once().expect(10, &[]);
+    assert_eq!(steps(&bench), ["1", "2", "3"]);
+    bench.assert_no_pins();
+    bench.once().expect(10, &["nothing is left to do"]);
+}
+
+#[test]
+fn a_port_that_another_process_has_may_be_free_later() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let listen = format!("telemetry: {{listen: '{address}'}}\ncompute:");
+    bench.configure(&[("compute:", &listen)]);
+    bench.follow().finish().expect(75, &["`telemetry.listen`", &address, "choose another port"]);
+}
+
+#[test]
 fn a_full_disk_is_waited_for_and_nothing_is_lost() {
     let Some(bench) = Bench::empty() else { return };
     let Some(disk) = SmallDisk::mount(bench.path("disk"), "2m") else { return };

@@ -66,6 +66,51 @@ fn a_bad_checkpoint_fails_no_shard_that_has_nothing_to_do_with_it() {
 }
 
 #[test]
+fn a_shard_asks_what_the_run_has_begun_with_and_not_its_history() {
+    let Some(bench) = Bench::with_steps(&[1, 2]) else { return };
+    bench.once().expect(0, &[]);
+    bench.add_step("target", 3);
+    bench.add_step("baseline", 3);
+    // As of another machine, which must not open it.
+    let (history, away) = (bench.path("state/history.sqlite"), bench.path("away"));
+    std::fs::rename(&history, &away).unwrap();
+    std::fs::write(&history, "not for other machines").unwrap();
+    assert_eq!(counts(values(&bench, &[]).expect(0, &[])), [2, 4, 0]);
+    bench.configure(&[("{device: cpu}", "{device: cpu, precision: bf16}")]);
+    values(&bench, &[]).expect(64, &["was begun with", "precision", "new `state`"]);
+    bench.configure(&[]);
+    std::fs::rename(away, history).unwrap();
+    // The variables are those of the run: it finds the tables.
+    let begun = std::fs::read(bench.path("state/begun.json")).unwrap();
+    bench.once().expect(0, &[]);
+    assert_eq!(counts(values(&bench, &[]).expect(0, &[])), [0, 6, 0]);
+    std::fs::write(bench.path("state/begun.json"), &begun[..begun.len() / 2]).unwrap();
+    values(&bench, &[]).expect(65, &["state/begun.json` cannot be read", "the next start"]);
+    bench.once().expect(0, &[]);
+    assert_eq!(std::fs::read(bench.path("state/begun.json")).unwrap(), begun);
+    // A version that had none: the history tells.
+    std::fs::remove_file(bench.path("state/begun.json")).unwrap();
+    assert_eq!(counts(values(&bench, &[]).expect(0, &[])), [0, 6, 0]);
+}
+
+#[test]
+fn a_signal_ends_it_also_where_the_system_would_not() {
+    let Some(bench) = Bench::empty() else { return };
+    bench.put("slow/program.ts", "program.ts");
+    for network in ["target", "baseline"] {
+        for step in 1..=3 {
+            let name = format!("{network}/step-{step:08}.safetensors");
+            bench.put(&format!("slow/{name}"), &name);
+        }
+    }
+    let mut running = bench.start(&["values", "-c", "run.yaml"]);
+    running.says("evaluated");
+    running.terminate();
+    // Of its own, as the first process of a container would have to: by the signal there would be no code.
+    running.finish().expect(143, &[]);
+}
+
+#[test]
 fn without_a_pair_there_is_nothing_to_make() {
     let Some(bench) = Bench::empty() else { return };
     bench.add_step("target", 1);

@@ -47,6 +47,41 @@ fn the_others_take_the_samples_of_a_device_that_fails() {
 }
 
 #[test]
+fn a_run_that_has_begun_goes_on_with_the_devices_that_are_left() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("{device: cpu}", "{device: cpu, batch: 8}")]);
+    for step in STEPS {
+        bench.add_step("target", step);
+        bench.add_step("baseline", step);
+        bench.command(&["run", "--once", "-c", "run.yaml"]).expect(0, &[]);
+    }
+    let wanted = tables(&bench.path("state"));
+    let configure = || bench.configure(&[SEVERAL, LISTEN, ("state: state", "state: other")]);
+    configure();
+    // At the first start a mistake is more likely.
+    let lost = "device-start=1*return";
+    start(&bench, &["run", "-c", "run.yaml"], lost).finish().expect(69, &["a test lets it fail"]);
+    let last = ["target", "baseline"].map(|network| {
+        let file = bench.path(&format!("{network}/step-{:08}.safetensors", STEPS[1]));
+        let away = bench.path(&format!("{network}-away"));
+        std::fs::rename(&file, &away).unwrap();
+        (file, away)
+    });
+    bench.command(&["run", "--once", "-c", "run.yaml"]).expect(0, &[]);
+    last.iter().for_each(|(file, away)| std::fs::rename(away, file).unwrap());
+    let mut daemon = start(&bench, &["run", "-c", "run.yaml"], lost);
+    let address = scrape::address(&mut daemon);
+    let metrics = scrape::await_value(address, "convergd_pairs_total", 1.0);
+    let value = |series: &str| scrape::value(&metrics, series);
+    assert_eq!(value("convergd_devices"), Some(2.0), "{metrics}");
+    assert_eq!(value("convergd_errors_total{stage=\"device\"}"), Some(1.0), "{metrics}");
+    daemon.terminate();
+    let said = ["a device cannot be used and is left out until the next start", "a test lets it"];
+    daemon.finish().expect(0, &said);
+    assert!(wanted == tables(&bench.path("other")), "the same tables, byte for byte");
+}
+
+#[test]
 fn a_lower_precision_survives_a_device_too() {
     let Some(bench) = Bench::with_steps(&STEPS) else { return };
     let precise = |devices: &str| format!("{{{devices}, batch: 8, precision: bf16}}");

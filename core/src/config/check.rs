@@ -171,6 +171,7 @@ impl Check {
             tensorboard: tensorboard?,
             end: End {
                 idle: end.idle.map_or(DEFAULT_IDLE, |idle| idle.0),
+                is_idle_chosen: end.idle.is_some(),
                 processes: end.processes.map_or(DEFAULT_PROCESSES, |gone| gone.0),
                 max_step: end.max_step,
             },

@@ -80,6 +80,8 @@ pub struct Interactions {
 pub struct End {
     /// No new checkpoint for so long, once there was one.
     pub idle: std::time::Duration,
+    /// Whether the file says so; else it is not the end where a trainer is known to be alive.
+    pub is_idle_chosen: bool,
     /// The processes of all trainers gone for so long.
     pub processes: std::time::Duration,
     /// A pair at this step or later is the last.

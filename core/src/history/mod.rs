@@ -3,6 +3,7 @@
 //! A pair's monitors, the new policy state and the decision are one transaction; signals go out after
 //! it. So a crash at any moment loses nothing and decides nothing twice.
 
+mod begun;
 mod escalation;
 mod failure;
 mod intervention;
@@ -14,6 +15,7 @@ mod schema;
 pub mod setting;
 mod store;
 
+pub use begun::Begun;
 pub use escalation::EscalationRow;
 pub use failure::Failure;
 pub use intervention::{InterventionRecord, InterventionRow};
