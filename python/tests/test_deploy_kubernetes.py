@@ -175,7 +175,10 @@ def test_gpus_are_for_the_trainings(tmp_path):
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(mine))
     said = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
-    spec = only(list(yaml.safe_load_all(said.stdout)), "Job")["spec"]["template"]["spec"]
+    job = only(list(yaml.safe_load_all(said.stdout)), "Job")
+    validate = pytest.importorskip("kubernetes_validate")
+    validate.validate(job, VERSIONS[0], strict=True)
+    spec = job["spec"]["template"]["spec"]
     gpus = {
         container["name"]: container["resources"]["limits"].get("nvidia.com/gpu", 0)
         for container in containers(spec)
