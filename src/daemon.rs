@@ -28,7 +28,7 @@ use self::keeping::until_there_is_room;
 use self::peers::Peers;
 use self::progress::Course;
 pub(crate) use self::settings::{find_fixed, has_begun};
-use self::settings::{has_left, keep_settings, last_steps};
+use self::settings::{has_left, keep_settings, last_steps, say_begun};
 use self::watchers::Watchers;
 use crate::checkpoint::directory::why_unlisted;
 use crate::checkpoint::{self, Checkpoint, Event, Pairs};
@@ -241,8 +241,12 @@ fn attend(
     let is_settled = earlier_stop.is_some() && daemon.is_settled()?;
     if let Some(decision) = &earlier_stop
         && is_settled
-        && !has_left(&daemon.history, &config.state)?
     {
+        // Of a life that was killed while it let go of them.
+        if has_left(&daemon.history, &config.state)? {
+            daemon.recover_pins()?;
+            daemon.release(Some(&End::Stopped(Box::new(decision.clone()))))?;
+        }
         tracing::warn!(
             decision = decision.id,
             "this run was stopped before, and nothing is left to do; a new run needs a new `state` and new \
@@ -255,14 +259,12 @@ fn attend(
     let recovered =
         daemon.keep(|history| history.forget_end()).and_then(|()| daemon.recover_pins());
     if daemon.is_interrupted {
-        return daemon.interrupted();
+        return Ok(daemon.interrupted());
     }
     recovered?;
     failpoint::reach("pins-recovered");
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
     let stage = match earlier_stop {
-        // What waits completes the record.
-        Some(decision) if is_settled => Stage::drain(End::Stopped(Box::new(decision)), config),
         Some(decision) => Stage::Stopping(Box::new(decision), Instant::now()),
         None if options.once => Stage::drain(End::Done, config),
         None => Stage::Following,
@@ -276,12 +278,20 @@ fn attend(
         rest.and(programs)?;
     }
     drop(watchers);
-    daemon.release(end.as_ref().ok())?;
+    let end = match end {
+        Ok(End::Interrupted) => Ok(daemon.interrupted()),
+        end => end,
+    };
+    let released = daemon.release(end.as_ref().ok());
+    if !daemon.is_interrupted {
+        released?;
+    }
     if end.as_ref().is_ok_and(|end| *end == End::Done) {
+        daemon.forget_begun()?;
         daemon.refuse_nothing()?;
     }
     match &end {
-        Ok(End::Interrupted) => {}
+        Ok(_) if daemon.is_interrupted => {}
         Ok(_) => daemon.say_farewell()?,
         // What is wrong with the history cannot be stored in it.
         Err(DaemonError::History(_) | DaemonError::NoRoom(_)) => {}
@@ -292,14 +302,10 @@ fn attend(
     }
     // What could not be written before.
     daemon.write_events();
-    match end {
-        Ok(End::Interrupted) => daemon.interrupted(),
-        Ok(_) => {
-            *left = daemon.leave();
-            end
-        }
-        Err(_) => end,
+    if matches!(end, Ok(End::Done | End::Stopped(_))) {
+        *left = daemon.leave();
     }
+    end
 }
 
 /// Where the loop stands.
@@ -420,6 +426,10 @@ impl<'a> Daemon<'a> {
         let keep = || keep_settings(config, options, &evaluator, &history, fixed.as_ref());
         until_there_is_room(&config.state, interrupts, keep, || ())?;
         failpoint::reach("settings-kept");
+        let variables = history.fact("variables")?;
+        let variables = variables.map(|text| serde_json::from_str(&text)).transpose();
+        let variables: Option<Variables> = variables.map_err(HistoryError::Value)?;
+        say_begun(&config.state, &evaluator, variables.as_ref());
         let control = &config.control.directory;
         let control_lock = match options.dry_run {
             true => None,
@@ -439,9 +449,6 @@ impl<'a> Daemon<'a> {
         if let Some(server) = &server {
             tracing::info!(address = %server.address(), "serving /metrics and /");
         }
-        let variables = history.fact("variables")?;
-        let variables = variables.map(|text| serde_json::from_str(&text)).transpose();
-        let variables = variables.map_err(HistoryError::Value)?;
         let last = history.last_pair()?;
         let decided = history.last_decision()?;
         let policy = history.policy_state(last.as_ref(), &config.policy)?;
@@ -504,7 +511,6 @@ impl<'a> Daemon<'a> {
         };
         daemon.take_webhooks(&config.notify)?;
         daemon.take_policy(&config.policy, config.written.policy())?;
-        daemon.say_begun();
         daemon.metrics.show_devices(config.network.devices.len());
         daemon.show_devices();
         daemon.metrics.control.show_reload(true, now());
@@ -624,8 +630,10 @@ impl<'a> Daemon<'a> {
     }
 
     fn standing_stop(&self) -> Result<Option<Decision>> {
-        let last = self.history.last_decision()?.map(|row| row.decision);
-        Ok(last.filter(|_| self.policy.stopped))
+        if !self.policy.stopped {
+            return Ok(None);
+        }
+        Ok(self.history.last_decision()?.map(|row| row.decision))
     }
 
     fn serve(&mut self, watchers: &Watchers, mut stage: Stage) -> Result<End> {

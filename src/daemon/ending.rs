@@ -1,9 +1,11 @@
 //! When training has ended, and what is left to say then.
 
+use super::settings::{has_begun, say_begun};
 use super::{Daemon, DaemonError, End, Result};
 use crate::clock::now;
 use crate::failpoint;
 use crate::history::{Failure, History, Outcome};
+use crate::policy::Decision;
 use crate::role::Role;
 use std::path::Path;
 use std::time::Instant;
@@ -100,32 +102,54 @@ impl Daemon<'_> {
     }
 
     /// How a run ends that is asked to. A stop stands that has been delivered, whoever has answered by then.
-    pub(super) fn interrupted(&mut self) -> Result<End> {
-        tracing::info!("ended; the next start goes on here");
+    pub(super) fn interrupted(&mut self) -> End {
         // They may have come after the signal. What cannot be stored now is taken by the next start.
         let _ = self.record_acknowledgements();
-        let Some(decision) = self.standing_stop()? else { return Ok(End::Interrupted) };
+        let stop = self.standing_stop().and_then(|stop| self.if_told(stop));
+        // Where the disk is away, the next start tells.
+        if let Ok(Some(decision)) = stop {
+            return End::Stopped(Box::new(decision));
+        }
+        tracing::info!("ended; the next start goes on here");
+        End::Interrupted
+    }
+
+    /// The stop, if it is where the trainings find it.
+    fn if_told(&self, stop: Option<Decision>) -> Result<Option<Decision>> {
+        let Some(decision) = stop else { return Ok(None) };
+        if self.is_settled()? {
+            return Ok(Some(decision));
+        }
         if !self.is_delivered()? {
-            tracing::warn!(
-                decision = decision.id,
-                "the stop is not delivered; the next start delivers it"
-            );
-            return Ok(End::Interrupted);
+            tracing::warn!(decision = decision.id, "the stop is not delivered yet");
+            return Ok(None);
         }
         let silent: Vec<_> = self.unanswered()?.into_iter().map(Role::name).collect();
-        if !silent.is_empty() {
-            tracing::warn!(
-                decision = decision.id,
-                "the stop stands in the control directory, and has not been acknowledged by: {}",
-                silent.join(", ")
-            );
+        tracing::warn!(
+            decision = decision.id,
+            "ended; the stop stands in the control directory, and has not been acknowledged by: {}, for which the next start waits",
+            silent.join(", ")
+        );
+        Ok(Some(decision))
+    }
+
+    /// Without a pair, and with nothing that waits, the next start chooses variables anew.
+    pub(super) fn forget_begun(&mut self) -> Result<()> {
+        if !has_begun(&self.history, &self.config.state)? {
+            self.variables = None;
+            say_begun(&self.config.state, &self.evaluator, None);
         }
-        Ok(End::Stopped(Box::new(decision)))
+        Ok(())
     }
 
     /// Lets go of what still waits at the end. After an interruption it waits for the next start.
     pub(super) fn release(&mut self, end: Option<&End>) -> Result<()> {
-        if matches!(end, None | Some(End::Interrupted)) {
+        let goes_on = match end {
+            None | Some(End::Interrupted) => true,
+            Some(End::Stopped(_)) => self.is_interrupted && !self.is_settled()?,
+            Some(End::Done) => false,
+        };
+        if goes_on {
             return Ok(());
         }
         for (checkpoint, reason) in self.pairs.drain() {

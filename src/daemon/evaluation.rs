@@ -3,6 +3,7 @@
 use super::arrivals::checkpoint_row;
 use super::figures::tell_with_monitors;
 use super::keeping::RETRY;
+use super::settings::say_begun;
 use super::watchers::Watchers;
 use super::{Daemon, DaemonError, Result};
 use crate::checkpoint::{self, Checkpoint, Next};
@@ -11,7 +12,7 @@ use crate::convergence::{Monitor, Monitors};
 use crate::evaluation::{ProbeValues, Settings, Variables};
 use crate::extractor::ExtractError;
 use crate::failpoint;
-use crate::history::{Begun, DeliveryRow, Evidence, HistoryError, Outcome, PairRecord, PairRow};
+use crate::history::{DeliveryRow, Evidence, HistoryError, Outcome, PairRecord, PairRow};
 use crate::network::{Answer, Device, Evaluated, Evaluator, NetworkError, Source, device, memory};
 use crate::pipeline::{self, Analysis};
 use crate::policy::{self, Decision, MissingMonitor, Notice, Severity};
@@ -377,17 +378,8 @@ impl Daemon<'_> {
             );
         }
         self.variables = Some(chosen.clone());
-        self.say_begun();
+        say_begun(&self.config.state, &self.evaluator, self.variables.as_ref());
         Ok(Some(chosen))
-    }
-
-    /// Tells whoever makes value tables elsewhere what the run has begun with.
-    pub(super) fn say_begun(&self) {
-        let begun = Begun::new(self.evaluator.facts(), self.variables.as_ref());
-        if let Err(error) = begun.write(&self.config.state) {
-            let file = Begun::path(&self.config.state);
-            tracing::warn!(file = %file.display(), "not written, so that `values` may choose other variables: {error}");
-        }
     }
 
     /// The policy, then one transaction. Signals go out after it.

@@ -3,7 +3,8 @@
 use super::{Options, Result};
 use crate::checkpoint::{Checkpoint, fixed, pin};
 use crate::config::Config;
-use crate::history::{History, HistoryError, Outcome, PairRow};
+use crate::evaluation::Variables;
+use crate::history::{Begun, History, HistoryError, Outcome, PairRow};
 use crate::network::{Evaluator, NetworkError};
 use crate::role::Role;
 use crate::sparsify::{SOLVER_NAME, SOLVER_VERSION};
@@ -44,6 +45,14 @@ pub(crate) fn has_begun(
 /// Whether checkpoints wait that an earlier life has kept.
 pub(super) fn has_left(history: &History, state: &Path) -> std::result::Result<bool, HistoryError> {
     Ok(history.count_checkpoints(Outcome::Waiting)? > 0 || pin::is_any(&state.join("pins")))
+}
+
+/// Tells whoever makes value tables elsewhere what the run has begun with.
+pub(super) fn say_begun(state: &Path, evaluator: &Evaluator, variables: Option<&Variables>) {
+    if let Err(error) = Begun::new(evaluator.facts(), variables).write(state) {
+        let file = Begun::path(state);
+        tracing::warn!(file = %file.display(), "not written, so that `values` may choose other variables: {error}");
+    }
 }
 
 /// What must not change within a run, because the numbers before and after could not be compared.

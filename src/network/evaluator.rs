@@ -98,10 +98,12 @@ impl Evaluator {
         for worker in finished {
             match worker {
                 Ok(worker) => workers.push(worker),
-                // It is not for the program or the probe, which the others have too.
-                Err(error) if is_one_there && !wants_all => tracing::error!(
-                    "a device cannot be used and is left out until the next start, the others take its samples: {error}"
-                ),
+                // It is not for the program or the probe, which the others have too; what lacks memory may have it later.
+                Err(error) if is_one_there && !wants_all && error.is_of_device() => {
+                    tracing::error!(
+                        "a device cannot be used and is left out until the next start, the others take its samples: {error}"
+                    )
+                }
                 Err(error) => return Err(error),
             }
         }

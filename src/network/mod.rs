@@ -128,6 +128,11 @@ impl NetworkError {
         matches!(self, Self::Torch { .. } | Self::Died) && !self.lacks_memory()
     }
 
+    /// Whether a device is not there, or has failed.
+    pub(crate) fn is_of_device(&self) -> bool {
+        matches!(self, Self::Device(_)) || self.is_failure()
+    }
+
     /// Whether there was not enough memory, which may pass.
     pub(crate) fn lacks_memory(&self) -> bool {
         match self {

@@ -66,26 +66,40 @@ fn what_is_there_is_not_done_where_the_end_is_asked_for_before_all_is_evaluated(
 }
 
 #[test]
-fn what_waits_when_a_stopped_run_is_asked_to_end_is_evaluated_by_the_next_start() {
-    let Some(bench) = slow() else { return };
-    bench.configure(&[("step: 100", "step: 1")]);
-    let mut running = bench.follow();
-    add_slow(&bench, 1);
-    running.says("variables are chosen");
-    for step in [2, 3] {
-        add_slow(&bench, step);
+fn a_stopped_run_leaves_nothing_that_waits_however_it_ends() {
+    for is_killed in [false, true] {
+        let Some(bench) = slow() else { return };
+        bench.configure(&[("step: 100", "step: 1")]);
+        let mut running = bench.follow();
+        add_slow(&bench, 1);
+        running.says("variables are chosen");
+        for step in [2, 3] {
+            add_slow(&bench, step);
+        }
+        let waiting = || bench.rows("SELECT step FROM checkpoint WHERE outcome = 'waiting'").len();
+        eventually("it is stopped, and others wait", || steps(&bench) == ["1"] && waiting() >= 2);
+        // They have answered, so nothing but the last checkpoints is waited for.
+        bench.end_training();
+        match is_killed {
+            // SIGKILL.
+            true => drop(running),
+            false => {
+                running.terminate();
+                let finished = running.finish();
+                finished.expect(10, &[]);
+                assert!(!finished.err.contains("goes on here"), "{}", finished.err);
+                assert_eq!(waiting(), 0);
+                bench.assert_no_pins();
+            }
+        }
+        bench.once().expect(10, &["nothing is left to do"]);
+        // One more may have been at work.
+        assert!(steps(&bench).len() <= 2);
+        let skipped = "SELECT DISTINCT reason FROM checkpoint WHERE outcome = 'skipped'";
+        assert_eq!(bench.rows(skipped), [["the run was stopped before it"]]);
+        assert_eq!(waiting(), 0);
+        bench.assert_no_pins();
     }
-    let waiting = || bench.rows("SELECT step FROM checkpoint WHERE outcome = 'waiting'").len();
-    eventually("it is stopped, and the others wait", || steps(&bench) == ["1"] && waiting() >= 2);
-    // They have answered, so nothing but the last checkpoints is waited for.
-    bench.end_training();
-    running.terminate();
-    running.finish().expect(10, &["the next start goes on here"]);
-    assert!(waiting() >= 2, "some are left for the next start");
-    bench.once().expect(10, &[]);
-    assert_eq!(steps(&bench), ["1", "2", "3"]);
-    bench.assert_no_pins();
-    bench.once().expect(10, &["nothing is left to do"]);
 }
 
 #[test]

@@ -353,7 +353,7 @@ fn a_run_that_is_interrupted_ends_the_program_of_its_ladder() {
         10,
         &[
             "`sh`: was ended because the run ends",
-            "the stop stands in the control directory, and has not been acknowledged by: target, baseline",
+            "the stop stands in the control directory, and has not been acknowledged by: target, baseline, for which",
         ],
     );
     assert_eq!(rungs(&bench), [["exec", "`sh`", "failure"]]);
