@@ -129,8 +129,8 @@ pub enum BackfillError {
     },
     /// The steps that are asked for have no pair, and checkpoints that are no good.
     #[error(
-        "`--steps` takes none of {pairs} pairs of checkpoints, of steps {first} to {last}, and of those that are asked for \
-         {left_out} are left out, such as `{}`, which {reason}", .path.display()
+        "no pair of `--steps` can be made ({pairs} pairs are of other steps, {first} to {last}): {}`{}` {reason}",
+        others(*.left_out), .path.display()
     )]
     NoGoodStep {
         /// How many pairs there are.
@@ -315,6 +315,14 @@ fn patiently<T>(
         }
     }
     ask()
+}
+
+/// So many are no good, of which one is named.
+fn others(left_out: usize) -> String {
+    match left_out {
+        0 | 1 => String::new(),
+        count => format!("{count} checkpoints are left out, such as this: "),
+    }
 }
 
 /// Why the steps that are asked for have no pair.

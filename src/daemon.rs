@@ -265,7 +265,7 @@ fn attend(
     failpoint::reach("pins-recovered");
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
     let stage = match earlier_stop {
-        Some(decision) => Stage::Stopping(Box::new(decision), Instant::now()),
+        Some(decision) => daemon.await_answers(decision),
         None if options.once => Stage::drain(End::Done, config),
         None => Stage::Following,
     };
@@ -678,12 +678,24 @@ impl<'a> Daemon<'a> {
                 }
                 // The last checkpoints of the stopped trainings complete the record.
                 Stage::Stopping(decision, _) if self.is_answered()? => {
+                    tracing::info!(
+                        "the trainings have answered; what they saved before they stopped is evaluated"
+                    );
                     watchers.rescan();
                     stage = Stage::drain(End::Stopped(decision.clone()), self.config);
                 }
                 _ => {}
             }
         }
+    }
+
+    /// A stop is told, and its answers are waited for.
+    fn await_answers(&self, decision: Decision) -> Stage {
+        let patience = self.longest_wait();
+        tracing::info!(
+            "waiting {patience:?} (`control.acknowledge` or the ladder) for the trainings to answer"
+        );
+        Stage::Stopping(Box::new(decision), Instant::now())
     }
 
     /// Where the loop stands after a decision.
@@ -693,13 +705,7 @@ impl<'a> Daemon<'a> {
             ("stop", Stage::Draining { listed, since, .. }) => {
                 Stage::Draining { listed, since, end: End::Stopped(Box::new(decision)) }
             }
-            ("stop", _) => {
-                let patience = self.longest_wait();
-                tracing::info!(
-                    "waiting {patience:?} (`control.acknowledge` or the ladder) for both trainings to answer"
-                );
-                Stage::Stopping(Box::new(decision), Instant::now())
-            }
+            ("stop", _) => self.await_answers(decision),
             ("continue", _) if self.options.once => Stage::drain(End::Done, self.config),
             ("continue", _) => Stage::Following,
             (_, stage) => stage,
@@ -728,7 +734,10 @@ impl<'a> Daemon<'a> {
                 if is_over && !self.is_answered()? {
                     let missing: Vec<_> = self.unanswered()?.into_iter().map(Role::name).collect();
                     let missing = missing.join(", ");
-                    tracing::warn!("the stop was not acknowledged in time by: {missing}");
+                    tracing::warn!(
+                        "the stop was not acknowledged in time by: {missing}; see whether they train on, and end them, or have \
+                         `control.escalate` do so"
+                    );
                     return Ok(Some(End::Stopped(decision.clone())));
                 }
                 Ok(None)

@@ -1,6 +1,6 @@
 //! What persons decide, with a run at work and without one.
 
-use crate::bench::{Bench, eventually};
+use crate::bench::{Bench, assert_says, eventually};
 use crate::trainer::Trainer;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -136,6 +136,12 @@ fn a_manual_stop_climbs_the_ladder_as_any_other() {
     bench.command(&["stop", "-c", "run.yaml"]).expect(0, &[]);
     running.finish().expect(10, &["was not acknowledged in time by: target, baseline"]);
     target.has_taken(&["SIGTERM"]);
+    let status = bench.command(&["status", "-c", "run.yaml"]);
+    let said = "not acknowledged by target, baseline; see whether they train on";
+    assert_says(&status.expect(0, &[]).out, &[said]);
+    std::fs::write(bench.path("control/done-target"), "{}").unwrap();
+    let status = bench.command(&["status", "-c", "run.yaml"]);
+    assert_says(&status.expect(0, &[]).out, &["not acknowledged by baseline; see"]);
 }
 
 #[test]
