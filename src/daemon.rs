@@ -238,9 +238,8 @@ fn attend(
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
     let earlier_stop = daemon.standing_stop()?;
-    let is_settled = earlier_stop.is_some() && daemon.is_settled()?;
     if let Some(decision) = &earlier_stop
-        && is_settled
+        && daemon.is_settled()?
     {
         // Of a life that was killed while it let go of them.
         if has_left(&daemon.history, &config.state)? {

@@ -4,14 +4,11 @@ use super::logs;
 use crate::backfill::{Backfill, Done, Outcome, Wanted};
 use crate::checkpoint::LeftOut;
 use crate::config::Config;
-use anyhow::Context;
 use convergd_core::cli::progress::Progress;
 use convergd_core::cli::run::LogFormat;
 use convergd_core::cli::values::Arguments;
-use convergd_core::cli::{Exit, say};
+use convergd_core::cli::{Exit, ending, say};
 use serde_json::json;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::io::IsTerminal;
 
 /// What became of all of them.
@@ -50,19 +47,6 @@ impl Counted {
     }
 }
 
-/// A signal ends the command at once, also as the first process of a container, which the kernel spares without a handler.
-/// A table is whole or not there.
-fn end_on_signal(progress: Progress) -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
-    std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            progress.end();
-            signal_hook::low_level::exit(128 + signal);
-        }
-    });
-    Ok(())
-}
-
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     // Where no terminal is, its log lines tell how far it has come.
     let progress = match std::io::stderr().is_terminal() {
@@ -70,7 +54,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         false => Progress::nothing(),
     };
     logs::start(LogFormat::Text, progress.clone());
-    end_on_signal(progress.clone())?;
+    // A table is whole or not there.
+    let shown = progress.clone();
+    ending::end_on(ending::caught()?, move || shown.end());
     #[cfg(feature = "failpoints")]
     let _armed = crate::failpoint::arm();
     let config = Config::load(&arguments.config.config)?;

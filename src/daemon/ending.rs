@@ -105,18 +105,17 @@ impl Daemon<'_> {
     pub(super) fn interrupted(&mut self) -> End {
         // They may have come after the signal. What cannot be stored now is taken by the next start.
         let _ = self.record_acknowledgements();
-        let stop = self.standing_stop().and_then(|stop| self.if_told(stop));
         // Where the disk is away, the next start tells.
-        if let Ok(Some(decision)) = stop {
+        if let Ok(Some(decision)) = self.told_stop() {
             return End::Stopped(Box::new(decision));
         }
         tracing::info!("ended; the next start goes on here");
         End::Interrupted
     }
 
-    /// The stop, if it is where the trainings find it.
-    fn if_told(&self, stop: Option<Decision>) -> Result<Option<Decision>> {
-        let Some(decision) = stop else { return Ok(None) };
+    /// The stop that stands, if it is where the trainings find it.
+    fn told_stop(&self) -> Result<Option<Decision>> {
+        let Some(decision) = self.standing_stop()? else { return Ok(None) };
         if self.is_settled()? {
             return Ok(Some(decision));
         }

@@ -1,7 +1,7 @@
 //! `convergd extract`: value tables in, sparsest AND-OR interactions with certificates out.
 
 use super::progress::Progress;
-use super::{BadData, Exit, Torch, say};
+use super::{BadData, Exit, Torch, ending, say};
 use crate::evaluation::DeviceChoice;
 use crate::extractor::{CpuExtractor, Extractor};
 use crate::sparsify::{EXACT_GAP, LARGEST_SHARE, Problem, Settings, Solution, Status};
@@ -9,8 +9,6 @@ use crate::tables::{Block, ReadError, Reader, Writer};
 use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::fmt::{Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -67,11 +65,16 @@ pub(super) fn run(arguments: &Arguments, torch: &dyn Torch) -> anyhow::Result<Ex
         device => torch.extractor(variables, settings, device, threads)?,
     };
     // From here on a signal waits until there is somebody to remove the file.
-    let signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
+    let signals = ending::caught()?;
     let mut writer =
         Writer::create(out, reader.samples(), reader.variables()).map_err(unwritable)?;
     let progress = Progress::of_terminal("tables");
-    remove_on_signal(signals, writer.temporary().to_owned(), progress.clone());
+    let (unfinished, shown) = (writer.temporary().to_owned(), progress.clone());
+    ending::end_on(signals, move || {
+        // It may be finished, and have its name, by now.
+        let _ = std::fs::remove_file(&unfinished);
+        shown.end();
+    });
     let mut summary = Summary::new(reader.variables(), *gap);
     let total = reader.samples() as f64;
     progress.show(0.0, total, String::new());
@@ -119,18 +122,6 @@ fn refuse_same_file(values: &Path, out: &Path) -> Result<(), BadData> {
         }
         _ => Ok(()),
     }
-}
-
-/// A signal ends the command at once, and takes the unfinished file with it.
-fn remove_on_signal(mut signals: Signals, unfinished: PathBuf, progress: Progress) {
-    std::thread::spawn(move || {
-        if let Some(signal) = signals.forever().next() {
-            // It may be finished, and have its name, by now.
-            let _ = std::fs::remove_file(&unfinished);
-            progress.end();
-            signal_hook::low_level::exit(128 + signal);
-        }
-    });
 }
 
 /// The problems of a block; what is wrong with a table names it by its place in the file.

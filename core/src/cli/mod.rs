@@ -4,6 +4,7 @@ pub mod beside;
 mod check;
 pub mod doctor;
 mod duration;
+pub mod ending;
 mod explain;
 mod export;
 mod extract;

@@ -8,7 +8,6 @@ use crate::convergence::Monitor;
 use crate::evaluation::Precision;
 use crate::history::{CheckpointRow, DeliveryRow, Failure, History, Holder, PairRow};
 use crate::policy::PolicyState;
-use crate::role::Role;
 use clap::Args;
 
 #[derive(Args)]
@@ -78,8 +77,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         describe_decision(row, status.is_dry);
     }
     told::describe(&status.told);
-    if let Some(row) = status.decisions.last() {
-        describe_silent(row, &status, &config);
+    if let Some(row) = status.decisions.last().filter(|_| !status.is_dry) {
+        told::describe_silent(&status.told, row, &config);
     }
     Ok(Exit::Done)
 }
@@ -165,24 +164,6 @@ fn describe_notices(status: &Status) {
     if !alerts.is_empty() {
         say(format!("alerts      {}", alerts.join(", ")));
     }
-}
-
-/// Who has not answered the last decision and not ended since.
-fn describe_silent(row: &DeliveryRow, status: &Status, config: &Config) {
-    let has_answered = |role: &Role| {
-        status.told.acknowledged.iter().any(|(network, ..)| network == role.name())
-            || config.control.directory.join(format!("done-{role}")).exists()
-    };
-    let silent: Vec<_> = config.trainings().filter(|role| !has_answered(role)).collect();
-    if status.is_dry || row.delivered.is_none() || silent.is_empty() {
-        return;
-    }
-    let names: Vec<_> = silent.into_iter().map(Role::name).collect();
-    let hint = match row.decision.action.as_str() {
-        "stop" => "; see whether they train on (`control.escalate` does more than to tell them)",
-        _ => "",
-    };
-    say(format!("            not acknowledged by {}{hint}", names.join(", ")));
 }
 
 fn describe_decision(row: &DeliveryRow, is_dry: bool) {

@@ -2,7 +2,10 @@
 
 use super::say;
 use crate::account::Told;
-use crate::history::{EscalationRow, NotificationRow};
+use crate::config::Config;
+use crate::control::Control;
+use crate::history::{DeliveryRow, EscalationRow, NotificationRow};
+use crate::role::Role;
 use std::collections::BTreeSet;
 
 pub(super) fn describe(told: &Told) {
@@ -26,6 +29,24 @@ pub(super) fn describe(told: &Told) {
         describe_untold(webhook, "was not told", &of(true));
         describe_untold(webhook, "is still to be told", &of(false));
     }
+}
+
+/// Who has not answered the decision, the last one, and not ended since.
+pub(super) fn describe_silent(told: &Told, row: &DeliveryRow, config: &Config) {
+    let control = Control::new(config.control.clone());
+    let is_silent = |role: &Role| {
+        let has_answered = told.acknowledged.iter().any(|(network, ..)| network == role.name());
+        !has_answered && !control.is_done(*role)
+    };
+    let silent: Vec<_> = config.trainings().filter(is_silent).map(Role::name).collect();
+    if row.delivered.is_none() || silent.is_empty() {
+        return;
+    }
+    let hint = match row.decision.action.as_str() {
+        "stop" => "; see whether they train on (`control.escalate` does more than to tell them)",
+        _ => "",
+    };
+    say(format!("            not acknowledged by {}{hint}", silent.join(", ")));
 }
 
 /// One line, however many they are: the last error is that of all as a rule.

@@ -3,7 +3,7 @@
 //! The history is for processes of one machine: SQLite's log has an index in their shared memory, which no network file
 //! system shares. So a run says beside it, in a file that appears whole, what must be the same for all tables.
 
-use super::{History, HistoryError};
+use super::{History, HistoryError, setting};
 use crate::evaluation::Variables;
 use crate::files::{read_small, write_atomically};
 use serde::{Deserialize, Serialize};
@@ -64,18 +64,11 @@ impl Begun {
         state: &Path,
         facts: &[(&'static str, String)],
     ) -> Result<(), HistoryError> {
-        for (name, wanted) in facts {
-            let found = self.facts.get(*name).filter(|found| *found != wanted);
-            if let Some(found) = found {
-                return Err(HistoryError::Mixed {
-                    path: History::file(state),
-                    what: (*name).to_owned(),
-                    found: found.clone(),
-                    wanted: wanted.clone(),
-                });
-            }
-        }
-        Ok(())
+        let history = History::file(state);
+        facts.iter().try_for_each(|(name, wanted)| {
+            let found = self.facts.get(*name).map(String::as_str);
+            setting::compare(&history, name, found, wanted)
+        })
     }
 }
 

@@ -1,5 +1,29 @@
 //! Settings that a run was begun with, as a person wrote them.
 
+use super::HistoryError;
+use std::path::Path;
+
+/// Refuses a value other than the one that the run of this history was begun with, if there is one.
+///
+/// # Errors
+/// A different value.
+pub(super) fn compare(
+    path: &Path,
+    what: &str,
+    found: Option<&str>,
+    wanted: &str,
+) -> Result<(), HistoryError> {
+    match found.filter(|found| *found != wanted) {
+        None => Ok(()),
+        Some(found) => Err(HistoryError::Mixed {
+            path: path.to_owned(),
+            what: what.to_owned(),
+            found: found.to_owned(),
+            wanted: wanted.to_owned(),
+        }),
+    }
+}
+
 /// Where the setting stands, in parentheses; nothing for what nobody writes.
 pub(super) fn place(fact: &str) -> String {
     let place = match fact {

@@ -3,7 +3,7 @@
 use super::notification::insert_notifications;
 use super::row::{CheckpointRow, DeliveryRow, Evidence, PairRecord, PairRow};
 use super::schema::MIGRATIONS;
-use super::{HistoryError, NotificationRow};
+use super::{HistoryError, NotificationRow, setting};
 use crate::convergence::Samples;
 use crate::policy::Notice;
 use crate::role::Role;
@@ -160,15 +160,7 @@ impl History {
     /// # Errors
     /// A different value, and SQLite's.
     pub fn compare_fact(&self, name: &str, value: &str) -> Result<()> {
-        match self.fact(name)?.filter(|found| found != value) {
-            None => Ok(()),
-            Some(found) => Err(HistoryError::Mixed {
-                path: self.path.clone(),
-                what: name.to_owned(),
-                found,
-                wanted: value.to_owned(),
-            }),
-        }
+        setting::compare(&self.path, name, self.fact(name)?.as_deref(), value)
     }
 
     /// Forgets all facts of a run that has no pair yet, but how webhooks know it.
