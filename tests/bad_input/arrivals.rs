@@ -110,6 +110,13 @@ fn a_port_that_another_process_has_may_be_free_later() {
     let listen = format!("telemetry: {{listen: '{address}'}}\ncompute:");
     bench.configure(&[("compute:", &listen)]);
     bench.follow().finish().expect(75, &["`telemetry.listen`", &address, "choose another port"]);
+    let doctor = bench.command(&["doctor", "-c", "run.yaml"]);
+    doctor.expect(75, &[]);
+    assert_says(&doctor.out, &[&format!("BAD   telemetry: {address}: "), "`telemetry.listen`"]);
+    drop(other);
+    let doctor = bench.command(&["doctor", "-c", "run.yaml"]);
+    doctor.expect(0, &[]);
+    assert_says(&doctor.out, &[&format!("ok    telemetry: {address} can be listened on")]);
 }
 
 #[test]

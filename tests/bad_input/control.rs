@@ -99,6 +99,10 @@ fn two_runs_cannot_deliver_to_one_control_directory() {
     bench.configure(&[("state: state", "state: other")]);
     let pid = format!("(process {})", first.pid());
     bench.once().expect(75, &["control directory `", "is held by another convergd", &pid]);
+    let held = format!("is held by the run of process {}", first.pid());
+    let doctor = bench.command(&["doctor", "-c", "run.yaml"]);
+    doctor.expect(75, &[]);
+    assert_says(&doctor.out, &["BAD   control: `", &held]);
     // One that tells nobody may look on.
     let mut dry = bench.start(&["run", "--dry-run", "-c", "run.yaml"]);
     dry.says("started");

@@ -1,6 +1,6 @@
 //! State directories that cannot be used.
 
-use crate::bench::{Bench, eventually};
+use crate::bench::{Bench, assert_says, eventually};
 
 #[test]
 fn a_state_directory_that_cannot_be_made_is_refused() {
@@ -41,6 +41,10 @@ fn a_second_instance_is_refused_and_the_first_goes_on() {
         finished.expect(75, &[bench.path("state").to_str().unwrap(), &holder, "another `state`"]);
     }
     assert!(first.is_alive());
+    let held = format!("is held by the run of process {}; another ends with 75", first.pid());
+    let doctor = bench.command(&["doctor", "-c", "run.yaml"]);
+    doctor.expect(0, &[]);
+    assert_says(&doctor.out, &["warn  state: `", &held]);
     bench.add_step("target", 1);
     bench.add_step("baseline", 1);
     eventually("the first evaluates", || bench.pairs().len() == 1);

@@ -7,8 +7,10 @@ use crate::checkpoint::fingerprint::Fingerprints;
 use crate::checkpoint::scan::{Candidate, Listing, scan};
 use crate::checkpoint::{Settings, foreign, left_out, notifier};
 use crate::config::Config;
+use crate::history::{Holder, StateLock};
 use clap::Args;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -146,6 +148,42 @@ impl Findings {
         networks.fit(config, newest, self);
         self.writable("state", &config.state);
         self.writable("control", &config.control.directory);
+        self.free(config);
+    }
+
+    /// What only one run can have at a time.
+    fn free(&mut self, config: &Config) {
+        if let Some(Holder::Process(holder)) = StateLock::holder(&config.state) {
+            // So are the control directory and the port, by the same run.
+            let state = config.state.display();
+            return self.warn(
+                "state",
+                &format!("`{state}` is held by the run of process {holder}; another ends with 75"),
+            );
+        }
+        if let Some(Holder::Process(holder)) = StateLock::holder(&config.control.directory) {
+            let directory = config.control.directory.display();
+            self.bad(
+                "control",
+                &format!(
+                    "`{directory}` is held by the run of process {holder}, which has another state; give a directory of its own, or end that run"
+                ),
+                Exit::Later,
+            );
+        }
+        let Some(address) = config.listen else { return };
+        match TcpListener::bind(address) {
+            Ok(_) => self.good("telemetry", &format!("{address} can be listened on")),
+            Err(error) => {
+                let (what, exit) = match error.kind() {
+                    ErrorKind::AddrInUse => {
+                        ("; another `telemetry.listen`, or end what has it", Exit::Later)
+                    }
+                    _ => ("; see `telemetry.listen`", Exit::Usage),
+                };
+                self.bad("telemetry", &format!("{address}: {error}{what}"), exit);
+            }
+        }
     }
 
     /// What `run` would find in a directory that is there, and say of it.

@@ -33,8 +33,14 @@ impl Check {
             Some(share) if share > 1.0 && share.is_finite() => {
                 // 101 % is a little more than 1, and nobody means 1 %.
                 let percent = if (2.0..=100.0).contains(&share) { share } else { 50.0 };
-                let message =
-                    format!("is {share}, but must lie above 0, at most 1, such as `{percent}%`");
+                // It may have been written either way.
+                let also = match share < 2.0 {
+                    true => format!(" (`{}%`)", (1e6 * share).round() / 1e4),
+                    false => String::new(),
+                };
+                let message = format!(
+                    "is {share}{also}, but must lie above 0, at most 1, such as `{percent}%`"
+                );
                 self.checked.report("compute.memory", message);
                 None
             }
@@ -65,8 +71,9 @@ impl Check {
         };
         let at = "compute.devices";
         if device.is_some() {
-            let message = "stands beside `device`; take the one or the other";
-            self.checked.report(at, message);
+            // Not at `devices`, so that a mistake in one of them is said too.
+            let message = "stands beside `devices`; take the one or the other";
+            self.checked.report("compute.device", message);
         }
         if devices.is_empty() || devices.len() > MOST_DEVICES {
             let count = devices.len();

@@ -44,9 +44,9 @@ fn what_is_no_device_share_or_priority_is_refused_at_its_place() {
         ),
         ("{devices: ['cuda:0', cuda]}", &["compute.devices[1]: is `cuda`", "there already"]),
         ("{devices: [auto, auto]}", &["compute.devices[0]: is `auto` among several"]),
-        ("{device: cpu, devices: [cpu]}", &["compute.devices: stands beside `device`"]),
+        ("{device: cpu, devices: [cpu]}", &["compute.device: stands beside `devices`"]),
         ("{memory: 0}", &["compute.memory: is 0", "above 0, at most 1"]),
-        ("{memory: 120%}", &["compute.memory: is 1.2", "at most 1"]),
+        ("{memory: 120%}", &["compute.memory: is 1.2 (`120%`)", "at most 1"]),
         ("{memory: 50}", &["compute.memory: is 50", "such as `50%`"]),
         ("{nice: -5}", &["compute.nice: ", "-5", "expected a whole number of 0 or more"]),
         ("{devices: cpu}", &["compute.devices: ", "\"cpu\"", "expected a list"]),
@@ -61,4 +61,6 @@ fn what_is_no_device_share_or_priority_is_refused_at_its_place() {
             assert!(found[0].contains(part), "{compute}: {found:#?} lacks `{part}`");
         }
     }
+    let both = lines(&with("{device: cpu, devices: [cpu, tpu]}"));
+    assert_eq!(both.len(), 2, "{both:#?}");
 }
