@@ -8,7 +8,8 @@
 use crate::checkpoint::{Census, Checkpoint, LeftOut, Pairs, fixed};
 use crate::config::Config;
 use crate::daemon::{MOST_TRIES, RETRY, find_fixed, has_begun};
-use crate::evaluation::{ValueCache, Variables, cache};
+use crate::evaluation::cache::{self, NotKept};
+use crate::evaluation::{ValueCache, Variables};
 use crate::history::{Begun, History, HistoryError};
 use crate::network::{Evaluator, NetworkError, Source, memory};
 use crate::role::Role;
@@ -107,12 +108,25 @@ pub enum BackfillError {
     /// A cache that would let go of what was put into it.
     #[error(
         "the value tables of {checkpoints} checkpoints take {needed} bytes, and `cache.size` is {size}, a sixteenth of which \
-         stays free: a run would let some go before it has read them; raise it, or take fewer with `--steps`"
+         stays free: a run would let some go before it has read them; raise it"
     )]
     NoRoom {
         /// How many are wanted, in all shards.
         checkpoints: usize,
         /// Bytes of their tables, at least.
+        needed: u64,
+        /// Bytes that the cache may take.
+        size: u64,
+    },
+    /// A cache that is full of others.
+    #[error(
+        "the value tables that are there take {there} bytes, the next one {needed}, and `cache.size` is {size}, a sixteenth of \
+         which stays free: a run would let some go before it has read them; raise it"
+    )]
+    Full {
+        /// Bytes of those that are there.
+        there: u64,
+        /// Bytes of the one that was not kept, at least.
         needed: u64,
         /// Bytes that the cache may take.
         size: u64,
@@ -167,7 +181,7 @@ pub struct Backfill {
     checkpoints: Vec<Checkpoint>,
     /// Their number in all shards.
     wanted_of_all: usize,
-    /// Those that are not complete or fit no program.
+    /// Those of the shard that are not complete or fit no program.
     left_out: Vec<LeftOut>,
 }
 
@@ -236,6 +250,10 @@ impl Backfill {
         let checkpoints = checkpoints.into_iter().enumerate();
         let checkpoints = checkpoints.filter(|(index, _)| of_shard(*index));
         let checkpoints = checkpoints.map(|(_, checkpoint)| checkpoint).collect();
+        left_out.retain(|of| of.step.is_none_or(|step| wanted.steps.contains(&step)));
+        left_out.sort_by(|a, b| a.path.cmp(&b.path));
+        let left_out = left_out.into_iter().enumerate();
+        let left_out = left_out.filter(|(index, _)| of_shard(*index)).map(|(_, of)| of).collect();
         Ok(Self {
             evaluator,
             config: config.clone(),
@@ -251,7 +269,7 @@ impl Backfill {
         self.checkpoints.len()
     }
 
-    /// Those that are not complete or fit no program.
+    /// Those of the steps that are not complete or fit no program; of several shards each tells of its own.
     pub fn left_out(&self) -> &[LeftOut] {
         &self.left_out
     }
@@ -286,10 +304,15 @@ impl Backfill {
             let what = format!("`{}` was changed or removed meanwhile", checkpoint.path.display());
             return Ok(Outcome::Refused(what));
         }
-        if evaluated.rows > 0 && !evaluated.cached.is_kept {
-            return Err(BackfillError::Unwritable {
-                directory: self.config.values(),
-                reason: evaluated.unkept.unwrap_or_default(),
+        if let Some(unkept) = evaluated.unkept {
+            let directory = self.config.values();
+            return Err(match unkept {
+                NotKept::Full => BackfillError::Full {
+                    there: cache::usage(&directory).map_or(0, |usage| usage.bytes),
+                    needed: evaluated.values.bytes(),
+                    size: self.config.cache_size,
+                },
+                NotKept::System(reason) => BackfillError::Unwritable { directory, reason },
             });
         }
         // Only now it is known how many logits there are.

@@ -73,6 +73,13 @@ pub struct Options {
     pub dry_run: bool,
 }
 
+impl Options {
+    /// Whether a stop ends the run at once.
+    fn awaits_nobody(self) -> bool {
+        self.once || self.dry_run
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
@@ -238,13 +245,21 @@ fn attend(
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
     let earlier_stop = daemon.standing_stop()?;
-    if let Some(decision) = &earlier_stop
-        && daemon.is_settled()?
-    {
-        // Of a life that was killed while it let go of them.
-        if has_left(&daemon.history, &config.state)? {
-            daemon.recover_pins()?;
-            daemon.release(Some(&End::Stopped(Box::new(decision.clone()))))?;
+    if earlier_stop.is_some() && !options.awaits_nobody() {
+        daemon.recall_climb()?;
+    }
+    let is_settled = earlier_stop.is_some() && daemon.is_settled()?;
+    let has_left = is_settled && has_left(&daemon.history, &config.state)?;
+    // Of a life that was killed. Where nobody is waited for nothing is evaluated after a stop.
+    let is_over = is_settled && (options.awaits_nobody() || !has_left);
+    if let Some(decision) = earlier_stop.as_ref().filter(|_| is_over) {
+        if has_left {
+            let end = End::Stopped(Box::new(decision.clone()));
+            let released = daemon.recover_pins().and_then(|()| daemon.release(Some(&end)));
+            if daemon.is_interrupted {
+                return Ok(daemon.interrupted());
+            }
+            released?;
         }
         tracing::warn!(
             decision = decision.id,
@@ -264,6 +279,8 @@ fn attend(
     failpoint::reach("pins-recovered");
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
     let stage = match earlier_stop {
+        // The last checkpoints, of which a kill came in between.
+        Some(decision) if is_settled => Stage::drain(End::Stopped(Box::new(decision)), config),
         Some(decision) => daemon.await_answers(decision),
         None if options.once => Stage::drain(End::Done, config),
         None => Stage::Following,
@@ -659,7 +676,7 @@ impl<'a> Daemon<'a> {
                     watchers.rescan();
                 }
                 // Nobody is told, so there is nobody to wait for.
-                if decision.action == "stop" && (self.options.once || self.options.dry_run) {
+                if decision.action == "stop" && self.options.awaits_nobody() {
                     return Ok(End::Stopped(Box::new(decision)));
                 }
                 stage = self.stage_after(stage, decision);
@@ -678,7 +695,7 @@ impl<'a> Daemon<'a> {
                 // The last checkpoints of the stopped trainings complete the record.
                 Stage::Stopping(decision, _) if self.is_answered()? => {
                     tracing::info!(
-                        "the trainings have answered; what they saved before they stopped is evaluated"
+                        "the trainings have answered or ended; what they saved before is evaluated"
                     );
                     watchers.rescan();
                     stage = Stage::drain(End::Stopped(decision.clone()), self.config);
@@ -692,7 +709,7 @@ impl<'a> Daemon<'a> {
     fn await_answers(&self, decision: Decision) -> Stage {
         let patience = self.longest_wait();
         tracing::info!(
-            "waiting {patience:?} (`control.acknowledge` or the ladder) for the trainings to answer"
+            "waiting for the trainings to answer, up to {patience:?} (`control.acknowledge`, or what the ladder takes)"
         );
         Stage::Stopping(Box::new(decision), Instant::now())
     }
@@ -731,8 +748,7 @@ impl<'a> Daemon<'a> {
                 // What has not been delivered cannot be acknowledged; it is tried again.
                 let is_over = self.has_waited(*since) && self.is_delivered()?;
                 if is_over && !self.is_answered()? {
-                    let missing: Vec<_> = self.unanswered()?.into_iter().map(Role::name).collect();
-                    let missing = missing.join(", ");
+                    let missing = self.name_silent()?;
                     tracing::warn!(
                         "the stop was not acknowledged in time by: {missing}; see whether they train on, and end them, or have \
                          `control.escalate` do so"

@@ -76,7 +76,9 @@ fn of_backfill(error: &BackfillError) -> Exit {
     match error {
         BackfillError::History(error) => cli::of_history(error),
         BackfillError::Network(error) => of_network(error),
-        BackfillError::NoRoom { .. } | BackfillError::NoStep { .. } => Exit::Usage,
+        BackfillError::NoRoom { .. }
+        | BackfillError::Full { .. }
+        | BackfillError::NoStep { .. } => Exit::Usage,
         // There may be room a little later.
         BackfillError::Unwritable { .. } => Exit::Internal,
         BackfillError::Directory { .. }

@@ -152,6 +152,15 @@ impl Daemon<'_> {
         Ok(self.config.trainings().filter(is_silent).collect())
     }
 
+    /// Their names, for people.
+    pub(super) fn name_silent(&self) -> Result<String> {
+        let name = |role: Role| match self.is_gone(role) {
+            Some(true) => format!("{role} (its process has ended)"),
+            _ => role.to_string(),
+        };
+        Ok(self.unanswered()?.into_iter().map(name).collect::<Vec<_>>().join(", "))
+    }
+
     pub(super) fn is_delivered(&self) -> Result<bool> {
         let last = self.history.last_decision()?;
         Ok(last.is_none_or(|row| row.delivered.is_some()))
@@ -159,7 +168,6 @@ impl Daemon<'_> {
 
     /// Whether an earlier stop has nothing left to wait for.
     pub(super) fn is_settled(&self) -> Result<bool> {
-        let alone = self.options.once || self.options.dry_run;
-        Ok(alone || (self.is_delivered()? && self.is_answered()?))
+        Ok(self.options.awaits_nobody() || (self.is_delivered()? && self.is_answered()?))
     }
 }

@@ -123,11 +123,10 @@ impl Daemon<'_> {
             tracing::warn!(decision = decision.id, "the stop is not delivered yet");
             return Ok(None);
         }
-        let silent: Vec<_> = self.unanswered()?.into_iter().map(Role::name).collect();
+        let silent = self.name_silent()?;
         tracing::warn!(
             decision = decision.id,
-            "ended; the stop stands in the control directory, and has not been acknowledged by: {}, for which the next start waits",
-            silent.join(", ")
+            "ended; the stop stands in the control directory, and has not been acknowledged by: {silent}, for which the next start waits"
         );
         Ok(Some(decision))
     }

@@ -36,6 +36,22 @@ pub fn names(devices: &[Device]) -> String {
     devices.iter().map(Device::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// How libtorch begins what the driver or a library of a GPU tells it, whatever was asked of them.
+const FAILURES: [&str; 7] = [
+    "CUDA error",
+    "CUDA driver",
+    "CUDA unknown error",
+    "NVIDIA driver",
+    "cuDNN error",
+    "CUDNN_STATUS",
+    "CUBLAS_STATUS",
+];
+
+/// Whether libtorch says that a device has failed, and not what it was given.
+pub(super) fn is_failure(message: &str) -> bool {
+    FAILURES.iter().any(|text| message.contains(text))
+}
+
 /// Finds the device that is asked for.
 ///
 /// # Errors
@@ -115,5 +131,25 @@ mod tests {
         assert!(matches!(error, NetworkError::Device(_)));
         let text = error.to_string();
         assert!(text.contains(&format!("cuda:{missing}")) && text.contains("auto"), "{text}");
+    }
+
+    #[test]
+    fn a_driver_that_fails_is_not_taken_for_a_program_that_does() {
+        for message in [
+            "CUDA error: an illegal memory access was encountered",
+            "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(...)`",
+            "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR",
+            "CUDA driver version is insufficient for CUDA runtime version",
+            "Found no NVIDIA driver on your system.",
+        ] {
+            assert!(is_failure(message), "{message}");
+        }
+        for message in [
+            "The size of tensor a (3) must match the size of tensor b (4)",
+            "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!",
+            "mat1 and mat2 shapes cannot be multiplied (1x8 and 4x2)",
+        ] {
+            assert!(!is_failure(message), "{message}");
+        }
     }
 }

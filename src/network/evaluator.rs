@@ -9,7 +9,7 @@ use super::networks::{About, Question};
 use super::values::Values;
 use super::worker::{Counters, Event, Starting, Work, Worker};
 use super::{Device, NetworkError, Source};
-use crate::evaluation::cache::Found;
+use crate::evaluation::cache::{Found, NotKept};
 use crate::evaluation::precision::REFERENCE_SAMPLES;
 use crate::evaluation::{Cached, Precision, ProbeValues, Settings, ValueCache, Variables};
 use crate::priority;
@@ -33,7 +33,7 @@ pub struct Evaluated {
     /// What became of it in the cache.
     pub cached: Cached,
     /// Why its values are not there.
-    pub unkept: Option<String>,
+    pub unkept: Option<NotKept>,
 }
 
 /// What the thread is asked; every question has its one answer.
@@ -95,13 +95,13 @@ impl Evaluator {
         let finished: Vec<_> = starting?.into_iter().map(Starting::finish).collect();
         let is_one_there = finished.iter().any(Result::is_ok);
         let mut workers = Vec::new();
-        for worker in finished {
+        for (worker, device) in finished.into_iter().zip(&settings.devices) {
             match worker {
                 Ok(worker) => workers.push(worker),
-                // It is not for the program or the probe, which the others have too; what lacks memory may have it later.
+                // It is not for the program or the probe, which the others have too.
                 Err(error) if is_one_there && !wants_all && error.is_of_device() => {
                     tracing::error!(
-                        "a device cannot be used and is left out until the next start, the others take its samples: {error}"
+                        %device, "a device cannot be used and is left out until the next start, the others take its samples: {error}"
                     )
                 }
                 Err(error) => return Err(error),
@@ -308,8 +308,11 @@ impl Evaluation {
         let values = self.values(question)?;
         let kept = self.cache.keep(&key, &file, &values);
         self.say_uncached(kept.as_ref().err());
-        let unkept = kept.as_ref().err().map(ToString::to_string);
-        let (is_kept, evicted) = (kept.is_ok(), kept.unwrap_or(0));
+        let (evicted, unkept) = match kept {
+            Ok(evicted) => (evicted, None),
+            Err(error) => (0, Some(error)),
+        };
+        let is_kept = unkept.is_none();
         let cached = Cached { lookup, is_kept, evicted, bytes: self.cache.bytes() };
         let tables = values.values.iter().chain(&values.reference);
         let rows = tables.map(|table| table.len() as u64).sum();
@@ -468,9 +471,11 @@ impl Evaluation {
     }
 
     /// The cache saves work; without it the run goes on. Said once, and when it works again.
-    fn say_uncached(&mut self, error: Option<&std::io::Error>) {
+    fn say_uncached(&mut self, error: Option<&NotKept>) {
         let was_uncached = std::mem::replace(&mut self.was_uncached, error.is_some());
         match error {
+            // Whoever fills it ends there, and says so.
+            Some(NotKept::Full) => {}
             Some(error) if !was_uncached => {
                 tracing::warn!(%error, "value tables cannot be cached; the run goes on without");
             }

@@ -128,9 +128,9 @@ impl NetworkError {
         matches!(self, Self::Torch { .. } | Self::Died) && !self.lacks_memory()
     }
 
-    /// Whether a device is not there, or has failed.
+    /// Whether a device is not there, has failed or has not enough memory, and another may do.
     pub(crate) fn is_of_device(&self) -> bool {
-        matches!(self, Self::Device(_)) || self.is_failure()
+        matches!(self, Self::Device(_)) || self.is_failure() || self.lacks_memory()
     }
 
     /// Whether there was not enough memory, which may pass.

@@ -71,6 +71,10 @@ impl Networks {
         if failpoint::fails("device-start") {
             return Err(NetworkError::Device(format!("{device}: a test lets it fail")));
         }
+        if failpoint::fails("memory-start") {
+            let message = "out of memory, in a test".to_owned();
+            return Err(NetworkError::Memory { device: device.to_string(), message });
+        }
         precision::check(settings.precision, device)?;
         precision::use_float32(device.0)?;
         let probe = Probe::read(&settings.probe, settings.samples)?;

@@ -1,12 +1,13 @@
 //! A TorchScript program: `features` up to the split layer, `head` from there to the logits.
 
 use super::placement::Placement;
-use super::{Context, Device, NetworkError, Probe, first_lines, memory};
+use super::{Context, Device, NetworkError, Probe, device, first_lines, memory};
+use crate::failpoint;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tch::{CModule, IValue, Tensor};
+use tch::{CModule, IValue, TchError, Tensor};
 
 /// What to try where a file is no program.
 const WRITE_IT: &str = "write it with `convergd.export_program`";
@@ -52,14 +53,20 @@ impl Program {
         let refuse = |message: String| NetworkError::Program { path: path.to_owned(), message };
         let bytes = std::fs::read(path)
             .map_err(|error| refuse(format!("cannot be read: {error}; {WRITE_IT}")))?;
-        let mut module =
-            CModule::load_data_on_device(&mut bytes.as_slice(), device.0).map_err(|error| {
-                let said = first_lines(&error);
-                match memory::is_exhausted(&said) {
-                    true => NetworkError::Memory { device: device.to_string(), message: said },
-                    false => refuse(format!("is no complete TorchScript file: {said}; {WRITE_IT}")),
-                }
-            })?;
+        let mut module = load(&bytes, device).map_err(|error| {
+            let said = first_lines(&error);
+            if memory::is_exhausted(&said) {
+                return NetworkError::Memory { device: device.to_string(), message: said };
+            }
+            // What can be loaded without the device is not to blame.
+            match CModule::load_data(&mut bytes.as_slice()) {
+                Ok(_) => NetworkError::Torch {
+                    context: format!("{device} does not take program `{}`", path.display()),
+                    message: said,
+                },
+                Err(_) => refuse(format!("is no complete TorchScript file: {said}; {WRITE_IT}")),
+            }
+        })?;
         module.set_eval();
         let meta = read_meta(&module).map_err(&refuse)?;
         check_settled(&meta, path, device).map_err(&refuse)?;
@@ -118,7 +125,11 @@ impl Program {
     }
 
     fn fails_on(&self, sample: &[Tensor], error: NetworkError) -> NetworkError {
-        if error.lacks_memory() {
+        let is_of_device = match &error {
+            NetworkError::Torch { message, .. } => device::is_failure(message),
+            _ => false,
+        };
+        if error.lacks_memory() || is_of_device {
             return error;
         }
         let reason = match error {
@@ -196,6 +207,13 @@ impl Program {
     pub fn digest(&self) -> blake3::Hash {
         self.digest
     }
+}
+
+fn load(mut bytes: &[u8], device: Device) -> Result<CModule, TchError> {
+    if failpoint::fails("device-load") {
+        return Err(TchError::Torch("CUDA error: a test lets it fail".to_owned()));
+    }
+    CModule::load_data_on_device(&mut bytes, device.0)
 }
 
 fn is_missing(error: &NetworkError, method: &str) -> bool {

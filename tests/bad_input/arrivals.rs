@@ -65,9 +65,30 @@ fn what_is_there_is_not_done_where_the_end_is_asked_for_before_all_is_evaluated(
     assert_eq!(steps(&bench), ["1", "2"]);
 }
 
+/// The kernel drops signals to the first process of a container that has no handler for them yet.
+#[test]
+fn a_signal_that_comes_while_the_first_process_starts_waits_for_its_handler() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    for (arguments, code) in [(&["run", "-c", "run.yaml"], 0), (&["values", "-c", "run.yaml"], 143)]
+    {
+        let Some(running) = bench.start_as_first(arguments) else { return };
+        // It has become the program with libtorch, which is loaded now.
+        let mut first = None;
+        eventually("it is started", || {
+            first = running.child_named("convergd-torch");
+            first.is_some()
+        });
+        let first = first.and_then(rustix::process::Pid::from_raw).unwrap();
+        rustix::process::kill_process(first, rustix::process::Signal::TERM).unwrap();
+        running.finish().expect(code, &[]);
+        assert!(bench.pairs().is_empty());
+    }
+}
+
 #[test]
 fn a_stopped_run_leaves_nothing_that_waits_however_it_ends() {
-    for is_killed in [false, true] {
+    // Asked to end it lets go of what waits, killed it goes on there; what takes what is there evaluates nothing after a stop.
+    for (is_killed, next) in [(false, "follow"), (true, "follow"), (true, "once")] {
         let Some(bench) = slow() else { return };
         bench.configure(&[("step: 100", "step: 1")]);
         let mut running = bench.follow();
@@ -92,11 +113,22 @@ fn a_stopped_run_leaves_nothing_that_waits_however_it_ends() {
                 bench.assert_no_pins();
             }
         }
-        bench.once().expect(10, &["nothing is left to do"]);
-        // One more may have been at work.
-        assert!(steps(&bench).len() <= 2);
+        let (goes_on, over) = (is_killed && next == "follow", "nothing is left to do");
+        let finished = match next {
+            "follow" => bench.follow().finish(),
+            _ => bench.once(),
+        };
+        finished.expect(10, &[if goes_on { "early-stopped" } else { over }]);
         let skipped = "SELECT DISTINCT reason FROM checkpoint WHERE outcome = 'skipped'";
-        assert_eq!(bench.rows(skipped), [["the run was stopped before it"]]);
+        if goes_on {
+            assert_eq!(steps(&bench), ["1", "2", "3"]);
+            assert!(bench.rows(skipped).is_empty());
+            bench.follow().finish().expect(10, &[over]);
+        } else {
+            // One more may have been at work.
+            assert!(steps(&bench).len() <= 2);
+            assert_eq!(bench.rows(skipped), [["the run was stopped before it"]]);
+        }
         assert_eq!(waiting(), 0);
         bench.assert_no_pins();
     }

@@ -122,6 +122,22 @@ impl Bench {
         Some(Running::start(command.current_dir(self.root.path()), self.root.path()))
     }
 
+    /// The same as the first process of a container, below another that ends with its code; nothing where that cannot be
+    /// arranged.
+    pub(crate) fn start_as_first(&self, arguments: &[&str]) -> Option<Running> {
+        let isolated = ["-Urpf", "--kill-child"];
+        let can = Command::new("unshare").args(isolated).arg("true").output();
+        if !can.is_ok_and(|output| output.status.success()) {
+            eprintln!("skipped: `unshare -Urpf` cannot make a process the first one here");
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        command.args(isolated);
+        command.arg(env!("CARGO_BIN_EXE_convergd")).args(arguments);
+        command.env("OMP_WAIT_POLICY", "PASSIVE").env_remove("RUST_LOG");
+        Some(Running::start(command.current_dir(self.root.path()), self.root.path()))
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Finished {
         self.start(arguments).finish()
     }

@@ -52,16 +52,19 @@ fn steps_with_nothing_but_bad_checkpoints_name_them() {
 fn a_bad_checkpoint_fails_no_shard_that_has_nothing_to_do_with_it() {
     let Some(bench) = Bench::with_steps(&[1]) else { return };
     bench.put("checkpoints/truncated.safetensors", "target/step-00000002.safetensors");
-    let mut made = 0;
+    let (mut made, mut left_out) = (0, 0);
     for shard in 0..8 {
         let finished = values(&bench, &["--shard", &format!("{shard}/8")]);
-        let [evaluated, found, _] = counts(finished.expect(0, &[]));
+        let [evaluated, found, refused] = counts(finished.expect(0, &[]));
         assert_eq!(found, 0);
+        left_out += refused;
         // Those of other shards are no strangers.
         assert!(!finished.err.contains("are not of this checkpoint"), "{}", finished.err);
         made += evaluated;
     }
-    assert_eq!(made, 2, "each in one shard");
+    assert_eq!((made, left_out), (2, 1), "each in one shard");
+    let other_steps = values(&bench, &["--steps", "1..1"]);
+    assert_eq!(counts(other_steps.expect(0, &[])), [0, 2, 0]);
 }
 
 #[test]
@@ -130,6 +133,18 @@ fn a_cache_that_is_too_small_or_cannot_be_written_is_told() {
     bench.configure(&[("compute:", "cache: {size: 5KiB}\ncompute:")]);
     values(&bench, &[]).expect(64, &["of 6 checkpoints take 5472 bytes", "`cache.size` is 5120"]);
     assert_eq!(std::fs::read_dir(bench.path("state/values")).unwrap().count(), 1);
+    std::fs::remove_dir_all(bench.path("state")).unwrap();
+    // Nor does it get there step by step: with their heads the tables of two steps fill it.
+    bench.configure(&[("compute:", "cache: {size: 6KiB}\ncompute:")]);
+    let of_step = |step: u64| values(&bench, &["--steps", &format!("{step}..{step}")]);
+    of_step(1).expect(0, &[]);
+    of_step(2);
+    let full = ["tables that are there take ", "`cache.size` is 6144", "raise it"];
+    of_step(3).expect(64, &full);
+    let tables = std::fs::read_dir(bench.path("state/values")).unwrap();
+    let bytes: u64 = tables.map(|table| table.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes <= 6144 - 6144 / 16, "{bytes}");
+    assert_eq!(counts(&of_step(1)), [0, 2, 0]);
     std::fs::remove_dir_all(bench.path("state")).unwrap();
     bench.configure(&[]);
     // A file where the directory should be.

@@ -96,6 +96,14 @@ impl Running {
         }
     }
 
+    /// Its child, once that is of this name.
+    pub(crate) fn child_named(&self, name: &str) -> Option<i32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.pid());
+        let child = std::fs::read_to_string(children).ok()?.split(' ').next()?.trim().to_owned();
+        let is_it = std::fs::read_to_string(format!("/proc/{child}/comm")).ok()?.trim() == name;
+        is_it.then(|| child.parse().ok()).flatten()
+    }
+
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
         let pid = rustix::process::Pid::from_child(&self.child);

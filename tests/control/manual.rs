@@ -141,7 +141,10 @@ fn a_manual_stop_climbs_the_ladder_as_any_other() {
     assert_says(&status.expect(0, &[]).out, &[said]);
     std::fs::write(bench.path("control/done-target"), "{}").unwrap();
     let status = bench.command(&["status", "-c", "run.yaml"]);
-    assert_says(&status.expect(0, &[]).out, &["not acknowledged by baseline; see"]);
+    assert_says(
+        &status.expect(0, &[]).out,
+        &["not acknowledged by baseline: nobody has read the control"],
+    );
 }
 
 #[test]

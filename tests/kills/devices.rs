@@ -8,6 +8,12 @@ use crate::tables::tables;
 const LISTEN: (&str, &str) = ("compute:", "telemetry: {listen: '127.0.0.1:0'}\ncompute:");
 const SEVERAL: (&str, &str) = ("{device: cpu}", "{devices: [cpu, cpu, cpu], batch: 8}");
 const STEPS: [u64; 2] = [1, 2];
+/// How a device cannot be used at a start: it is not there, its driver refuses, it is full; and what is said.
+const LOST: [(&str, &str); 3] = [
+    ("device-start=1*return", "cpu: a test lets it fail"),
+    ("device-load=1*return", "CUDA error: a test lets it fail"),
+    ("memory-start=1*return", "out of memory, in a test"),
+];
 
 #[test]
 fn the_others_take_the_samples_of_a_device_that_fails() {
@@ -52,28 +58,33 @@ fn a_run_that_has_begun_goes_on_with_the_devices_that_are_left() {
     bench.configure(&[("{device: cpu}", "{device: cpu, batch: 8}")]);
     bench.command(&["run", "--once", "-c", "run.yaml"]).expect(0, &[]);
     let wanted = tables(&bench.path("state"));
-    bench.configure(&[SEVERAL, LISTEN, ("state: state", "state: other")]);
+    bench.configure(&[SEVERAL, ("state: state", "state: other")]);
     // At the first start a mistake is more likely.
-    let lost = "device-start=1*return";
-    start(&bench, &["run", "-c", "run.yaml"], lost).finish().expect(69, &["a test lets it fail"]);
-    let last = ["target", "baseline"].map(|network| {
-        let file = bench.path(&format!("{network}/step-{:08}.safetensors", STEPS[1]));
-        let away = bench.path(&format!("{network}-away"));
-        std::fs::rename(&file, &away).unwrap();
-        (file, away)
-    });
-    bench.command(&["run", "--once", "-c", "run.yaml"]).expect(0, &[]);
-    last.iter().for_each(|(file, away)| std::fs::rename(away, file).unwrap());
-    let mut daemon = start(&bench, &["run", "-c", "run.yaml"], lost);
-    let address = scrape::address(&mut daemon);
-    let metrics = scrape::await_value(address, "convergd_pairs_total", 1.0);
-    let value = |series: &str| scrape::value(&metrics, series);
-    assert_eq!(value("convergd_devices"), Some(2.0), "{metrics}");
-    assert_eq!(value("convergd_errors_total{stage=\"device\"}"), Some(1.0), "{metrics}");
-    daemon.terminate();
-    let said = ["a device cannot be used and is left out until the next start", "a test lets it"];
-    daemon.finish().expect(0, &said);
-    assert!(wanted == tables(&bench.path("other")), "the same tables, byte for byte");
+    for (lost, said) in LOST {
+        start(&bench, &["run", "-c", "run.yaml"], lost).finish().expect(69, &[said]);
+    }
+    for (state, (lost, said)) in ["one", "two", "three"].into_iter().zip(LOST) {
+        let state_line = format!("state: {state}");
+        bench.configure(&[SEVERAL, LISTEN, ("state: state", &state_line)]);
+        let last = ["target", "baseline"].map(|network| {
+            let file = bench.path(&format!("{network}/step-{:08}.safetensors", STEPS[1]));
+            let away = bench.path(&format!("{network}-away"));
+            std::fs::rename(&file, &away).unwrap();
+            (file, away)
+        });
+        bench.command(&["run", "--once", "-c", "run.yaml"]).expect(0, &[]);
+        last.iter().for_each(|(file, away)| std::fs::rename(away, file).unwrap());
+        let mut daemon = start(&bench, &["run", "-c", "run.yaml"], lost);
+        let address = scrape::address(&mut daemon);
+        let metrics = scrape::await_value(address, "convergd_pairs_total", 1.0);
+        let value = |series: &str| scrape::value(&metrics, series);
+        assert_eq!(value("convergd_devices"), Some(2.0), "{metrics}");
+        assert_eq!(value("convergd_errors_total{stage=\"device\"}"), Some(1.0), "{metrics}");
+        daemon.terminate();
+        let left_out = "a device cannot be used and is left out until the next start";
+        daemon.finish().expect(0, &[left_out, said]);
+        assert!(wanted == tables(&bench.path(state)), "{lost}: the same tables, byte for byte");
+    }
 }
 
 #[test]

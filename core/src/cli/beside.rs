@@ -1,7 +1,7 @@
 //! The commands that need libtorch are done by `convergd-torch`, which lies beside this program. It takes this
 //! process over, so signals, exit codes and the number of the process are those of one program.
 
-use super::{Exit, Torch, doctor, run, values};
+use super::{Exit, Torch, doctor, ending, run, values};
 use crate::config::Config;
 use crate::evaluation::DeviceChoice;
 use crate::extractor::{CpuExtractor, Extractor};
@@ -17,6 +17,8 @@ use std::process::Command;
 
 /// The program that has libtorch.
 const PROGRAM: &str = "convergd-torch";
+/// The number of the first process of a container.
+const FIRST: u32 = 1;
 /// Where the loader looks for libraries.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH";
 /// How the C library manages memory.
@@ -85,6 +87,10 @@ impl Beside {
             command.env(former, std::env::var_os(name).unwrap_or_default());
         }
         command.env(LIBRARY_PATH, all).env(TUNABLES, tunables(std::env::var_os(TUNABLES)));
+        if std::process::id() == FIRST {
+            // SAFETY: it changes the mask of this thread, and nothing else.
+            unsafe { command.pre_exec(ending::hold) };
+        }
         Err(NotFound::Start { source: command.exec(), program })
     }
 }

@@ -31,22 +31,34 @@ pub(super) fn describe(told: &Told) {
     }
 }
 
-/// Who has not answered the decision, the last one, and not ended since.
+/// Who has not answered the decision, the last one, nor told that he is at his end.
 pub(super) fn describe_silent(told: &Told, row: &DeliveryRow, config: &Config) {
+    if row.delivered.is_none() {
+        return;
+    }
     let control = Control::new(config.control.clone());
     let is_silent = |role: &Role| {
         let has_answered = told.acknowledged.iter().any(|(network, ..)| network == role.name());
         !has_answered && !control.is_done(*role)
     };
-    let silent: Vec<_> = config.trainings().filter(is_silent).map(Role::name).collect();
-    if row.delivered.is_none() || silent.is_empty() {
+    let is_gone = |role: &Role| control.process(*role)?.is_gone();
+    let silent = config.trainings().filter(is_silent);
+    let (gone, silent): (Vec<_>, Vec<_>) = silent.partition(|role| is_gone(role) == Some(true));
+    for role in gone {
+        say(format!("            not acknowledged by {role}, whose process has ended"));
+    }
+    if silent.is_empty() {
         return;
     }
+    // A client answers the first thing that it reads.
+    let is_polled = silent.iter().any(|role| control.acknowledgement(*role).is_some());
     let hint = match row.decision.action.as_str() {
+        _ if !is_polled => ": nobody has read the control directory there",
         "stop" => "; see whether they train on (`control.escalate` does more than to tell them)",
         _ => "",
     };
-    say(format!("            not acknowledged by {}{hint}", silent.join(", ")));
+    let names: Vec<_> = silent.into_iter().map(Role::name).collect();
+    say(format!("            not acknowledged by {}{hint}", names.join(", ")));
 }
 
 /// One line, however many they are: the last error is that of all as a rule.

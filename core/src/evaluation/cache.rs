@@ -32,6 +32,8 @@ const EXTENSION: &str = "safetensors";
 const CHECKSUM: &str = "blake3";
 /// A share of the bound: how far it may be exceeded unseen, and how much room is made at a time.
 const PART: u64 = 16;
+/// The same where nothing may go, so that what several write meanwhile must be seen.
+const SMALL_PART: u64 = 128;
 /// Nobody takes that long between making a file and locking it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
@@ -114,6 +116,23 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// Why values are not kept.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotKept {
+    /// Of those that are there none may go.
+    #[error("the cache is full")]
+    Full,
+    /// What the file system says.
+    #[error("{0}")]
+    System(String),
+}
+
+impl From<io::Error> for NotKept {
+    fn from(error: io::Error) -> Self {
+        Self::System(error.to_string())
+    }
+}
+
 impl ValueCache {
     /// A cache of at most `size` bytes; the directory is made with the first entry.
     pub fn new(directory: PathBuf, size: u64) -> Self {
@@ -122,7 +141,7 @@ impl ValueCache {
     }
 
     /// For who fills it before a run looks into it: none of the entries is held, which are more than a process may
-    /// have open files, and none goes for another, so `size` must be seen to beforehand.
+    /// have open files, and none goes for another. What a run would let go of before it has read it is not kept.
     #[must_use]
     pub fn filled_only(self) -> Self {
         Self { is_filled_only: true, ..self }
@@ -160,15 +179,18 @@ impl ValueCache {
     /// entries that had to go.
     ///
     /// # Errors
-    /// Whatever the file system says; nothing is kept then.
+    /// Whatever the file system says, and one that is full where none may go; nothing is kept then.
     pub fn keep(
         &mut self,
         key: &blake3::Hash,
         source: &Path,
         values: &ProbeValues,
-    ) -> io::Result<u64> {
+    ) -> Result<u64, NotKept> {
         let path = self.path(key);
         let bytes = encode(key, values)?;
+        if self.is_filled_only && !self.has_room_for(bytes.len() as u64)? {
+            return Err(NotKept::Full);
+        }
         let replacement = Replacement::beside(&path)?;
         // Nobody takes it for one that was left behind.
         let _ = flock(replacement.file(), FlockOperation::NonBlockingLockExclusive);
@@ -176,21 +198,27 @@ impl ValueCache {
         failpoint::reach("table-written");
         replacement.commit()?;
         failpoint::reach("table-kept");
+        self.written += bytes.len() as u64;
         if self.is_filled_only {
-            // What those that were killed have left.
-            if self.written == 0 {
-                sweep(&self.directory)?;
-            }
-            self.written += bytes.len() as u64;
             return Ok(0);
         }
-        self.written += bytes.len() as u64;
         if let Ok(file) = File::open(&path) {
             let _ = flock(&file, FlockOperation::NonBlockingLockShared);
             self.hold(path, source, file);
         }
         let is_seen = self.listed.is_some() && self.written < self.size / PART;
-        if is_seen && self.bytes() <= self.size { Ok(0) } else { self.make_room() }
+        if is_seen && self.bytes() <= self.size { Ok(0) } else { Ok(self.make_room()?) }
+    }
+
+    /// Whether an entry of so many bytes finds room beside all that are there, those that others have written meanwhile too.
+    fn has_room_for(&mut self, bytes: u64) -> io::Result<bool> {
+        let fits = |cache: &Self| cache.bytes().saturating_add(bytes) <= kept_bytes(cache.size);
+        if self.written == 0 || self.written >= self.size / SMALL_PART || !fits(self) {
+            // What those that were killed have left.
+            sweep(&self.directory)?;
+            (self.listed, self.written) = (Some(usage(&self.directory)?.bytes), 0);
+        }
+        Ok(fits(self))
     }
 
     fn path(&self, key: &blake3::Hash) -> PathBuf {

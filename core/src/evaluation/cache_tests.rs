@@ -105,6 +105,24 @@ fn the_least_recently_used_go_when_there_are_too_many() {
 }
 
 #[test]
+fn one_that_is_only_filled_lets_none_go_and_keeps_no_more_than_a_run_would_leave() {
+    let bench = Bench::new();
+    let mut fill = [0, 1].map(|_| bench.cache(5 * one()).filled_only());
+    // Of five, four may stay; each sees what the other has written.
+    for number in 0..6 {
+        let kept = fill[number % 2].keep(&key(number), Path::new("gone"), &values(0.0));
+        match number {
+            0..4 => assert_eq!(kept.expect("kept"), 0),
+            _ => assert!(matches!(kept, Err(NotKept::Full)), "{kept:?}"),
+        }
+    }
+    assert_eq!(bench.there(9), [0, 1, 2, 3]);
+    assert!(hit(&mut fill[0], 3).is_some());
+    assert_eq!(bench.fill(&mut bench.cache(5 * one()), 0), 0, "a run leaves all of them");
+    assert_eq!(bench.there(9), [0, 1, 2, 3]);
+}
+
+#[test]
 fn what_a_checkpoint_that_is_still_there_needs_is_never_evicted() {
     let bench = Bench::new();
     let mut cache = bench.cache(2 * one());

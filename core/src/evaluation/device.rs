@@ -16,6 +16,16 @@ pub enum DeviceChoice {
 #[error("write `auto`, `cpu`, `cuda` or `cuda:N`")]
 pub struct UnknownDevice;
 
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
 impl std::str::FromStr for DeviceChoice {
     type Err = UnknownDevice;
 

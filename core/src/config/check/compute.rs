@@ -29,17 +29,11 @@ impl Check {
         };
         let memory = file.memory.map(|file::Factor(share)| share);
         let memory = match memory {
-            // Of a hundred, as is said of shares.
+            // It may have been written either way.
             Some(share) if share > 1.0 && share.is_finite() => {
-                // 101 % is a little more than 1, and nobody means 1 %.
-                let percent = if (2.0..=100.0).contains(&share) { share } else { 50.0 };
-                // It may have been written either way.
-                let also = match share < 2.0 {
-                    true => format!(" (`{}%`)", (1e6 * share).round() / 1e4),
-                    false => String::new(),
-                };
+                let percent = (1e4 * share).round() / 1e2;
                 let message = format!(
-                    "is {share}{also}, but must lie above 0, at most 1, such as `{percent}%`"
+                    "is {share} (`{percent}%`), but must lie above 0, at most 1 (`100%`), such as `50%`"
                 );
                 self.checked.report("compute.memory", message);
                 None
