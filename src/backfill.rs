@@ -126,7 +126,7 @@ pub enum BackfillError {
     Full {
         /// Bytes of those that are there.
         there: u64,
-        /// Bytes of the one that was not kept, at least.
+        /// Bytes of the one that was not kept.
         needed: u64,
         /// Bytes that the cache may take.
         size: u64,
@@ -193,7 +193,7 @@ impl Backfill {
     pub fn plan(config: &Config, wanted: &Wanted) -> Result<Self> {
         let mut left_out = Vec::new();
         let [target, baseline, fixed] = checkpoints(config, &mut left_out)?;
-        let cache = ValueCache::new(config.values(), config.cache_size).filled_only();
+        let cache = ValueCache::new(config.values(), config.cache_size).filled_only(wanted.shards);
         let evaluator = Evaluator::start(config.network.clone(), cache)?;
         let begun = begun(config, &evaluator)?;
         let fixed = fixed.into_iter().next();
@@ -307,16 +307,18 @@ impl Backfill {
         if let Some(unkept) = evaluated.unkept {
             let directory = self.config.values();
             return Err(match unkept {
-                NotKept::Full => BackfillError::Full {
+                NotKept::Full { needed } => BackfillError::Full {
                     there: cache::usage(&directory).map_or(0, |usage| usage.bytes),
-                    needed: evaluated.values.bytes(),
+                    needed,
                     size: self.config.cache_size,
                 },
                 NotKept::System(reason) => BackfillError::Unwritable { directory, reason },
             });
         }
-        // Only now it is known how many logits there are.
-        check_room(&self.config, self.wanted_of_all, evaluated.values.bytes())?;
+        // Only now it is known how many logits there are. A run in between may have let it go.
+        let table = cache::entry_bytes(&self.config.values(), &evaluated.key);
+        let table = table.unwrap_or_else(|| evaluated.values.bytes());
+        check_room(&self.config, self.wanted_of_all, table)?;
         match evaluated.rows {
             0 => Ok(Outcome::Found),
             rows => Ok(Outcome::Evaluated(rows)),

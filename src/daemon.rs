@@ -245,15 +245,12 @@ fn attend(
     // An earlier life may have ended between its last pair and this.
     daemon.release_former_bests();
     let earlier_stop = daemon.standing_stop()?;
-    if earlier_stop.is_some() && !options.awaits_nobody() {
-        daemon.recall_climb()?;
-    }
     let is_settled = earlier_stop.is_some() && daemon.is_settled()?;
-    let has_left = is_settled && has_left(&daemon.history, &config.state)?;
-    // Of a life that was killed. Where nobody is waited for nothing is evaluated after a stop.
-    let is_over = is_settled && (options.awaits_nobody() || !has_left);
+    // Otherwise a kill came in between. Where nobody is waited for nothing is evaluated after a stop.
+    let is_closed = daemon.history.closed()? == Some(daemon.generation);
+    let is_over = earlier_stop.is_some() && (options.awaits_nobody() || is_closed);
     if let Some(decision) = earlier_stop.as_ref().filter(|_| is_over) {
-        if has_left {
+        if has_left(&daemon.history, &config.state)? {
             let end = End::Stopped(Box::new(decision.clone()));
             let released = daemon.recover_pins().and_then(|()| daemon.release(Some(&end)));
             if daemon.is_interrupted {
@@ -270,8 +267,11 @@ fn attend(
         *left = daemon.leave();
         return Ok(End::Stopped(Box::new(decision.clone())));
     }
-    let recovered =
-        daemon.keep(|history| history.forget_end()).and_then(|()| daemon.recover_pins());
+    let goes_on = match is_settled {
+        true => Ok(()),
+        false => daemon.keep(|history| history.forget_end()),
+    };
+    let recovered = goes_on.and_then(|()| daemon.recover_pins());
     if daemon.is_interrupted {
         return Ok(daemon.interrupted());
     }
@@ -279,8 +279,13 @@ fn attend(
     failpoint::reach("pins-recovered");
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
     let stage = match earlier_stop {
-        // The last checkpoints, of which a kill came in between.
-        Some(decision) if is_settled => Stage::drain(End::Stopped(Box::new(decision)), config),
+        Some(decision) if is_settled => {
+            tracing::info!(
+                decision = decision.id,
+                "this run was stopped before; what its trainings saved before they stopped is evaluated"
+            );
+            Stage::drain(End::Stopped(Box::new(decision)), config)
+        }
         Some(decision) => daemon.await_answers(decision),
         None if options.once => Stage::drain(End::Done, config),
         None => Stage::Following,
@@ -299,8 +304,9 @@ fn attend(
         end => end,
     };
     let released = daemon.release(end.as_ref().ok());
+    let closed = released.and_then(|()| daemon.close(end.as_ref().ok()));
     if !daemon.is_interrupted {
-        released?;
+        closed?;
     }
     if end.as_ref().is_ok_and(|end| *end == End::Done) {
         daemon.forget_begun()?;
@@ -693,7 +699,10 @@ impl<'a> Daemon<'a> {
                     stage = Stage::drain(End::Done, self.config);
                 }
                 // The last checkpoints of the stopped trainings complete the record.
-                Stage::Stopping(decision, _) if self.is_answered()? => {
+                // One that is asked to end evaluates no more.
+                Stage::Stopping(decision, _)
+                    if self.interrupts.is_empty() && self.is_answered()? =>
+                {
                     tracing::info!(
                         "the trainings have answered or ended; what they saved before is evaluated"
                     );

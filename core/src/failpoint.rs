@@ -5,7 +5,7 @@
 //! the second time; `FAILPOINTS='clock=return(FILE)'` adds the seconds in FILE to the clock.
 
 /// Every place, in the order of a pair's way through the daemon.
-pub const PLACES: [&str; 32] = [
+pub const PLACES: [&str; 33] = [
     "settings-kept",
     "control-begun",
     "pins-recovered",
@@ -37,6 +37,7 @@ pub const PLACES: [&str; 32] = [
     "notification-ended",
     "events-written",
     "end-recorded",
+    "stop-released",
     "failure-recorded",
 ];
 

@@ -1,5 +1,6 @@
 //! What the watchers report: checkpoints that wait, and those that are set aside with a reason.
 
+use super::ending::STOPPED_BEFORE;
 use super::watchers::Watchers;
 use super::{Daemon, DaemonError, End, Result, Stage, TICK};
 use crate::checkpoint::{self, Checkpoint, Event, Mode};
@@ -212,6 +213,8 @@ impl Daemon<'_> {
             Outcome::Quarantined => {
                 tracing::warn!(network = %role, step, path = row.path, "quarantined: {reason}");
             }
+            // Said of all of them at once.
+            _ if reason == STOPPED_BEFORE => tracing::debug!(network = %role, step, "{reason}"),
             _ => tracing::info!(network = %role, step, "{}: {reason}", outcome.name()),
         }
         self.metrics.count_checkpoint(*role, *outcome);

@@ -10,6 +10,9 @@ use crate::role::Role;
 use std::path::Path;
 use std::time::Instant;
 
+/// Why what waits at the end of a stopped run is let go of.
+pub(super) const STOPPED_BEFORE: &str = "the run was stopped before it";
+
 /// Leaves the error that a run has ended with where `status` finds it.
 pub(super) fn leave_word(state: &Path, error: &DaemonError) {
     if error.is_of_disk() {
@@ -140,6 +143,17 @@ impl Daemon<'_> {
         Ok(())
     }
 
+    /// Stores that the next start of a stopped run has nothing to do.
+    pub(super) fn close(&mut self, end: Option<&End>) -> Result<()> {
+        let is_over = matches!(end, Some(End::Stopped(_))) && self.is_settled()?;
+        if self.options.awaits_nobody() || !is_over {
+            return Ok(());
+        }
+        failpoint::reach("stop-released");
+        let generation = self.generation;
+        self.keep(|history| history.record_closed(generation))
+    }
+
     /// Lets go of what still waits at the end. After an interruption it waits for the next start.
     pub(super) fn release(&mut self, end: Option<&End>) -> Result<()> {
         let goes_on = match end {
@@ -150,12 +164,14 @@ impl Daemon<'_> {
         if goes_on {
             return Ok(());
         }
-        for (checkpoint, reason) in self.pairs.drain() {
-            let is_stopped = matches!(end, Some(End::Stopped(_)));
-            self.skip(
-                checkpoint,
-                if is_stopped { "the run was stopped before it" } else { reason },
-            )?;
+        let is_stopped = matches!(end, Some(End::Stopped(_)));
+        let waiting = self.pairs.drain();
+        if is_stopped && !waiting.is_empty() {
+            let checkpoints = waiting.len();
+            tracing::info!(checkpoints, "let go of: {STOPPED_BEFORE}");
+        }
+        for (checkpoint, reason) in waiting {
+            self.skip(checkpoint, if is_stopped { STOPPED_BEFORE } else { reason })?;
         }
         Ok(())
     }

@@ -76,12 +76,6 @@ impl Daemon<'_> {
         self.tell(&rows)
     }
 
-    /// What an earlier life has done to trainers.
-    pub(super) fn recall_climb(&mut self) -> Result<()> {
-        self.look_at_pid_files()?;
-        self.begin_climb().map(|_| ())
-    }
-
     /// Whether the last decision is on its way up; takes it up where it is not known yet.
     fn begin_climb(&mut self) -> Result<bool> {
         if self.climb.as_ref().is_some_and(|climb| climb.generation == self.generation) {

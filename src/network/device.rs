@@ -47,9 +47,14 @@ const FAILURES: [&str; 7] = [
     "CUBLAS_STATUS",
 ];
 
+/// The same where what was asked of it was wrong, such as a token beyond the vocabulary.
+const REFUSALS: [&str; 3] =
+    ["device-side assert", "_STATUS_NOT_SUPPORTED", "_STATUS_INVALID_VALUE"];
+
 /// Whether libtorch says that a device has failed, and not what it was given.
 pub(super) fn is_failure(message: &str) -> bool {
-    FAILURES.iter().any(|text| message.contains(text))
+    let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
+    says(&FAILURES) && !says(&REFUSALS)
 }
 
 /// Finds the device that is asked for.
@@ -147,6 +152,9 @@ mod tests {
         for message in [
             "The size of tensor a (3) must match the size of tensor b (4)",
             "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!",
+            "CUDA error: device-side assert triggered",
+            "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in a non-contiguous input.",
+            "CUDA error: CUBLAS_STATUS_INVALID_VALUE when calling `cublasSgemm(...)`",
             "mat1 and mat2 shapes cannot be multiplied (1x8 and 4x2)",
         ] {
             assert!(!is_failure(message), "{message}");

@@ -475,7 +475,7 @@ impl Evaluation {
         let was_uncached = std::mem::replace(&mut self.was_uncached, error.is_some());
         match error {
             // Whoever fills it ends there, and says so.
-            Some(NotKept::Full) => {}
+            Some(NotKept::Full { .. }) => {}
             Some(error) if !was_uncached => {
                 tracing::warn!(%error, "value tables cannot be cached; the run goes on without");
             }

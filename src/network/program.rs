@@ -59,7 +59,7 @@ impl Program {
                 return NetworkError::Memory { device: device.to_string(), message: said };
             }
             // What can be loaded without the device is not to blame.
-            match CModule::load_data(&mut bytes.as_slice()) {
+            match CModule::load_data_on_device(&mut bytes.as_slice(), tch::Device::Cpu) {
                 Ok(_) => NetworkError::Torch {
                     context: format!("{device} does not take program `{}`", path.display()),
                     message: said,

@@ -65,6 +65,29 @@ fn what_is_there_is_not_done_where_the_end_is_asked_for_before_all_is_evaluated(
     assert_eq!(steps(&bench), ["1", "2"]);
 }
 
+/// Of what was saved while it was away nothing is pinned.
+#[test]
+fn a_stopped_run_that_was_killed_evaluates_what_its_trainings_saved_before_they_answered() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    bench.configure(&[("step: 100", "step: 1")]);
+    let mut running = bench.follow();
+    running.says("decided: ");
+    // SIGKILL.
+    drop(running);
+    for network in ["target", "baseline"] {
+        bench.add_step(network, 2);
+    }
+    bench.end_training();
+    bench.follow().finish().expect(10, &["what its trainings saved before they stopped"]);
+    assert_eq!(steps(&bench), ["1", "2"]);
+    // What comes after that is of no run.
+    for network in ["target", "baseline"] {
+        bench.add_step(network, 3);
+    }
+    bench.follow().finish().expect(10, &["nothing is left to do"]);
+    assert_eq!(steps(&bench), ["1", "2"]);
+}
+
 /// The kernel drops signals to the first process of a container that has no handler for them yet.
 #[test]
 fn a_signal_that_comes_while_the_first_process_starts_waits_for_its_handler() {

@@ -1,6 +1,6 @@
 //! `convergd doctor`: what works here, and what to do about the rest.
 
-use super::{Exit, say};
+use super::{Exit, ending, say};
 use crate::checkpoint::directory::nearest_existing;
 use crate::checkpoint::filesystem::Choice;
 use crate::checkpoint::fingerprint::Fingerprints;
@@ -44,6 +44,7 @@ const MOST_SAID: usize = 5;
 /// # Errors
 /// A configuration with mistakes.
 pub fn run(arguments: &Arguments, networks: &dyn Networks) -> anyhow::Result<Exit> {
+    ending::end_on(ending::caught()?, || ());
     let config = match &arguments.config {
         Some(path) => Some((path, Config::load(path)?)),
         None => None,

@@ -37,28 +37,38 @@ pub(super) fn describe_silent(told: &Told, row: &DeliveryRow, config: &Config) {
         return;
     }
     let control = Control::new(config.control.clone());
-    let is_silent = |role: &Role| {
-        let has_answered = told.acknowledged.iter().any(|(network, ..)| network == role.name());
-        !has_answered && !control.is_done(*role)
+    let has_answered =
+        |role: &Role| told.acknowledged.iter().any(|(network, ..)| network == role.name());
+    let silent = config.trainings().filter(|role| !has_answered(role));
+    let (done, silent): (Vec<_>, Vec<_>) = silent.partition(|role| control.is_done(*role));
+    for role in done {
+        say(format!(
+            "            {role} is at its end (`done-{role}`), and needs to acknowledge nothing"
+        ));
+    }
+    let is_gone = |role: &Role| {
+        let known = [control.process(*role), told.seen[role.index()].clone()];
+        let known: Vec<_> = known.iter().flatten().map(|process| process.is_gone()).collect();
+        !known.is_empty() && known.iter().all(|is_gone| *is_gone == Some(true))
     };
-    let is_gone = |role: &Role| control.process(*role)?.is_gone();
-    let silent = config.trainings().filter(is_silent);
-    let (gone, silent): (Vec<_>, Vec<_>) = silent.partition(|role| is_gone(role) == Some(true));
+    let (gone, silent): (Vec<_>, Vec<_>) = silent.into_iter().partition(is_gone);
     for role in gone {
         say(format!("            not acknowledged by {role}, whose process has ended"));
     }
     if silent.is_empty() {
         return;
     }
-    // A client answers the first thing that it reads.
-    let is_polled = silent.iter().any(|role| control.acknowledgement(*role).is_some());
+    // The clients answer the first thing that they read.
+    let never = match silent.iter().any(|role| control.acknowledgement(*role).is_some()) {
+        true => "",
+        false => ", of whom no answer was ever in the control directory",
+    };
     let hint = match row.decision.action.as_str() {
-        _ if !is_polled => ": nobody has read the control directory there",
         "stop" => "; see whether they train on (`control.escalate` does more than to tell them)",
         _ => "",
     };
     let names: Vec<_> = silent.into_iter().map(Role::name).collect();
-    say(format!("            not acknowledged by {}{hint}", names.join(", ")));
+    say(format!("            not acknowledged by {}{never}{hint}", names.join(", ")));
 }
 
 /// One line, however many they are: the last error is that of all as a rule.

@@ -32,8 +32,6 @@ const EXTENSION: &str = "safetensors";
 const CHECKSUM: &str = "blake3";
 /// A share of the bound: how far it may be exceeded unseen, and how much room is made at a time.
 const PART: u64 = 16;
-/// The same where nothing may go, so that what several write meanwhile must be seen.
-const SMALL_PART: u64 = 128;
 /// Nobody takes that long between making a file and locking it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
@@ -46,8 +44,8 @@ pub struct ValueCache {
     listed: Option<u64>,
     written: u64,
     held: Vec<Held>,
-    /// Whether it only takes entries: none is held, and none goes.
-    is_filled_only: bool,
+    /// Where it only takes entries, none is held and none goes: bytes that it may write before it lists them again.
+    unseen: Option<u64>,
 }
 
 /// An entry that must stay.
@@ -93,7 +91,13 @@ pub fn read(directory: &Path, key: &str) -> Option<ProbeValues> {
 
 /// Whether there is an entry under a key, whole or damaged.
 pub fn is_there(directory: &Path, key: &str) -> bool {
-    directory.join(format!("{key}.{EXTENSION}")).is_file()
+    entry_bytes(directory, key).is_some()
+}
+
+/// Bytes that the entry under a key takes, if there is one.
+pub fn entry_bytes(directory: &Path, key: &str) -> Option<u64> {
+    let entry = std::fs::metadata(directory.join(format!("{key}.{EXTENSION}"))).ok()?;
+    entry.is_file().then_some(entry.len())
 }
 
 /// Bytes that the entry of so many samples with so many variables takes at least: logits come to that, 8 bytes for each
@@ -121,7 +125,10 @@ pub struct Usage {
 pub enum NotKept {
     /// Of those that are there none may go.
     #[error("the cache is full")]
-    Full,
+    Full {
+        /// Bytes that the entry takes.
+        needed: u64,
+    },
     /// What the file system says.
     #[error("{0}")]
     System(String),
@@ -137,19 +144,21 @@ impl ValueCache {
     /// A cache of at most `size` bytes; the directory is made with the first entry.
     pub fn new(directory: PathBuf, size: u64) -> Self {
         let held = Vec::new();
-        Self { directory, size, listed: None, written: 0, held, is_filled_only: false }
+        Self { directory, size, listed: None, written: 0, held, unseen: None }
     }
 
     /// For who fills it before a run looks into it: none of the entries is held, which are more than a process may
     /// have open files, and none goes for another. What a run would let go of before it has read it is not kept.
+    /// So many do so at once: together they write half of what may be exceeded before they see it.
     #[must_use]
-    pub fn filled_only(self) -> Self {
-        Self { is_filled_only: true, ..self }
+    pub fn filled_only(self, processes: usize) -> Self {
+        let unseen = self.size / PART / 2 / processes.max(1) as u64;
+        Self { unseen: Some(unseen), ..self }
     }
 
     /// Whether it is filled for a run that is still to come: what is there of others says nothing then.
     pub fn is_filled_only(&self) -> bool {
-        self.is_filled_only
+        self.unseen.is_some()
     }
 
     /// Bytes of all entries, as far as it is known without listing them again.
@@ -188,8 +197,13 @@ impl ValueCache {
     ) -> Result<u64, NotKept> {
         let path = self.path(key);
         let bytes = encode(key, values)?;
-        if self.is_filled_only && !self.has_room_for(bytes.len() as u64)? {
-            return Err(NotKept::Full);
+        if let Some(unseen) = self.unseen {
+            // What it replaces, where that is damaged.
+            let there = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            let needed = bytes.len() as u64;
+            if !self.has_room_for(needed.saturating_sub(there), unseen)? {
+                return Err(NotKept::Full { needed });
+            }
         }
         let replacement = Replacement::beside(&path)?;
         // Nobody takes it for one that was left behind.
@@ -199,7 +213,7 @@ impl ValueCache {
         replacement.commit()?;
         failpoint::reach("table-kept");
         self.written += bytes.len() as u64;
-        if self.is_filled_only {
+        if self.is_filled_only() {
             return Ok(0);
         }
         if let Ok(file) = File::open(&path) {
@@ -210,10 +224,10 @@ impl ValueCache {
         if is_seen && self.bytes() <= self.size { Ok(0) } else { Ok(self.make_room()?) }
     }
 
-    /// Whether an entry of so many bytes finds room beside all that are there, those that others have written meanwhile too.
-    fn has_room_for(&mut self, bytes: u64) -> io::Result<bool> {
+    /// Whether so many bytes find room beside all that are there, those that others have written meanwhile too.
+    fn has_room_for(&mut self, bytes: u64, unseen: u64) -> io::Result<bool> {
         let fits = |cache: &Self| cache.bytes().saturating_add(bytes) <= kept_bytes(cache.size);
-        if self.written == 0 || self.written >= self.size / SMALL_PART || !fits(self) {
+        if self.written == 0 || self.written >= unseen || !fits(self) {
             // What those that were killed have left.
             sweep(&self.directory)?;
             (self.listed, self.written) = (Some(usage(&self.directory)?.bytes), 0);
@@ -226,7 +240,7 @@ impl ValueCache {
     }
 
     fn hold(&mut self, entry: PathBuf, source: &Path, lock: File) {
-        if self.is_filled_only {
+        if self.is_filled_only() {
             return;
         }
         self.held.retain(|held| held.entry != entry && held.source.exists());

@@ -107,16 +107,23 @@ fn the_least_recently_used_go_when_there_are_too_many() {
 #[test]
 fn one_that_is_only_filled_lets_none_go_and_keeps_no_more_than_a_run_would_leave() {
     let bench = Bench::new();
-    let mut fill = [0, 1].map(|_| bench.cache(5 * one()).filled_only());
+    let mut fill = [0, 1].map(|_| bench.cache(5 * one()).filled_only(2));
     // Of five, four may stay; each sees what the other has written.
     for number in 0..6 {
         let kept = fill[number % 2].keep(&key(number), Path::new("gone"), &values(0.0));
         match number {
             0..4 => assert_eq!(kept.expect("kept"), 0),
-            _ => assert!(matches!(kept, Err(NotKept::Full)), "{kept:?}"),
+            _ => assert!(
+                matches!(kept, Err(NotKept::Full { needed }) if needed == one()),
+                "{kept:?}"
+            ),
         }
     }
     assert_eq!(bench.there(9), [0, 1, 2, 3]);
+    // One that is damaged is replaced where it was.
+    std::fs::write(bench.entry(3), vec![0; one() as usize]).expect("written");
+    assert!(matches!(fill[0].find(&key(3), Path::new("gone")), Found::Damaged));
+    fill[0].keep(&key(3), Path::new("gone"), &values(0.0)).expect("kept");
     assert!(hit(&mut fill[0], 3).is_some());
     assert_eq!(bench.fill(&mut bench.cache(5 * one()), 0), 0, "a run leaves all of them");
     assert_eq!(bench.there(9), [0, 1, 2, 3]);

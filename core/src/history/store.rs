@@ -192,6 +192,25 @@ impl History {
         delete_end(&self.connection)
     }
 
+    /// Stores that nothing of this stop is left to do, the fact `closed`: it is answered, and the last checkpoints are
+    /// evaluated.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn record_closed(&self, generation: u64) -> Result<()> {
+        let insert = "INSERT OR REPLACE INTO fact (name, value) VALUES ('closed', ?)";
+        self.connection.execute(insert, [generation.to_string()])?;
+        Ok(())
+    }
+
+    /// The last stop of which nothing is left to do.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn closed(&self) -> Result<Option<u64>> {
+        Ok(self.fact("closed")?.and_then(|generation| generation.parse().ok()))
+    }
+
     /// The latest time by the clock of the run that is stored: of the last pair, intervention and delivery.
     ///
     /// # Errors
@@ -201,14 +220,14 @@ impl History {
         Ok(query.query_row([], |row| row.get(0))?)
     }
 
-    /// All facts of the run, by name; of its last error tells [`History::failure`].
+    /// All facts of the run, by name, without those of its last end: of it tell [`History::failure`] and [`History::closed`].
     ///
     /// # Errors
     /// SQLite's.
     pub fn facts(&self) -> Result<Vec<(String, String)>> {
-        let mut query = self
-            .connection
-            .prepare("SELECT name, value FROM fact WHERE name <> 'failed' ORDER BY name")?;
+        let mut query = self.connection.prepare(
+            "SELECT name, value FROM fact WHERE name NOT IN ('failed', 'closed') ORDER BY name",
+        )?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
