@@ -3,13 +3,11 @@
 use super::logs;
 use crate::config::Config;
 use crate::daemon::{self, End, Options};
-use anyhow::Context;
 use convergd_core::cli::progress::{Progress, Stand};
 use convergd_core::cli::run::{Arguments, LogFormat};
 use convergd_core::cli::{Exit, ending};
 use crossbeam_channel::bounded;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::consts::SIGHUP;
 use std::io::IsTerminal;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -20,9 +18,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let config = Config::load_to_run(&arguments.config.config)?;
     let (interrupt, interrupts) = bounded(1);
     let (reload, reloads) = bounded(1);
-    let mut signals =
-        Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be handled")?;
-    ending::deliver();
+    let mut signals = ending::caught(&[SIGHUP])?;
     let handle = signals.handle();
     let listener = std::thread::spawn(move || {
         let mut is_asked = false;

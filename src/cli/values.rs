@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     logs::start(LogFormat::Text, progress.clone());
     // A table is whole or not there.
     let shown = progress.clone();
-    ending::end_on(ending::caught()?, move || shown.end());
+    ending::end_on(ending::caught(&[])?, move || shown.end());
     #[cfg(feature = "failpoints")]
     let _armed = crate::failpoint::arm();
     let config = Config::load(&arguments.config.config)?;

@@ -145,8 +145,8 @@ impl Daemon<'_> {
 
     /// Stores that the next start of a stopped run has nothing to do.
     pub(super) fn close(&mut self, end: Option<&End>) -> Result<()> {
-        let is_over = matches!(end, Some(End::Stopped(_))) && self.is_settled()?;
-        if self.options.awaits_nobody() || !is_over {
+        let is_stopped = matches!(end, Some(End::Stopped(_)));
+        if self.options.awaits_nobody() || !is_stopped || !self.is_settled()? {
             return Ok(());
         }
         failpoint::reach("stop-released");

@@ -287,11 +287,7 @@ impl Daemon<'_> {
 
     /// The process of a trainer: as its client tells, else as it was first seen in its pid file.
     pub(super) fn process(&self, role: Role) -> Option<Process> {
-        let sighted = self.sightings[role.index()].as_ref().map(|seen| seen.process.clone());
-        match self.control.process(role) {
-            Some(told) if sighted.is_none() || told.is_gone() == Some(false) => Some(told),
-            told => sighted.or(told),
-        }
+        self.control.known_process(role, self.sightings[role.index()].as_ref())
     }
 
     /// Whether the process of a trainer has ended, as far as it is known and can be told here.
@@ -304,9 +300,7 @@ impl Daemon<'_> {
             let Some(file) = &self.config.control.pid_files[role.index()] else { continue };
             let before = &mut self.sightings[role.index()];
             if before.is_none() && file.exists() {
-                let stored = self.history.sighting(role)?;
-                // What cannot be read is seen anew.
-                *before = stored.and_then(|text| serde_json::from_str(&text).ok());
+                *before = Sighting::of(self.history.sighting(role)?);
             }
             let Some(seen) = look_at_pid_file(file, before.as_ref()) else { continue };
             if before.as_ref() != Some(&seen) {

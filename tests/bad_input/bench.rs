@@ -109,31 +109,25 @@ impl Bench {
     /// The same where the system gives no events of the file system; nothing where that cannot be arranged.
     pub(crate) fn start_without_events(&self, arguments: &[&str]) -> Option<Running> {
         // A user of its own may have fewer than the machine's.
-        let none = "echo 0 > /proc/sys/user/max_inotify_instances";
-        let can = Command::new("unshare").args(["-Ur", "sh", "-c", none]).output();
-        if !can.is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: `unshare -Ur` cannot take inotify away here");
-            return None;
-        }
-        let mut command = Command::new("unshare");
-        command.args(["-Ur", "sh", "-c", &format!("{none}; exec \"$@\""), "sh"]);
-        command.arg(env!("CARGO_BIN_EXE_convergd")).args(arguments);
-        command.env("OMP_WAIT_POLICY", "PASSIVE").env_remove("RUST_LOG");
-        Some(Running::start(command.current_dir(self.root.path()), self.root.path()))
+        let none = "echo 0 > /proc/sys/user/max_inotify_instances; exec \"$@\"";
+        self.start_below(&["-Ur", "sh", "-c", none, "sh"], arguments)
     }
 
     /// The same as the first process of a container, below another that ends with its code; nothing where that cannot be
     /// arranged.
     pub(crate) fn start_as_first(&self, arguments: &[&str]) -> Option<Running> {
-        let isolated = ["-Urpf", "--kill-child"];
-        let can = Command::new("unshare").args(isolated).arg("true").output();
+        self.start_below(&["-Urpf", "--kill-child"], arguments)
+    }
+
+    /// By `unshare` with these arguments.
+    fn start_below(&self, unshare: &[&str], arguments: &[&str]) -> Option<Running> {
+        let can = Command::new("unshare").args(unshare).arg("true").output();
         if !can.is_ok_and(|output| output.status.success()) {
-            eprintln!("skipped: `unshare -Urpf` cannot make a process the first one here");
+            eprintln!("skipped: `unshare {}` cannot be had here", unshare[0]);
             return None;
         }
         let mut command = Command::new("unshare");
-        command.args(isolated);
-        command.arg(env!("CARGO_BIN_EXE_convergd")).args(arguments);
+        command.args(unshare).arg(env!("CARGO_BIN_EXE_convergd")).args(arguments);
         command.env("OMP_WAIT_POLICY", "PASSIVE").env_remove("RUST_LOG");
         Some(Running::start(command.current_dir(self.root.path()), self.root.path()))
     }

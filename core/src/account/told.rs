@@ -1,6 +1,6 @@
 //! A decision on its way to the trainers: answers, how long they took, rungs of the ladder.
 
-use crate::control::{Process, Sighting};
+use crate::control::Sighting;
 use crate::history::{DeliveryRow, EscalationRow, History, HistoryError, NotificationRow};
 use crate::role::Role;
 use serde_json::{Value, json};
@@ -15,8 +15,8 @@ pub struct Told {
     pub escalations: Vec<EscalationRow>,
     /// What webhooks were to be told and were not, of the whole run.
     pub untold: Vec<NotificationRow>,
-    /// Processes as they were seen in pid files, (target, baseline).
-    pub seen: [Option<Process>; 2],
+    /// What was seen in pid files, (target, baseline).
+    pub seen: [Option<Sighting>; 2],
 }
 
 impl Told {
@@ -26,8 +26,8 @@ impl Told {
     /// The history's.
     pub fn of(history: &History, decision: Option<&DeliveryRow>) -> Result<Self, HistoryError> {
         let untold = history.untold()?;
-        let [target, baseline] = Role::BOTH.map(|role| seen(history, role));
-        let seen = [target?, baseline?];
+        let [target, baseline] = Role::BOTH.map(|role| history.sighting(role));
+        let seen = [target?, baseline?].map(Sighting::of);
         let Some(row) = decision else {
             let (acknowledged, latencies, escalations) = Default::default();
             return Ok(Self { acknowledged, latencies, escalations, untold, seen });
@@ -77,11 +77,4 @@ impl Told {
         });
         rows.collect()
     }
-}
-
-/// What cannot be read is seen anew by the next start.
-fn seen(history: &History, role: Role) -> Result<Option<Process>, HistoryError> {
-    let text = history.sighting(role)?;
-    let seen = text.and_then(|text| serde_json::from_str::<Sighting>(&text).ok());
-    Ok(seen.map(|seen| seen.process))
 }

@@ -44,7 +44,7 @@ const MOST_SAID: usize = 5;
 /// # Errors
 /// A configuration with mistakes.
 pub fn run(arguments: &Arguments, networks: &dyn Networks) -> anyhow::Result<Exit> {
-    ending::end_on(ending::caught()?, || ());
+    ending::end_on(ending::caught(&[])?, || ());
     let config = match &arguments.config {
         Some(path) => Some((path, Config::load(path)?)),
         None => None,

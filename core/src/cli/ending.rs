@@ -5,13 +5,15 @@ use nix::sys::signal::{SigSet, Signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// SIGINT and SIGTERM, which from here on wait until somebody takes them.
+/// SIGINT, SIGTERM and `others`, which from here on wait until somebody takes them; and what of [`hold`] has waited.
 ///
 /// # Errors
 /// Signals that cannot be handled.
-pub fn caught() -> anyhow::Result<Signals> {
-    let signals = Signals::new([SIGINT, SIGTERM]).context("signals cannot be handled")?;
-    deliver();
+pub fn caught(others: &[i32]) -> anyhow::Result<Signals> {
+    let all = [&[SIGINT, SIGTERM], others].concat();
+    let signals = Signals::new(all).context("signals cannot be handled")?;
+    // Programs that are started later have them as usual.
+    let _ = held().thread_unblock();
     Ok(signals)
 }
 
@@ -19,18 +21,13 @@ fn held() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM].into_iter().collect()
 }
 
-/// Has both wait until [`deliver`]: the kernel drops what comes to the first process of a container before it has a handler.
+/// Has SIGINT and SIGTERM wait until they are [`caught`]: the kernel drops what comes to the first process of a container before it has a handler.
 /// May be called between `fork` and `exec`.
 ///
 /// # Errors
 /// The system's.
 pub fn hold() -> std::io::Result<()> {
     Ok(held().thread_block()?)
-}
-
-/// Gives the handlers what has waited. Programs that are started later have them as usual.
-pub fn deliver() {
-    let _ = held().thread_unblock();
 }
 
 /// Has the first of them end the process at once, after `tidy`: also where it is the first process of a container, which the

@@ -65,7 +65,7 @@ pub(super) fn run(arguments: &Arguments, torch: &dyn Torch) -> anyhow::Result<Ex
         device => torch.extractor(variables, settings, device, threads)?,
     };
     // From here on a signal waits until there is somebody to remove the file.
-    let signals = ending::caught()?;
+    let signals = ending::caught(&[])?;
     let mut writer =
         Writer::create(out, reader.samples(), reader.variables()).map_err(unwritable)?;
     let progress = Progress::of_terminal("tables");

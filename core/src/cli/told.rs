@@ -47,9 +47,8 @@ pub(super) fn describe_silent(told: &Told, row: &DeliveryRow, config: &Config) {
         ));
     }
     let is_gone = |role: &Role| {
-        let known = [control.process(*role), told.seen[role.index()].clone()];
-        let known: Vec<_> = known.iter().flatten().map(|process| process.is_gone()).collect();
-        !known.is_empty() && known.iter().all(|is_gone| *is_gone == Some(true))
+        let known = control.known_process(*role, told.seen[role.index()].as_ref());
+        known.and_then(|process| process.is_gone()) == Some(true)
     };
     let (gone, silent): (Vec<_>, Vec<_>) = silent.into_iter().partition(is_gone);
     for role in gone {

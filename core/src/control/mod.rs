@@ -117,6 +117,15 @@ impl Control {
         self.answer::<Answer>(role)?.process
     }
 
+    /// The process of a trainer: as its answer tells, else as it was first seen in its pid file.
+    pub fn known_process(&self, role: Role, seen: Option<&Sighting>) -> Option<Process> {
+        let seen = seen.map(|seen| seen.process.clone());
+        match self.process(role) {
+            Some(told) if seen.is_none() || told.is_gone() == Some(false) => Some(told),
+            told => seen.or(told),
+        }
+    }
+
     /// What is asked for of a trainer's newest answer.
     fn answer<T: serde::de::DeserializeOwned>(&self, role: Role) -> Option<T> {
         let path = self.settings.directory.join(format!("ack-{role}.json"));

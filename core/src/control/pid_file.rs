@@ -25,6 +25,13 @@ pub struct Sighting {
     pub process: Process,
 }
 
+impl Sighting {
+    /// As the history keeps it; what cannot be read is seen anew.
+    pub fn of(stored: Option<String>) -> Option<Self> {
+        serde_json::from_str(&stored?).ok()
+    }
+}
+
 /// Looks at a pid file. What was seen before stands while the file is the same, also when its process
 /// has ended and another has its number.
 pub fn look(path: &Path, before: Option<&Sighting>) -> Option<Sighting> {

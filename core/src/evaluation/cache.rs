@@ -168,7 +168,7 @@ impl ValueCache {
 
     /// The values of a key, which are then held for as long as `source` is there.
     pub fn find(&mut self, key: &blake3::Hash, source: &Path) -> Found {
-        if self.listed.is_none() {
+        if self.listed.is_none() && !self.is_filled_only() {
             self.listed = usage(&self.directory).ok().map(|usage| usage.bytes);
         }
         let path = self.path(key);
@@ -227,7 +227,7 @@ impl ValueCache {
     /// Whether so many bytes find room beside all that are there, those that others have written meanwhile too.
     fn has_room_for(&mut self, bytes: u64, unseen: u64) -> io::Result<bool> {
         let fits = |cache: &Self| cache.bytes().saturating_add(bytes) <= kept_bytes(cache.size);
-        if self.written == 0 || self.written >= unseen || !fits(self) {
+        if self.listed.is_none() || self.written >= unseen || !fits(self) {
             // What those that were killed have left.
             sweep(&self.directory)?;
             (self.listed, self.written) = (Some(usage(&self.directory)?.bytes), 0);
