@@ -47,7 +47,7 @@ impl Instructions {
         return [Self::Portable].into_iter();
     }
 
-    fn are_there(self) -> bool {
+    pub(super) fn are_there(self) -> bool {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]

@@ -75,10 +75,39 @@ fn stages<const KEPT: bool, const L: usize, T: Real>(
     }
 }
 
-/// Applies a transform with the given instructions.
+/// Applies a transform with the given instructions. A function of its own for each: solvers transform at many places, which
+/// are compiled for all instructions themselves.
+fn apply<const L: usize, T: Real>(form: Form, table: &mut [Row<L, T>], with: Instructions) {
+    assert!(with.are_there(), "BUG: no {with:?} here");
+    match with {
+        Instructions::Portable => apply_here(form, table, with),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor was asked.
+        Instructions::Avx2 => unsafe { apply_avx2(form, table) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor was asked.
+        Instructions::Avx512 => unsafe { apply_avx512(form, table) },
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn apply_avx2<const L: usize, T: Real>(form: Form, table: &mut [Row<L, T>]) {
+    apply_here(form, table, Instructions::Avx2);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx512f")]
+fn apply_avx512<const L: usize, T: Real>(form: Form, table: &mut [Row<L, T>]) {
+    apply_here(form, table, Instructions::Avx512);
+}
+
+/// The same with the instructions that the caller is compiled for.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
 #[inline(always)]
-fn apply<const L: usize, T: Real>(form: Form, table: &mut [Row<L, T>], with: Instructions) {
+fn apply_here<const L: usize, T: Real>(form: Form, table: &mut [Row<L, T>], with: Instructions) {
     #[cfg(target_arch = "x86_64")]
     if size_of_val(table) >= LEAST_BYTES
         && let Some(vectors) = vectors_of(size_of::<Row<L, T>>(), with)
