@@ -121,9 +121,12 @@ pub enum BackfillError {
     /// A cache that is full of others.
     #[error(
         "the value tables that are there take {there} bytes, the next one {needed}, and `cache.size` is {size}, a sixteenth of \
-         which stays free: a run would let some go before it has read them; raise it"
+         which stays free: a run might let some go before it has read them; raise it, or remove the oldest under `{}`, which costs no \
+         more than to compute them again where a run still wants them", .directory.display()
     )]
     Full {
+        /// Where they lie.
+        directory: PathBuf,
         /// Bytes of those that are there.
         there: u64,
         /// Bytes of the one that was not kept.
@@ -161,7 +164,7 @@ pub enum BackfillError {
         reason: String,
     },
     /// A table that cannot be written.
-    #[error("a value table cannot be written under `{}`: {reason}; free some room or see to its rights", .directory.display())]
+    #[error("value tables cannot be listed or written under `{}`: {reason}; free some room or see to its rights", .directory.display())]
     Unwritable {
         /// The directory of the cache.
         directory: PathBuf,
@@ -311,6 +314,7 @@ impl Backfill {
                     there: cache::usage(&directory).map_or(0, |usage| usage.bytes),
                     needed,
                     size: self.config.cache_size,
+                    directory,
                 },
                 NotKept::System(reason) => BackfillError::Unwritable { directory, reason },
             });

@@ -252,16 +252,19 @@ fn attend(
     if let Some(decision) = earlier_stop.as_ref().filter(|_| is_over) {
         if has_left(&daemon.history, &config.state)? {
             let end = End::Stopped(Box::new(decision.clone()));
-            let released = daemon.recover_pins().and_then(|()| daemon.release(Some(&end)));
+            let released = daemon.recover_pins().and_then(|()| daemon.release(Some(&end), true));
             if daemon.is_interrupted {
                 return Ok(daemon.interrupted());
             }
             released?;
         }
+        let why = match is_closed {
+            true => "nothing is left to do",
+            false => "with `--once` or `--dry-run` nothing is evaluated after a stop",
+        };
         tracing::warn!(
             decision = decision.id,
-            "this run was stopped before, and nothing is left to do; a new run needs a new `state` and new \
-             checkpoint directories"
+            "this run was stopped before, and {why}; a new run needs a new `state` and new checkpoint directories"
         );
         daemon.say_farewell()?;
         *left = daemon.leave();
@@ -291,6 +294,8 @@ fn attend(
         None => Stage::Following,
     };
     let end = daemon.serve(&watchers, stage);
+    // Who answers later is heard by the next start, which then evaluates what he has saved.
+    let was_settled = daemon.is_settled();
     // What could not be stored lies among the pins, where the next start finds it.
     let end = if daemon.is_interrupted { Ok(End::Interrupted) } else { end };
     let programs = daemon.cut_programs();
@@ -299,12 +304,14 @@ fn attend(
         rest.and(programs)?;
     }
     drop(watchers);
-    let end = match end {
-        Ok(End::Interrupted) => Ok(daemon.interrupted()),
-        end => end,
+    let (end, is_settled) = match end {
+        Ok(End::Interrupted) => (Ok(daemon.interrupted()), daemon.is_settled()),
+        end => (end, was_settled),
     };
-    let released = daemon.release(end.as_ref().ok());
-    let closed = released.and_then(|()| daemon.close(end.as_ref().ok()));
+    // Where it cannot be known, the next start sees to it.
+    let is_settled = is_settled.unwrap_or(false);
+    let released = daemon.release(end.as_ref().ok(), is_settled);
+    let closed = released.and_then(|()| daemon.close(end.as_ref().ok(), is_settled));
     if !daemon.is_interrupted {
         closed?;
     }

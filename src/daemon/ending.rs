@@ -143,10 +143,10 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    /// Stores that the next start of a stopped run has nothing to do.
-    pub(super) fn close(&mut self, end: Option<&End>) -> Result<()> {
+    /// Stores that the next start of a stopped run has nothing to do, if all had answered when it ended.
+    pub(super) fn close(&mut self, end: Option<&End>, is_settled: bool) -> Result<()> {
         let is_stopped = matches!(end, Some(End::Stopped(_)));
-        if self.options.awaits_nobody() || !is_stopped || !self.is_settled()? {
+        if self.options.awaits_nobody() || !is_stopped || !is_settled {
             return Ok(());
         }
         failpoint::reach("stop-released");
@@ -154,11 +154,12 @@ impl Daemon<'_> {
         self.keep(|history| history.record_closed(generation))
     }
 
-    /// Lets go of what still waits at the end. After an interruption it waits for the next start.
-    pub(super) fn release(&mut self, end: Option<&End>) -> Result<()> {
+    /// Lets go of what still waits at the end. After an interruption it waits for the next start, also of a stopped
+    /// run that is not settled.
+    pub(super) fn release(&mut self, end: Option<&End>, is_settled: bool) -> Result<()> {
         let goes_on = match end {
             None | Some(End::Interrupted) => true,
-            Some(End::Stopped(_)) => self.is_interrupted && !self.is_settled()?,
+            Some(End::Stopped(_)) => self.is_interrupted && !is_settled,
             Some(End::Done) => false,
         };
         if goes_on {

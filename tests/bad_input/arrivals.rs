@@ -136,7 +136,11 @@ fn a_stopped_run_leaves_nothing_that_waits_however_it_ends() {
                 bench.assert_no_pins();
             }
         }
-        let (goes_on, over) = (is_killed && next == "follow", "nothing is left to do");
+        let goes_on = is_killed && next == "follow";
+        let over = match next {
+            "follow" => "nothing is left to do",
+            _ => "nothing is evaluated after a stop",
+        };
         let finished = match next {
             "follow" => bench.follow().finish(),
             _ => bench.once(),

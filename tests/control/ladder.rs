@@ -189,6 +189,14 @@ fn a_pid_file_stands_for_a_client_that_tells_no_process() {
     decide(&bench);
     running.finish().expect(10, &["target: sent to process"]);
     target.has_taken(&["SIGTERM"]);
+    let status = || bench.command(&["status", "-c", "run.yaml"]).out;
+    drop(target);
+    let ended = "not acknowledged by target, whose process has ended";
+    assert!(status().contains(ended), "{}", status());
+    // Whoever starts it again has somebody to tell.
+    let _again = Trainer::start(&bench, "target", &flags);
+    let silent = "not acknowledged by target, of whom no answer was ever in the control directory; see whether";
+    eventually("the other process is seen", || status().contains(silent));
 }
 
 #[test]

@@ -69,6 +69,19 @@ pub enum NotFound {
 impl Beside {
     /// Becomes that program, with the same arguments; returns only where that fails.
     fn become_it(&self) -> Result<Infallible, NotFound> {
+        let is_first = std::process::id() == FIRST;
+        if is_first {
+            // What comes from here on is taken by that program. Where the system refuses, it is dropped as ever.
+            let _ = ending::hold();
+        }
+        let missing = self.exec();
+        if is_first {
+            ending::let_through();
+        }
+        missing
+    }
+
+    fn exec(&self) -> Result<Infallible, NotFound> {
         let own = own_paths();
         let program = program(&own)?;
         let search = Search::here(&own, self.built_against);
@@ -87,10 +100,6 @@ impl Beside {
             command.env(former, std::env::var_os(name).unwrap_or_default());
         }
         command.env(LIBRARY_PATH, all).env(TUNABLES, tunables(std::env::var_os(TUNABLES)));
-        if std::process::id() == FIRST {
-            // SAFETY: it changes the mask of this thread, and nothing else.
-            unsafe { command.pre_exec(ending::hold) };
-        }
         Err(NotFound::Start { source: command.exec(), program })
     }
 }

@@ -13,16 +13,21 @@ pub fn caught(others: &[i32]) -> anyhow::Result<Signals> {
     let all = [&[SIGINT, SIGTERM], others].concat();
     let signals = Signals::new(all).context("signals cannot be handled")?;
     // Programs that are started later have them as usual.
-    let _ = held().thread_unblock();
+    let_through();
     Ok(signals)
+}
+
+/// The end of [`hold`].
+pub fn let_through() {
+    let _ = held().thread_unblock();
 }
 
 fn held() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM].into_iter().collect()
 }
 
-/// Has SIGINT and SIGTERM wait until they are [`caught`]: the kernel drops what comes to the first process of a container before it has a handler.
-/// May be called between `fork` and `exec`.
+/// Has SIGINT and SIGTERM wait until they are [`caught`], also by the program that this process becomes: the kernel drops what comes to the first process of a
+/// container before it has a handler.
 ///
 /// # Errors
 /// The system's.

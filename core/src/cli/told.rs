@@ -3,7 +3,7 @@
 use super::say;
 use crate::account::Told;
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Control, look_at_pid_file};
 use crate::history::{DeliveryRow, EscalationRow, NotificationRow};
 use crate::role::Role;
 use std::collections::BTreeSet;
@@ -47,7 +47,11 @@ pub(super) fn describe_silent(told: &Told, row: &DeliveryRow, config: &Config) {
         ));
     }
     let is_gone = |role: &Role| {
-        let known = control.known_process(*role, told.seen[role.index()].as_ref());
+        let before = told.seen[role.index()].as_ref();
+        // It may have been started again since the run looked.
+        let file = config.control.pid_files[role.index()].as_ref();
+        let now = file.and_then(|file| look_at_pid_file(file, before));
+        let known = control.known_process(*role, now.as_ref().or(before));
         known.and_then(|process| process.is_gone()) == Some(true)
     };
     let (gone, silent): (Vec<_>, Vec<_>) = silent.into_iter().partition(is_gone);

@@ -32,6 +32,8 @@ const EXTENSION: &str = "safetensors";
 const CHECKSUM: &str = "blake3";
 /// A share of the bound: how far it may be exceeded unseen, and how much room is made at a time.
 const PART: u64 = 16;
+/// Processes that fill it at once and do not know of each other, as of several `--steps`.
+const AT_ONCE: usize = 8;
 /// Nobody takes that long between making a file and locking it.
 const ABANDONED: Duration = Duration::from_secs(60);
 
@@ -149,10 +151,11 @@ impl ValueCache {
 
     /// For who fills it before a run looks into it: none of the entries is held, which are more than a process may
     /// have open files, and none goes for another. What a run would let go of before it has read it is not kept.
-    /// So many do so at once: together they write half of what may be exceeded before they see it.
+    /// So many do so at once, or as many as [`AT_ONCE`] that do not know of each other: together they write half of
+    /// what may be exceeded before they see it.
     #[must_use]
     pub fn filled_only(self, processes: usize) -> Self {
-        let unseen = self.size / PART / 2 / processes.max(1) as u64;
+        let unseen = self.size / PART / 2 / processes.max(AT_ONCE) as u64;
         Self { unseen: Some(unseen), ..self }
     }
 

@@ -193,7 +193,7 @@ impl History {
     }
 
     /// Stores that nothing of this stop is left to do, the fact `closed`: it is answered, and the last checkpoints are
-    /// evaluated.
+    /// evaluated or let go of.
     ///
     /// # Errors
     /// SQLite's.
