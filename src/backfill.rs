@@ -107,8 +107,8 @@ pub enum BackfillError {
     },
     /// A cache that would let go of what was put into it.
     #[error(
-        "the value tables of {checkpoints} checkpoints take {needed} bytes, and `cache.size` is {size}, a sixteenth of which \
-         stays free: a run would let some go before it has read them; raise it"
+        "the value tables of {checkpoints} checkpoints take {needed} bytes at the least, and `cache.size` is {size}, a sixteenth of \
+         which stays free: a run would let some go before it has read them; raise it, to `{}` at the least", cache::least_size(*.needed)
     )]
     NoRoom {
         /// How many are wanted, in all shards.

@@ -94,11 +94,21 @@ fn a_bad_checkpoint_that_is_saved_again_is_evaluated() {
 
 #[test]
 fn everything_that_is_there_is_evaluated_however_little_may_wait() {
-    let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
-    bench.configure(&[("compute:", "pairing: {waiting: 2}\ncompute:")]);
-    bench.once().expect(0, &[]);
-    assert_eq!(bench.pairs().len(), 3);
-    assert_eq!(bench.rows("SELECT DISTINCT outcome FROM checkpoint"), [["evaluated"]]);
+    for is_once in [true, false] {
+        let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
+        bench.configure(&[("compute:", "pairing: {waiting: 2}\ncompute:")]);
+        let finished = if is_once {
+            bench.once()
+        } else {
+            let running = bench.follow();
+            eventually("all are evaluated", || bench.pairs().len() == 3);
+            bench.end_training();
+            running.finish()
+        };
+        finished.expect(0, &[]);
+        assert_eq!(bench.pairs().len(), 3);
+        assert_eq!(bench.rows("SELECT DISTINCT outcome FROM checkpoint"), [["evaluated"]]);
+    }
 }
 
 #[test]

@@ -154,6 +154,21 @@ fn status_says_whether_a_run_is_at_work_and_what_its_rules_wait_for() {
         (&status["at_work"], &status["rules"][0]["rule"]),
         (&false.into(), &"budget".into())
     );
+    // When the run is stopped, it says why the others had not done so.
+    bench.configure(&[("- {id: budget", rule), ("step: 100", "step: 2")]);
+    for network in ["target", "baseline"] {
+        bench.add_step(network, 2);
+    }
+    bench.once().expect(10, &["early-stopped"]);
+    let said = text(&bench);
+    assert_says(
+        &said,
+        &[
+            "rule        peak, at the stop: `probe_loss` ",
+            "rule        late, at the stop: is warming up: 2 of 7",
+        ],
+    );
+    assert!(!said.contains("rule        budget"), "{said}");
 }
 
 #[test]

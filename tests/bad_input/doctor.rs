@@ -31,6 +31,14 @@ fn complete_checkpoints_are_counted_and_damaged_ones_named() {
 }
 
 #[test]
+fn more_threads_than_cores_are_told() {
+    let Some(bench) = Bench::with_steps(&[1]) else { return };
+    assert!(!bench.command(&["doctor", "-c", "run.yaml"]).out.contains("`compute.threads`"));
+    bench.configure(&[("{device: cpu}", "{device: cpu, threads: 1024}")]);
+    doctor(&bench, 0, &["warn  configuration: `compute.threads` is 1024, and there are "]);
+}
+
+#[test]
 fn another_layout_is_said_in_the_words_of_run() {
     let Some(bench) = Bench::with_steps(&[1]) else { return };
     bench.python(CONVERT, &[]);

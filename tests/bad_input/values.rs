@@ -126,8 +126,14 @@ fn a_cache_that_is_too_small_or_cannot_be_written_is_told() {
     let Some(bench) = Bench::with_steps(&[1, 2, 3]) else { return };
     // Six tables of 6 samples with 2^4 states are 4,608 bytes, and a sixteenth stays free.
     bench.configure(&[("compute:", "cache: {size: 4KiB}\ncompute:")]);
-    values(&bench, &[])
-        .expect(64, &["of 6 checkpoints take 4608 bytes", "`cache.size` is 4096", "raise it"]);
+    values(&bench, &[]).expect(
+        64,
+        &[
+            "of 6 checkpoints take 4608 bytes",
+            "`cache.size` is 4096",
+            "raise it, to `5KiB` at the least",
+        ],
+    );
     assert!(!bench.path("state/values").exists());
     // With the logits, 6 samples of 3 classes each, and a head they are 7,248 bytes, which the first of them shows.
     bench.configure(&[("compute:", "cache: {size: 5KiB}\ncompute:")]);

@@ -132,6 +132,13 @@ impl Status {
         reasons.filter(|_| !self.policy.stopped)
     }
 
+    /// Where the rules stood, and why, that did not stop the run when it was stopped; none before.
+    pub fn reasons_at_stop(&self) -> impl Iterator<Item = (&str, &str)> {
+        let stop = self.decisions.last().map_or("", |row| row.decision.rule.as_str());
+        let reasons = self.policy.reasons(&self.rules);
+        reasons.filter(move |(rule, _)| self.policy.stopped && *rule != stop)
+    }
+
     /// For programs: one object.
     pub fn json(&self) -> Value {
         let Self { policy, last, best, decisions, skipped, quarantined, told, .. } = self;

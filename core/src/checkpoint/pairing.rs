@@ -47,7 +47,7 @@ pub struct Pairing {
     pub order: Order,
     /// Steps that partners may lie apart.
     pub tolerance: u64,
-    /// Checkpoints of one network that may wait; the oldest of more is skipped.
+    /// Checkpoints of one network that may wait, beside those that were there at the start; the oldest of more is skipped.
     pub waiting: usize,
 }
 
@@ -83,6 +83,8 @@ pub struct Pairs {
     pairing: Pairing,
     fixed: Option<Checkpoint>,
     waiting: [BTreeMap<u64, Checkpoint>; 2],
+    /// How many may wait; none is too many while those that are there at the start are listed.
+    most: [Option<usize>; 2],
     /// Newest step that each network has shown.
     newest: [Option<u64>; 2],
     quarantined: [BTreeSet<u64>; 2],
@@ -118,12 +120,19 @@ impl Pairs {
         }
         obsolete.extend(self.pass_over());
         let waiting = &mut self.waiting[role];
-        if waiting.len() > self.pairing.waiting
+        if self.most[role].is_some_and(|most| waiting.len() > most)
             && let Some((_, oldest)) = waiting.pop_first()
         {
             obsolete.push((oldest, "more than `pairing.waiting` checkpoints of its network wait"));
         }
         obsolete
+    }
+
+    /// Notes that all of a network are known that were there at the start: it is what comes from now on that may be too many.
+    pub fn note_listed(&mut self, role: Role) {
+        let role = role.index();
+        let most = self.waiting[role].len().saturating_add(self.pairing.waiting);
+        self.most[role].get_or_insert(most);
     }
 
     /// Notes a checkpoint that will not come, so that its partner's reason is true.

@@ -75,10 +75,23 @@ fn what_comes_late_is_given_back_with_its_reason() {
 #[test]
 fn of_too_many_that_wait_the_oldest_is_given_back() {
     let most = 5;
-    let mut pairs = Pairs::new(Pairing { waiting: 5, ..Pairing::default() }, None, None);
+    let pairing = Pairing { waiting: 5, ..Pairing::default() };
+    let mut pairs = Pairs::new(pairing, None, None);
+    pairs.note_listed(Role::Target);
     assert!((1..=most).all(|step| pairs.add(checkpoint(Role::Target, step)).is_empty()));
     let given_back = pairs.add(checkpoint(Role::Target, most + 1));
     assert_eq!(given_back.iter().map(|(c, _)| c.step).collect::<Vec<_>>(), [1]);
+    // Those that are there at the start are not too many, and as many may wait beside them.
+    let mut pairs = Pairs::new(pairing, None, None);
+    for step in 1..=100 {
+        assert!(Role::BOTH.map(|role| pairs.add(checkpoint(role, step))).concat().is_empty());
+    }
+    Role::BOTH.iter().for_each(|role| pairs.note_listed(*role));
+    assert_eq!(pairs.take_next().expect("a pair").pair[0].step, 1);
+    assert!((101..=106).all(|step| pairs.add(checkpoint(Role::Target, step)).is_empty()));
+    pairs.note_listed(Role::Target);
+    let given_back = pairs.add(checkpoint(Role::Target, 107));
+    assert_eq!(given_back.iter().map(|(c, _)| c.step).collect::<Vec<_>>(), [2]);
 }
 
 #[test]

@@ -57,6 +57,13 @@ pub fn run(arguments: &Arguments, networks: &dyn Networks) -> anyhow::Result<Exi
     findings.watches();
     if let Some((path, config)) = config {
         findings.good("configuration", &path.display().to_string());
+        let threads = config.network.threads;
+        if threads > cores {
+            findings.warn(
+                "configuration",
+                &format!("`compute.threads` is {threads}, and there are {cores} cores: threads wait for each other, and each pair takes longer"),
+            );
+        }
         // What it names of the environment may be set where `run` is started.
         if let Err(problems) = Config::load_to_run(path) {
             for problem in &problems.list {

@@ -51,6 +51,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
             for (rule, reason) in status.reasons() {
                 say(format!("rule        {rule}: {reason}"));
             }
+            for (rule, reason) in status.reasons_at_stop() {
+                say(format!("rule        {rule}, at the stop: {reason}"));
+            }
             // float32 has no floor.
             if config.network.precision != Precision::Float32 {
                 describe_noise(history.largest_noise_floor()?, &config);

@@ -234,7 +234,7 @@ pub struct Pairing {
     pub order: Option<Order>,
     /// Steps that the two checkpoints of a pair may lie apart.
     pub tolerance: Option<u64>,
-    /// Checkpoints of one network that may wait for their partner or their evaluation.
+    /// Checkpoints of one network that may wait for their partner or their evaluation, beside those that were there at the start.
     #[schemars(range(min = 2, max = 100_000))]
     pub waiting: Option<usize>,
     /// How long one network may be silent while the other goes on.

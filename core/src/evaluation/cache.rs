@@ -113,6 +113,14 @@ pub fn kept_bytes(size: u64) -> u64 {
     size - size / PART
 }
 
+/// The size of a cache that keeps so many bytes, as one writes it: rounded up to a unit of which it has ten or more.
+pub fn least_size(kept: u64) -> String {
+    let size = kept.saturating_mul(PART).div_ceil(PART - 1);
+    let unit = [(30, "GiB"), (20, "MiB")].into_iter().find(|(bits, _)| size >> bits >= 10);
+    let (bits, unit) = unit.unwrap_or((10, "KiB"));
+    format!("{}{unit}", size.div_ceil(1 << bits))
+}
+
 /// What the entries take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
