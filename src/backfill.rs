@@ -121,8 +121,8 @@ pub enum BackfillError {
     /// A cache that is full of others.
     #[error(
         "the value tables that are there take {there} bytes, the next one {needed}, and `cache.size` is {size}, a sixteenth of \
-         which stays free: a run might let some go before it has read them; raise it, or remove the oldest under `{}`, which costs no \
-         more than to compute them again where a run still wants them", .directory.display()
+         which stays free: a run might let some go before it has read them; raise it, or remove the oldest under `{}`, which costs \
+         time where a run still wants them, and what `explain` says of checkpoints that are gone", .directory.display()
     )]
     Full {
         /// Where they lie.

@@ -2,7 +2,7 @@
 //!
 //! Threads: a watcher for each directory, the network (which owns the programs), the solver's pool, the
 //! HTTP server, and this loop. Checkpoints arrive over one bounded channel and are written into the history as
-//! they come, also while a pair is evaluated. What waits for its partner is bounded, by [`Pairs`].
+//! they come, also while a pair is evaluated. What waits is bounded, by [`Pairs`].
 
 mod arrivals;
 mod best;
@@ -281,6 +281,9 @@ fn attend(
     recovered?;
     failpoint::reach("pins-recovered");
     let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
+    for role in config.trainings() {
+        daemon.pairs.note_there(role, watchers.there()[role.index()]);
+    }
     let stage = match earlier_stop {
         Some(decision) if is_settled => {
             tracing::info!(
@@ -295,7 +298,7 @@ fn attend(
     };
     let end = daemon.serve(&watchers, stage);
     // Who answers later is heard by the next start, which then evaluates what he has saved.
-    let was_settled = daemon.is_settled();
+    let was_settled = daemon.is_settled().unwrap_or(false);
     // What could not be stored lies among the pins, where the next start finds it.
     let end = if daemon.is_interrupted { Ok(End::Interrupted) } else { end };
     let programs = daemon.cut_programs();
@@ -305,11 +308,12 @@ fn attend(
     }
     drop(watchers);
     let (end, is_settled) = match end {
-        Ok(End::Interrupted) => (Ok(daemon.interrupted()), daemon.is_settled()),
+        Ok(End::Interrupted) => {
+            let (end, is_settled) = daemon.interrupted_when_settled();
+            (Ok(end), is_settled)
+        }
         end => (end, was_settled),
     };
-    // Where it cannot be known, the next start sees to it.
-    let is_settled = is_settled.unwrap_or(false);
     let released = daemon.release(end.as_ref().ok(), is_settled);
     let closed = released.and_then(|()| daemon.close(end.as_ref().ok(), is_settled));
     if !daemon.is_interrupted {
@@ -655,6 +659,7 @@ impl<'a> Daemon<'a> {
                 self.arrive(checkpoint)?;
             }
         }
+        self.pairs.note_recovered();
         checkpoint::pin::sweep(&pins, &kept).map_err(refuse)
     }
 

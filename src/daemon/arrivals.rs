@@ -92,7 +92,6 @@ impl Daemon<'_> {
                 }
             }
             Event::Listed { role } => {
-                self.pairs.note_listed(role);
                 if let Stage::Draining { listed, .. } = stage {
                     listed[role.index()] = true;
                 }

@@ -106,20 +106,27 @@ impl Daemon<'_> {
 
     /// How a run ends that is asked to. A stop stands that has been delivered, whoever has answered by then.
     pub(super) fn interrupted(&mut self) -> End {
+        self.interrupted_when_settled().0
+    }
+
+    /// The same, and whether all had answered then.
+    pub(super) fn interrupted_when_settled(&mut self) -> (End, bool) {
         // They may have come after the signal. What cannot be stored now is taken by the next start.
         let _ = self.record_acknowledgements();
+        // Where it cannot be known, the next start sees to it.
+        let is_settled = self.is_settled().unwrap_or(false);
         // Where the disk is away, the next start tells.
-        if let Ok(Some(decision)) = self.told_stop() {
-            return End::Stopped(Box::new(decision));
+        if let Ok(Some(decision)) = self.told_stop(is_settled) {
+            return (End::Stopped(Box::new(decision)), is_settled);
         }
         tracing::info!("ended; the next start goes on here");
-        End::Interrupted
+        (End::Interrupted, is_settled)
     }
 
     /// The stop that stands, if it is where the trainings find it.
-    fn told_stop(&self) -> Result<Option<Decision>> {
+    fn told_stop(&self, is_settled: bool) -> Result<Option<Decision>> {
         let Some(decision) = self.standing_stop()? else { return Ok(None) };
-        if self.is_settled()? {
+        if is_settled {
             return Ok(Some(decision));
         }
         if !self.is_delivered()? {

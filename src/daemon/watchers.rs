@@ -16,6 +16,7 @@ pub(super) struct Watchers {
     events: Option<Receiver<Event>>,
     requests: Vec<Sender<()>>,
     scans: Arc<Scans>,
+    there: [usize; 2],
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -32,6 +33,7 @@ impl Watchers {
             events: Some(events),
             requests: Vec::new(),
             scans: Arc::default(),
+            there: [0; 2],
             threads: Vec::new(),
         };
         for settings in &config.watch {
@@ -39,6 +41,7 @@ impl Watchers {
             let known = history.identities(settings.role, last)?.into_iter().collect();
             let (pins, scans) = (config.state.join("pins"), watchers.scans.clone());
             let watcher = Watcher::new(settings.clone(), pins, known, scans);
+            watchers.there[settings.role.index()] = watcher.count_there();
             let (request, requests) = bounded(1);
             let sender = sender.clone();
             watchers.requests.push(request);
@@ -53,6 +56,11 @@ impl Watchers {
             watchers.threads.push(thread.map_err(failed)?);
         }
         Ok(watchers)
+    }
+
+    /// How many checkpoints of each network were there at the start, and are to be reported.
+    pub(super) fn there(&self) -> [usize; 2] {
+        self.there
     }
 
     /// Where the watchers report; nobody sends any more where both have ended.

@@ -25,6 +25,7 @@ use super::{Checkpoint, Mode, Settings, Watching, foreign, pin};
 use crate::layout::Flaw;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -127,6 +128,18 @@ impl Directory {
         paths.sort();
         paths.dedup();
         paths.split_off(paths.len().saturating_sub(MOST_NESTED))
+    }
+
+    /// How many there are that are not known and can be linked to; none where it cannot be listed.
+    pub fn count_there(&self, now: SystemTime) -> usize {
+        let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
+        let state = self.pins.ancestors().find_map(device);
+        if state != device(&self.settings.directory) {
+            return 0;
+        }
+        let listing = scan(&self.settings, &mut Fingerprints::default(), now);
+        let candidates = listing.map(|listing| listing.candidates).unwrap_or_default();
+        candidates.iter().filter(|candidate| !self.known.contains(&candidate.identity)).count()
     }
 
     /// Asks for `Listed`, or `Waiting`, once more.

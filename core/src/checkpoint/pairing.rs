@@ -23,7 +23,7 @@ use super::Checkpoint;
 use crate::role::Role;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Checkpoints of one network that wait by default; each keeps a file alive that its trainer may have removed.
+/// Checkpoints of one network that wait by default, beside those of the start; each keeps a file alive that its trainer may have removed.
 pub const DEFAULT_WAITING: usize = 64;
 /// Steps whose quarantine is remembered.
 const MOST_QUARANTINED: usize = 256;
@@ -83,8 +83,10 @@ pub struct Pairs {
     pairing: Pairing,
     fixed: Option<Checkpoint>,
     waiting: [BTreeMap<u64, Checkpoint>; 2],
-    /// How many may wait; none is too many while those that are there at the start are listed.
-    most: [Option<usize>; 2],
+    /// Of those that were there at the start, how many are still to come.
+    to_come: [usize; 2],
+    /// Of those, how many may wait beside the others; nothing while what an earlier life has kept is taken in.
+    beside: [Option<usize>; 2],
     /// Newest step that each network has shown.
     newest: [Option<u64>; 2],
     quarantined: [BTreeSet<u64>; 2],
@@ -120,19 +122,35 @@ impl Pairs {
         }
         obsolete.extend(self.pass_over());
         let waiting = &mut self.waiting[role];
-        if self.most[role].is_some_and(|most| waiting.len() > most)
+        if let Some(beside) = &mut self.beside[role] {
+            if self.to_come[role] > 0 {
+                self.to_come[role] -= 1;
+                *beside += 1;
+            } else {
+                // They go first, and nothing takes their place.
+                *beside = (*beside).min(waiting.len().saturating_sub(1));
+            }
+        }
+        if self.beside[role]
+            .is_some_and(|beside| waiting.len() > beside.saturating_add(self.pairing.waiting))
             && let Some((_, oldest)) = waiting.pop_first()
         {
-            obsolete.push((oldest, "more than `pairing.waiting` checkpoints of its network wait"));
+            obsolete.push((oldest, "more than `pairing.waiting` checkpoints of its network wait, beside those of the start"));
         }
         obsolete
     }
 
-    /// Notes that all of a network are known that were there at the start: it is what comes from now on that may be too many.
-    pub fn note_listed(&mut self, role: Role) {
-        let role = role.index();
-        let most = self.waiting[role].len().saturating_add(self.pairing.waiting);
-        self.most[role].get_or_insert(most);
+    /// Notes that what an earlier life has kept is taken in. All of it may wait, and where that is more than
+    /// `pairing.waiting`, no others beside it.
+    pub fn note_recovered(&mut self) {
+        for (beside, waiting) in self.beside.iter_mut().zip(&self.waiting) {
+            *beside = Some(waiting.len().saturating_sub(self.pairing.waiting));
+        }
+    }
+
+    /// Notes how many checkpoints of a network are there at the start, and are to come: so many more may wait.
+    pub fn note_there(&mut self, role: Role, count: usize) {
+        self.to_come[role.index()] = count;
     }
 
     /// Notes a checkpoint that will not come, so that its partner's reason is true.

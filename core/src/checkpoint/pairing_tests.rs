@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::strategy::Strategy as _;
+use std::ops::RangeInclusive;
 
 fn checkpoint(role: Role, step: u64) -> Checkpoint {
     let path = format!("{role}/{step}").into();
@@ -74,24 +75,37 @@ fn what_comes_late_is_given_back_with_its_reason() {
 
 #[test]
 fn of_too_many_that_wait_the_oldest_is_given_back() {
-    let most = 5;
-    let pairing = Pairing { waiting: 5, ..Pairing::default() };
-    let mut pairs = Pairs::new(pairing, None, None);
-    pairs.note_listed(Role::Target);
-    assert!((1..=most).all(|step| pairs.add(checkpoint(Role::Target, step)).is_empty()));
-    let given_back = pairs.add(checkpoint(Role::Target, most + 1));
-    assert_eq!(given_back.iter().map(|(c, _)| c.step).collect::<Vec<_>>(), [1]);
-    // Those that are there at the start are not too many, and as many may wait beside them.
-    let mut pairs = Pairs::new(pairing, None, None);
+    let given_back = |pairs: &mut Pairs, steps: RangeInclusive<u64>| -> Vec<u64> {
+        let given = steps.flat_map(|step| pairs.add(checkpoint(Role::Target, step)));
+        given.map(|(checkpoint, _)| checkpoint.step).collect()
+    };
+    let start = || Pairs::new(Pairing { waiting: 5, ..Pairing::default() }, None, None);
+    let mut pairs = start();
+    pairs.note_recovered();
+    assert_eq!(given_back(&mut pairs, 1..=7), [1, 2]);
+    // What an earlier life has kept may wait, and if that is more, nothing beside it.
+    let mut pairs = start();
+    assert_eq!(given_back(&mut pairs, 1..=3), [0_u64; 0]);
+    pairs.note_recovered();
+    assert_eq!(given_back(&mut pairs, 4..=6), [1]);
+    let mut pairs = start();
+    assert_eq!(given_back(&mut pairs, 1..=9), [0_u64; 0]);
+    pairs.note_recovered();
+    assert_eq!(given_back(&mut pairs, 10..=11), [1, 2]);
+    // What is there at the start may wait, and as many as ever beside it, until it is gone.
+    let mut pairs = start();
+    pairs.note_recovered();
+    Role::BOTH.iter().for_each(|role| pairs.note_there(*role, 100));
+    assert_eq!(given_back(&mut pairs, 1..=100), [0_u64; 0]);
     for step in 1..=100 {
-        assert!(Role::BOTH.map(|role| pairs.add(checkpoint(role, step))).concat().is_empty());
+        assert!(pairs.add(checkpoint(Role::Baseline, step)).is_empty());
     }
-    Role::BOTH.iter().for_each(|role| pairs.note_listed(*role));
     assert_eq!(pairs.take_next().expect("a pair").pair[0].step, 1);
-    assert!((101..=106).all(|step| pairs.add(checkpoint(Role::Target, step)).is_empty()));
-    pairs.note_listed(Role::Target);
-    let given_back = pairs.add(checkpoint(Role::Target, 107));
-    assert_eq!(given_back.iter().map(|(c, _)| c.step).collect::<Vec<_>>(), [2]);
+    assert_eq!(given_back(&mut pairs, 101..=105), [0_u64; 0]);
+    assert_eq!(given_back(&mut pairs, 106..=106), [2]);
+    while pairs.take_next().is_some() {}
+    assert_eq!(pairs.waiting(), [6, 0], "without partners");
+    assert_eq!(given_back(&mut pairs, 107..=116).last(), Some(&105), "eleven wait");
 }
 
 #[test]

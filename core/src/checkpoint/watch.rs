@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Events of one burst are taken together.
 const COALESCE: Duration = Duration::from_millis(20);
@@ -36,6 +36,12 @@ impl Watcher {
         scans: Arc<Scans>,
     ) -> Self {
         Self { directory: Directory::new(settings, pins, known), scans }
+    }
+
+    /// How many checkpoints are there now that are not known, and are kept by link: those take no room while they are
+    /// there.
+    pub fn count_there(&self) -> usize {
+        self.directory.count_there(SystemTime::now())
     }
 
     /// Watches until `requests` is closed; each request asks for another scan and an

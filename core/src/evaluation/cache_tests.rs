@@ -130,6 +130,18 @@ fn one_that_is_only_filled_lets_none_go_and_keeps_no_more_than_a_run_would_leave
 }
 
 #[test]
+fn several_that_fill_it_and_do_not_know_of_each_other_keep_to_its_bound() {
+    let bench = Bench::new();
+    let mut fill = [(); AT_ONCE].map(|()| bench.cache(256 * one()).filled_only(1));
+    for number in 0..300 {
+        let index = number % AT_ONCE;
+        let _ = fill[index].keep(&key(number), Path::new("gone"), &values(0.0));
+    }
+    let kept = bench.there(300).len() as u64;
+    assert_eq!(kept * one(), kept_bytes(256 * one()));
+}
+
+#[test]
 fn what_a_checkpoint_that_is_still_there_needs_is_never_evicted() {
     let bench = Bench::new();
     let mut cache = bench.cache(2 * one());
