@@ -280,10 +280,7 @@ fn attend(
     }
     recovered?;
     failpoint::reach("pins-recovered");
-    let watchers = Watchers::start(config, &daemon.history, daemon.pairs.last())?;
-    for role in config.trainings() {
-        daemon.pairs.note_there(role, watchers.there()[role.index()]);
-    }
+    let watchers = Watchers::start(config, &daemon.history, &mut daemon.pairs)?;
     let stage = match earlier_stop {
         Some(decision) if is_settled => {
             tracing::info!(

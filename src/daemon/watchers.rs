@@ -1,7 +1,7 @@
 //! The watching threads and the channel to them.
 
 use super::{DaemonError, Result};
-use crate::checkpoint::{Cause, Event, Scans, Watcher};
+use crate::checkpoint::{Cause, Event, Pairs, Scans, Watcher};
 use crate::config::Config;
 use crate::history::History;
 use crate::priority;
@@ -16,32 +16,30 @@ pub(super) struct Watchers {
     events: Option<Receiver<Event>>,
     requests: Vec<Sender<()>>,
     scans: Arc<Scans>,
-    there: [usize; 2],
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Watchers {
     /// Checkpoints that are dealt with are not reported again. What was skipped for want of a partner
-    /// after the last pair may still find one, and what was quarantined may do with other settings.
-    pub(super) fn start(
-        config: &Config,
-        history: &History,
-        last: Option<[u64; 2]>,
-    ) -> Result<Self> {
+    /// after the last pair may still find one, and what was quarantined may do with other settings. `pairs` is told how many
+    /// are there.
+    pub(super) fn start(config: &Config, history: &History, pairs: &mut Pairs) -> Result<Self> {
         let (sender, events) = bounded(EVENTS);
         let mut watchers = Self {
             events: Some(events),
             requests: Vec::new(),
             scans: Arc::default(),
-            there: [0; 2],
             threads: Vec::new(),
         };
         for settings in &config.watch {
-            let last = last.map(|last| last[settings.role.index()]);
+            let last = pairs.last().map(|last| last[settings.role.index()]);
             let known = history.identities(settings.role, last)?.into_iter().collect();
             let (pins, scans) = (config.state.join("pins"), watchers.scans.clone());
             let watcher = Watcher::new(settings.clone(), pins, known, scans);
-            watchers.there[settings.role.index()] = watcher.count_there();
+            // One more listing, which nobody needs who takes all.
+            if pairs.are_bounded() {
+                pairs.note_there(settings.role, watcher.count_there());
+            }
             let (request, requests) = bounded(1);
             let sender = sender.clone();
             watchers.requests.push(request);
@@ -56,11 +54,6 @@ impl Watchers {
             watchers.threads.push(thread.map_err(failed)?);
         }
         Ok(watchers)
-    }
-
-    /// How many checkpoints of each network were there at the start, and are to be reported.
-    pub(super) fn there(&self) -> [usize; 2] {
-        self.there
     }
 
     /// Where the watchers report; nobody sends any more where both have ended.

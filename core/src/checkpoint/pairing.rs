@@ -25,6 +25,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Checkpoints of one network that wait by default, beside those of the start; each keeps a file alive that its trainer may have removed.
 pub const DEFAULT_WAITING: usize = 64;
+const TOO_MANY: &str =
+    "more than `pairing.waiting` checkpoints of its network wait, beside those of the start";
 /// Steps whose quarantine is remembered.
 const MOST_QUARANTINED: usize = 256;
 
@@ -130,12 +132,12 @@ impl Pairs {
                 // They go first, and nothing takes their place.
                 *beside = (*beside).min(waiting.len().saturating_sub(1));
             }
-        }
-        if self.beside[role]
-            .is_some_and(|beside| waiting.len() > beside.saturating_add(self.pairing.waiting))
-            && let Some((_, oldest)) = waiting.pop_first()
-        {
-            obsolete.push((oldest, "more than `pairing.waiting` checkpoints of its network wait, beside those of the start"));
+            let most = beside.saturating_add(self.pairing.waiting);
+            if waiting.len() > most
+                && let Some((_, oldest)) = waiting.pop_first()
+            {
+                obsolete.push((oldest, TOO_MANY));
+            }
         }
         obsolete
     }
@@ -146,6 +148,11 @@ impl Pairs {
         for (beside, waiting) in self.beside.iter_mut().zip(&self.waiting) {
             *beside = Some(waiting.len().saturating_sub(self.pairing.waiting));
         }
+    }
+
+    /// Whether there may be too many that wait.
+    pub fn are_bounded(&self) -> bool {
+        self.pairing.waiting < usize::MAX
     }
 
     /// Notes how many checkpoints of a network are there at the start, and are to come: so many more may wait.

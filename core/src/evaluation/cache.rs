@@ -159,7 +159,7 @@ impl ValueCache {
 
     /// For who fills it before a run looks into it: none of the entries is held, which are more than a process may
     /// have open files, and none goes for another. What a run would let go of before it has read it is not kept.
-    /// So many do so at once, or as many as [`AT_ONCE`] that do not know of each other: together they write half of
+    /// So many do so at once, or [`AT_ONCE`] that do not know of each other: together they write half of
     /// what may be exceeded before they see it.
     #[must_use]
     pub fn filled_only(self, processes: usize) -> Self {
